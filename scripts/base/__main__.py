@@ -1,0 +1,200 @@
+# The programs behind ./configure and make.
+#
+#     run configure [OPTION]...     prepare the base and configure the build
+#     run build [TARGET]...         do that again where needed, then build
+#     run stock [TARGET]...         the same for the untouched base
+#     run install                   install what was built (DESTDIR is heeded)
+#
+# All take --build=DIR.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import firmware
+import ninja
+import prepare
+import qemu
+from layout import REPO, Layout, cache_folder
+from lock import BaseLock
+from source import find_source
+from term import Refusal, say, tell_refusal
+
+HELP = '''\
+Usage: ./configure [OPTION]...
+
+Prepares the base, QEMU's source, and configures the build in build/.
+
+  --with-base=PATH    take the base from this folder or tarball
+                      [Debian's source package]
+  --update-base       fetch Debian's source package anew
+  --build=DIR         another build folder than build
+  --update-lock       write the base's checksums into base.lock, and stop
+  --help              this text, followed by the base's own options, all of
+                      which may be given too
+
+Defaults, which later options override:
+'''
+
+# Bytes that a first build takes: two trees, objects, programs, tests.
+ROOM = 6 << 30
+
+
+def parse(argv):
+    """Our options and the rest, which is the base's."""
+    ours = {'build': 'build', 'with_base': None, 'help': False,
+            'update_base': False, 'update_lock': False}
+    rest = []
+    for arg in argv:
+        name, equals, value = arg.partition('=')
+        key = name[2:].replace('-', '_')
+        if name in ('--build', '--with-base') and equals:
+            if not value:
+                raise Refusal(f'{name}= wants a path')
+            ours[key] = os.path.abspath(value)
+        elif arg in ('--help', '--update-base', '--update-lock'):
+            ours[key] = True
+        else:
+            rest.append(arg)
+    ours['build'] = REPO / ours['build']
+    return ours, rest
+
+
+@contextlib.contextmanager
+def build_folder(build):
+    """Have the folder to ourselves, and leave none that was not wanted."""
+    fresh = not build.exists()
+    build.mkdir(parents=True, exist_ok=True)
+    with open(build / '.lock', 'w', encoding='ascii') as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f'waiting: another make works in {build}')
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        except BaseException:
+            if fresh and not (build / 'state.json').exists():
+                shutil.rmtree(build, ignore_errors=True)
+            raise
+
+
+def check_room(layout):
+    if layout.qemu.exists():
+        return
+    free = shutil.disk_usage(layout.build).free
+    if free < ROOM:
+        raise Refusal(f'{free >> 20} MiB free in {layout.build}, '
+                      f'but a build takes {ROOM >> 20}')
+
+
+def set_up(layout, state, lock):
+    """Prepare and configure whatever is not as it should be."""
+    check_room(layout)
+    cache = cache_folder()
+    source = find_source(state['with_base'], cache, lock)
+    options = state['options']
+    prepare.prepare(layout, source, lock,
+                    lambda base: qemu.check_options(base, options))
+    qemu.configure(layout, options, state['env'], cache, lock)
+    qemu.link_programs(layout)
+
+
+def load_state(layout):
+    try:
+        return json.loads(layout.state.read_text())
+    except FileNotFoundError:
+        return {'with_base': None, 'options': [], 'env': qemu.environment()}
+
+
+def save_state(layout, state):
+    aside = layout.state.with_suffix('.tmp')
+    aside.write_text(json.dumps(state, indent=2) + '\n')
+    os.replace(aside, layout.state)
+
+
+def unpacked(ours, lock, use):
+    """Call `use` with the base as it comes, unpacked for the occasion."""
+    import tempfile
+    source = find_source(ours['with_base'], cache_folder(), lock)
+    with tempfile.TemporaryDirectory(prefix='qemu-mq.') as folder:
+        base = Path(folder) / 'base'
+        source.unpack(base, Path(folder) / 'log')
+        use(base)
+
+
+def main_configure(ours, rest):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(ours['build'])
+    if ours['update_base']:
+        for path in cache_folder().glob(f'{lock.words["package"]}-*-source'):
+            shutil.rmtree(path)
+    if ours['update_lock']:
+        unpacked(ours, lock, lock.update)
+        return
+    if ours['help']:
+        print(HELP + ''.join(f'  {option}\n' for option in qemu.DEFAULTS))
+        if (layout.base / 'configure').exists():
+            print(qemu.help_text(layout.base), end='')
+        else:
+            unpacked(ours, lock, lambda base: print(qemu.help_text(base),
+                                                    end=''))
+        return
+    with build_folder(layout.build):
+        if (layout.base / 'configure').exists():
+            qemu.check_options(layout.base, rest)
+        state = {'with_base': ours['with_base'], 'options': rest,
+                 'env': qemu.environment()}
+        set_up(layout, state, lock)
+        save_state(layout, state)
+    say(f'ready; make builds in {os.path.relpath(layout.build)}')
+
+
+def main_build(ours, rest, stock=False):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(ours['build'], stock)
+    with build_folder(layout.build):
+        state = load_state(layout)
+        set_up(layout, state, lock)
+        if not stock:
+            save_state(layout, state)
+        if not ninja.build(layout.qemu, rest or qemu.programs(layout)):
+            sys.exit(1)
+
+
+def main_install(ours, _rest):
+    layout = Layout(ours['build'])
+    done = subprocess.run([layout.qemu / 'pyvenv/bin/meson', 'install',
+                           '--quiet'], cwd=layout.qemu, check=False)
+    if done.returncode:
+        raise Refusal('installing failed')
+    firmware.install(layout, os.environ.get('DESTDIR'))
+
+
+def main(argv):
+    commands = {
+        'configure': main_configure,
+        'build': main_build,
+        'stock': lambda ours, rest: main_build(ours, rest, stock=True),
+        'install': main_install,
+    }
+    try:
+        commands[argv[0]](*parse(argv[1:]))
+    except Refusal as refusal:
+        tell_refusal(refusal)
+        sys.exit(1)
+    except OSError as error:
+        tell_refusal(f'{error.filename or "a file"}: {error.strerror}')
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+main(sys.argv[1:])

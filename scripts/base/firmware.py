@@ -1,0 +1,59 @@
+# Firmware for the programs in the build folder and for installing.
+#
+# Debian's source package has none; SeaBIOS, the VGA BIOSes, option ROMs and
+# iPXE come as packages of their own.  A program that runs from its build folder
+# looks below qemu-bundle/ there, at the place where it would be installed.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+import shutil
+from pathlib import Path
+
+from term import say
+
+# Later folders add what earlier ones lack.
+FOLDERS = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
+
+NEEDED = 'bios-256k.bin'
+
+
+def files(base):
+    """Firmware files on this machine and in the base, by name."""
+    found = {}
+    for folder in (*map(Path, FOLDERS), base / 'pc-bios'):
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and path.suffix in (
+                        '.bin', '.rom', '.fd', '.dtb', '.img', '.bmp', '.lid'):
+                    found.setdefault(path.name, path)
+    return found
+
+
+def data_folder(layout):
+    """Where the configured programs expect their data."""
+    header = (layout.qemu / 'config-host.h').read_text()
+    match = re.search(r'#define CONFIG_QEMU_DATADIR "([^"]*)"', header)
+    return match[1].lstrip('/')
+
+
+def link(layout):
+    folder = layout.qemu / 'qemu-bundle' / data_folder(layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = files(layout.base)
+    for name, path in found.items():
+        place = folder / name
+        if place.is_symlink() and not place.exists():
+            place.unlink()
+        if not place.exists():
+            place.symlink_to(path)
+    if NEEDED not in found:
+        say(f'no firmware ({NEEDED}) on this machine; Debian has it in '
+            'seabios, qemu-system-data and ipxe-qemu')
+
+
+def install(layout, destdir):
+    folder = Path(destdir or '/') / data_folder(layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in files(layout.base).items():
+        shutil.copyfile(path, folder / name)

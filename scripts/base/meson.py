@@ -1,0 +1,67 @@
+# Meson for the base's configure.
+#
+# The base wants Meson 1.5 as a module of the Python that configures it.  Where
+# the system's Python has an older one or none, Debian's package is unpacked
+# beside the build and made known to the base's Python environment.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import debian
+from term import Refusal, run_logged
+
+OLDEST = (1, 5)
+
+
+def python_meson(python, path=None):
+    """Does that Python find a Meson that is new enough?"""
+    env = dict(os.environ)
+    if path:
+        env['PYTHONPATH'] = str(path)
+    probe = ('import sys; from mesonbuild.coredata import version as v; '
+             f'sys.exit(tuple(map(int, v.split(".")[:2])) < {OLDEST})')
+    return subprocess.run([python, '-c', probe], env=env, check=False,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
+def find_meson(python, layout, cache, lock):
+    """
+    A folder to add to that Python's path, None if it needs none.
+    """
+    if python_meson(python):
+        return None
+    modules = layout.tools / 'usr/lib/python3/dist-packages'
+    if not python_meson(python, modules):
+        if not shutil.which('apt-get'):
+            raise Refusal(f'{python} has no Meson 1.5 or newer')
+        unpack(debian.fetch_meson(cache, lock), layout.tools)
+    return modules
+
+
+def unpack(package, tools):
+    tools.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix='tools.tmp.', dir=tools.parent))
+    try:
+        if not run_logged(['dpkg-deb', '-x', package, aside / 'tools'],
+                          aside / 'log'):
+            raise Refusal(f'{package} cannot be unpacked')
+        shutil.rmtree(tools, ignore_errors=True)
+        os.rename(aside / 'tools', tools)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remember(modules, qemu):
+    """
+    Let the base's Python environment find the modules from now on.
+
+    Ninja runs Meson again when a meson.build changes, with no variable of
+    ours around.
+    """
+    for site in qemu.glob('pyvenv/lib/python3*/site-packages'):
+        (site / 'qemu-mq-meson.pth').write_text(f'{modules}\n')

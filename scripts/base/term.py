@@ -1,0 +1,42 @@
+# What this folder's programs say, and how they give up.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import subprocess
+import sys
+
+
+class Refusal(Exception):
+    """The one line that a user gets instead of a result."""
+
+
+def say(line):
+    print(f'configure: {line}', flush=True)
+
+
+def tell_refusal(refusal):
+    print(f'configure: {refusal}', file=sys.stderr, flush=True)
+
+
+def run_logged(argv, log, **kwargs):
+    """
+    Run a command with all that it prints in file `log`; true if it succeeded.
+    """
+    with open(log, 'ab') as out:
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out,
+                                  stderr=subprocess.STDOUT, check=False,
+                                  **kwargs)
+        except FileNotFoundError:
+            raise Refusal(f'the program {argv[0]} is missing') from None
+    return done.returncode == 0
+
+
+def last_line(log, *marks):
+    """The last line of a log that begins with one of `marks`, or ''."""
+    found = ''
+    with open(log, encoding='utf-8', errors='replace') as lines:
+        for line in lines:
+            if line.startswith(marks):
+                found = line.strip()
+    return found
