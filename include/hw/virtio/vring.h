@@ -1,0 +1,343 @@
+/*
+ * A virtqueue's ring, read and written straight in guest memory
+ *
+ *    vring_take()              vring_push()           vring_publish()
+ *    +-----------+   chain    +------------+  batch   +-------------------+
+ *    | avail or  | ---------> | used entry | -------> | used index, once; |
+ *    | desc ring |  (caller)  | not yet    |          | want interrupt?   |
+ *    +-----------+            | visible    |          +-------------------+
+ *
+ * A VRing belongs to one thread at a time (the queue's AioContext).  It takes
+ * no lock, allocates nothing after vring_setup() but on a change of the
+ * memory view, and touches no line that another queue writes.  Split and
+ * packed rings have the same functions here; vring-split.c and vring-packed.c
+ * are the two layouts.
+ *
+ * Every ring entry and descriptor is copied once, then checked, then used.  A
+ * guest that changes it afterwards changes nothing.
+ *
+ * One batch of work, in the queue's thread:
+ *
+ *    if (!vring_refresh(r)) { ... let requests end, go over to the base ... }
+ *    do {
+ *        vring_set_notification(r, false);
+ *        while ((ret = vring_take(r, &chain)) > 0) {
+ *            ... copy chain and its iovecs into a request, start it ...
+ *        }
+ *        if (ret < 0) { virtio_error(vdev, "...: %s", vring_fault(r)); }
+ *        vring_set_notification(r, true);
+ *    } while (!vring_empty(r));
+ *
+ * and for what has completed:
+ *
+ *    for each request: vring_push(r, &req->chain, written);
+ *    if (vring_publish(r)) { ... raise the queue's interrupt ... }
+ *    ... only now reuse the requests ...
+ *
+ * Dirty logging and translated code
+ * ---------------------------------
+ * Who reads guest memory behind our back (migration, display, TCG's cache of
+ * translated code) has to hear of our writes.  Two rules:
+ *
+ * 1. Known to be tracked: vring_push() reports the chain's pages before the
+ *    used index tells the guest.  The order matters for TCG: a guest must not
+ *    see the request complete and run the old translation of a page that it
+ *    has just loaded.  TCG tracks from start to end, so this rule alone
+ *    serves it.
+ * 2. Tracking begins while a batch is at work (a migration starts).  The
+ *    queue's thread and the one that starts the log do
+ *
+ *        queue                              log
+ *        W: data, used entries, index       P: publish a view that tracks
+ *        smp_mb()  (publish has it anyway)  smp_mb()
+ *        L: load the current view           R: first pass over all memory
+ *
+ *    so either L sees P, and vring_publish() reports the whole batch late, or
+ *    R sees W.  The publisher sets the logging state (global_dirty_tracking)
+ *    before P and R follows P: memory_global_dirty_log_start() calls the
+ *    listeners and migration sets all bits of its bitmap before that call and
+ *    sends its first page after it.  Late reports are good enough for
+ *    migration: its last bitmap is read after the queue has been stopped.
+ *
+ * The ring's own lines (used entries, index, event fields) are guest memory
+ * too and follow the same rules; only a suppression flag written to disable
+ * kicks has no barrier after it, and is written again by the next enable.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_VRING_H
+#define HW_VIRTIO_VRING_H
+
+#include "hw/virtio/ring-view.h"
+#include "standard-headers/linux/virtio_ring.h"
+
+/* Segments of one chain, and entries of an indirect table that is not
+ * contiguous in host memory: as VIRTQUEUE_MAX_SIZE. */
+#define VRING_MAX_SEGMENTS 1024
+
+typedef struct VRing VRing;
+typedef struct VRingChain VRingChain;
+
+/* Where a ring lies and how it is spoken (VIRTIO 1.2, 2.7 and 2.8). */
+typedef struct VRingConfig {
+    hwaddr desc;            /* descriptor table; packed: descriptor ring */
+    hwaddr avail;           /* available ring; packed: driver event area */
+    hwaddr used;            /* used ring; packed: device event area */
+    unsigned num;           /* entries, 1 to VRING_MAX_SEGMENTS */
+    bool packed;            /* VIRTIO_F_RING_PACKED */
+    bool event_idx;         /* VIRTIO_RING_F_EVENT_IDX */
+    bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY (legacy, split) */
+    bool big_endian;        /* virtio_is_big_endian(): attach says no */
+} VRingConfig;
+
+/*
+ * Positions, as they are handed over to and from the base's VirtQueue.
+ * Split: free-running indexes, the wrap counters are not used.
+ */
+typedef struct VRingState {
+    uint16_t last_avail_idx;
+    uint16_t used_idx;
+    bool avail_wrap;
+    bool used_wrap;
+} VRingState;
+
+/*
+ * One queue's reference on a view, with the number of chains in flight that
+ * are mapped by it.  Touched by the queue's thread alone.
+ */
+typedef struct VRingHold {
+    RingView *view;
+    unsigned inflight;
+    struct VRingHold *next;     /* in r->retired */
+} VRingHold;
+
+/*
+ * A descriptor chain that the driver has made available.  Filled in by
+ * vring_take(); the caller keeps a copy until vring_publish() after its
+ * vring_push(), with @iov pointing at a copy of the segments.
+ */
+struct VRingChain {
+    uint16_t id;            /* head's index (split), buffer id (packed) */
+    uint16_t ndescs;        /* ring slots that it fills (packed) */
+    uint16_t out_num;       /* segments that the device reads, first in @iov */
+    uint16_t in_num;        /* segments that the device writes */
+    bool slow;              /* mapped through the DMA API, maybe bounced */
+    bool track;             /* writes to its segments must be reported */
+    uint64_t out_len;       /* bytes */
+    uint64_t in_len;
+    struct iovec *iov;      /* r->iov until the next take */
+    VRingHold *hold;        /* what keeps the memory alive */
+    VRingChain *next;       /* pushed and not yet published */
+};
+
+struct VRing {
+    /* Where: host pointers, NULL when not attached. */
+    union {
+        struct vring_desc *desc;
+        struct vring_packed_desc *packed_desc;
+    };
+    union {
+        struct vring_avail *avail;
+        struct vring_packed_desc_event *driver_event;
+    };
+    union {
+        struct vring_used *used;
+        struct vring_packed_desc_event *device_event;
+    };
+    struct iovec *iov;          /* scratch, VRING_MAX_SEGMENTS */
+    VRingHold *hold;            /* the view that new chains are mapped by */
+    RingViewSource *src;
+
+    uint16_t num;
+    bool packed;
+    bool event_idx;
+    bool notify_on_empty;
+    bool used_track;            /* writes to the ring must be reported */
+
+    /* Taking */
+    bool avail_wrap;
+    bool notification;          /* the driver is asked to kick */
+    uint16_t last_avail_idx;    /* next to take */
+    uint16_t shadow_avail_idx;  /* split: the driver's index, last seen */
+    RingViewHint hint;
+
+    /* Giving back */
+    uint16_t used_idx;          /* next to write, pushed ones counted */
+    uint16_t unpublished;       /* slots pushed since the last publish */
+    uint16_t inuse;             /* slots taken and not yet pushed */
+    uint16_t first_flags;       /* packed: flags that make a batch visible */
+    bool used_wrap;
+    bool signalled_used_valid;  /* false: interrupt the driver in any case */
+    VRingChain *pushed;         /* this batch, newest first */
+
+    const char *fault;          /* what was wrong with the ring, or NULL */
+
+    /* Seldom used */
+    VRingConfig config;
+    AddressSpace *as;
+    void *table;                /* copy of a scattered indirect table */
+    VRingHold *retired;         /* older views with requests in flight */
+};
+
+/**
+ * vring_config_from_vdev() - the layout that the driver has set up
+ * @n: index of the queue
+ *
+ * Under the BQL, features negotiated and queue enabled (vring-vdev.c).
+ */
+void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
+
+/**
+ * vring_load_from_vdev() - take over from the base's VirtQueue
+ * vring_store_to_vdev() - hand back to it
+ *
+ * Under the BQL, with nobody at work on the queue.  For a split ring the base
+ * keeps no copy of the used index that can be read, it is taken from the
+ * attached ring.  vring_store_to_vdev() expects no chain in flight, except
+ * those that the device saves and restores by itself.
+ */
+void vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
+void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
+
+/**
+ * vring_setup() - make a ring; not attached, positions at the start
+ * @as: for buffers that are not in the view
+ *
+ * Under the BQL.  (The name vring_init() belongs to virtio_ring.h.)
+ */
+void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
+
+/* Free what vring_setup() made.  Detached, no chain in flight. */
+void vring_cleanup(VRing *r);
+
+/**
+ * vring_attach() - find the ring in guest memory
+ * @src: outlives the attachment
+ *
+ * Returns false, and stays detached, when the ring can not be used here: an
+ * area that is not wholly inside one range of RAM, not writable where it must
+ * be or not aligned; a split ring whose size is no power of 2; a big-endian
+ * driver.  The caller then uses the base's virtqueue calls.
+ *
+ * In the owner's thread, or with nobody at work on the queue.
+ */
+bool vring_attach(VRing *r, RingViewSource *src);
+
+/**
+ * vring_detach() - forget where the ring is
+ *
+ * Chains in flight keep their memory and may be dropped later by
+ * vring_drop().  The owner's thread, or nobody at work.
+ */
+void vring_detach(VRing *r);
+
+static inline bool vring_attached(const VRing *r)
+{
+    return r->desc != NULL;
+}
+
+void vring_get_state(const VRing *r, VRingState *state);
+
+/* Sets the positions; chains between the two count as in flight. */
+void vring_set_state(VRing *r, const VRingState *state);
+
+/* Forget the last interrupt: the next vring_publish() wants one. */
+static inline void vring_invalidate_signalled_used(VRing *r)
+{
+    r->signalled_used_valid = false;
+}
+
+/* The rest of vring_refresh(); use that. */
+bool vring_switch_view(VRing *r);
+
+/**
+ * vring_refresh() - follow changes of guest memory
+ *
+ * At the start of every batch.  Returns false when the ring lies in memory
+ * that is not direct any more: the ring goes on by its old view, so that
+ * chains in flight can end, but the caller should stop taking new ones and
+ * go over to the base.
+ */
+static inline bool vring_refresh(VRing *r)
+{
+    if (likely(ring_view_source_is_current(r->src, r->hold->view))) {
+        return true;
+    }
+    return vring_switch_view(r);
+}
+
+int vring_take_split(VRing *r, VRingChain *chain);
+int vring_take_packed(VRing *r, VRingChain *chain);
+
+/**
+ * vring_take() - the next chain that the driver has made available
+ * @chain: filled in on success; its @iov is r->iov, to be copied
+ *
+ * Returns 1 with a chain, 0 when there is none, -EINVAL when the ring is
+ * malformed: vring_fault() names the fault and the device needs a reset.
+ * A chain has at least one segment, none of them empty.
+ */
+static inline int vring_take(VRing *r, VRingChain *chain)
+{
+    return r->packed ? vring_take_packed(r, chain)
+                     : vring_take_split(r, chain);
+}
+
+/* What was wrong; a constant string, NULL if nothing was. */
+static inline const char *vring_fault(const VRing *r)
+{
+    return r->fault;
+}
+
+void vring_push_split(VRing *r, VRingChain *chain, uint32_t written);
+void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
+
+/**
+ * vring_push() - give a chain back, not yet visible to the driver
+ * @chain: must stay valid, with its @iov, until vring_publish()
+ * @written: bytes written to its device-writable segments
+ *
+ * In any order.  Unmaps a slow chain.
+ */
+static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
+{
+    if (r->packed) {
+        vring_push_packed(r, chain, written);
+    } else {
+        vring_push_split(r, chain, written);
+    }
+}
+
+/**
+ * vring_publish() - show all pushed chains to the driver
+ *
+ * Returns true if the driver wants an interrupt for them.  Cheap when
+ * nothing was pushed.
+ */
+bool vring_publish(VRing *r);
+
+/**
+ * vring_drop() - let go of a chain without giving it back (reset)
+ *
+ * The ring may be detached.  Reports its pages as written, all of them.
+ */
+void vring_drop(VRing *r, VRingChain *chain);
+
+/**
+ * vring_set_notification() - ask the driver to kick, or not to
+ *
+ * Asking ends with a full barrier; look at vring_empty() afterwards, for
+ * what the driver added before it could see the request.
+ */
+void vring_set_notification(VRing *r, bool enable);
+
+/**
+ * vring_empty() - has the driver made nothing available?
+ *
+ * Also what a poll handler calls: it reads one index or flag of the ring and
+ * changes nothing.
+ */
+bool vring_empty(const VRing *r);
+
+#endif /* HW_VIRTIO_VRING_H */
