@@ -1,0 +1,177 @@
+/*
+ * What every queue of a block device has
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The sequence number makes the hand-over safe without waiting in
+ * quiesce_begin or quiesce_end: the owner's bottom half always acts on the
+ * newest number, however many begin/end pairs it has slept through, and
+ * control only believes a settled_seq that equals its own, so that an
+ * answer to an older pause is never taken for one to the present pause.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/memalign.h"
+#include "block/aio-wait.h"
+#include "hw/block/block-queue.h"
+
+void block_queue_settle(BlockQueue *queue)
+{
+    assert(queue->in_flight == 0);
+
+    /* Pairs with block_queue_quiesced(): control sees all we wrote. */
+    qatomic_store_release(&queue->settled_seq, queue->target_seq);
+    aio_wait_kick();
+}
+
+static void block_queue_bh(void *opaque)
+{
+    BlockQueue *queue = opaque;
+    /* Pairs with block_queue_set_seq(): we see what control changed. */
+    unsigned seq = qatomic_load_acquire(&queue->seq);
+    bool was_listening = block_queue_listening(queue);
+
+    if (seq == queue->target_seq) {
+        return;
+    }
+    queue->target_seq = seq;
+
+    if (block_queue_listening(queue)) {
+        if (!was_listening) {
+            queue->ops->start_listening(queue);
+        }
+        return;
+    }
+    if (was_listening) {
+        queue->ops->stop_listening(queue);
+    }
+    if (queue->in_flight == 0) {
+        block_queue_settle(queue);
+    }
+}
+
+static void block_queue_set_seq(BlockQueue *queue, unsigned seq)
+{
+    qatomic_store_release(&queue->seq, seq);
+    qemu_bh_schedule(queue->bh);
+}
+
+void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
+                      const BlockQueueOps *ops)
+{
+    GLOBAL_STATE_CODE();
+
+    queue->index = index;
+    queue->ctx = ctx;
+    queue->ops = ops;
+    queue->quiesce_count = 1;
+    queue->seq = 1;
+    queue->target_seq = 1;
+    queue->settled_seq = 1;
+    queue->in_flight = 0;
+    queue->bh = aio_bh_new(ctx, block_queue_bh, queue);
+}
+
+static void block_queue_sync_cb(void *opaque)
+{
+}
+
+/*
+ * End the bottom half.  It may be scheduled once more than needed and be
+ * just running in the owner thread, finding nothing to do: wait for that,
+ * or it would look at the queue when another thread owns it or it is gone.
+ */
+static void block_queue_delete_bh(BlockQueue *queue)
+{
+    assert(block_queue_quiesced(queue));
+
+    qemu_bh_delete(queue->bh);
+    queue->bh = NULL;
+    aio_wait_bh_oneshot(queue->ctx, block_queue_sync_cb, NULL);
+}
+
+void block_queue_cleanup(BlockQueue *queue)
+{
+    GLOBAL_STATE_CODE();
+
+    block_queue_delete_bh(queue);
+}
+
+void block_queue_quiesce_begin(BlockQueue *queue)
+{
+    GLOBAL_STATE_CODE();
+
+    if (queue->quiesce_count++ == 0) {
+        block_queue_set_seq(queue, queue->seq + 1);
+    }
+}
+
+void block_queue_quiesce_end(BlockQueue *queue)
+{
+    GLOBAL_STATE_CODE();
+    assert(queue->quiesce_count > 0);
+
+    if (--queue->quiesce_count == 0) {
+        block_queue_set_seq(queue, queue->seq + 1);
+    }
+}
+
+bool block_queue_quiesced(BlockQueue *queue)
+{
+    return (queue->seq & 1) &&
+           qatomic_load_acquire(&queue->settled_seq) == queue->seq;
+}
+
+void block_queue_quiesce_wait(BlockQueue *queue)
+{
+    GLOBAL_STATE_CODE();
+    AIO_WAIT_WHILE_UNLOCKED(NULL, !block_queue_quiesced(queue));
+}
+
+void block_queue_move(BlockQueue *queue, AioContext *ctx)
+{
+    GLOBAL_STATE_CODE();
+
+    if (queue->ctx == ctx) {
+        return;
+    }
+    block_queue_quiesce_begin(queue);
+    block_queue_quiesce_wait(queue);
+
+    block_queue_delete_bh(queue);
+    queue->ctx = ctx;
+    queue->bh = aio_bh_new(ctx, block_queue_bh, queue);
+
+    block_queue_quiesce_end(queue);
+}
+
+void *block_queue_alloc(unsigned n, size_t size)
+{
+    void *queues;
+
+    assert(size % BLOCK_QUEUE_ALIGN == 0);
+    queues = qemu_memalign(BLOCK_QUEUE_ALIGN, n * size);
+    memset(queues, 0, n * size);
+    return queues;
+}
+
+void block_queue_free(void *queues)
+{
+    qemu_vfree(queues);
+}
+
+void block_request_pool_init(BlockRequestPool *pool, unsigned n, size_t size)
+{
+    pool->size = ROUND_UP(size, 64);
+    pool->slab = qemu_memalign(BLOCK_QUEUE_ALIGN, n * pool->size);
+    pool->unused = pool->slab;
+    pool->end = pool->unused + n * pool->size;
+    pool->free = NULL;
+}
+
+void block_request_pool_cleanup(BlockRequestPool *pool)
+{
+    qemu_vfree(pool->slab);
+    memset(pool, 0, sizeof(*pool));
+}

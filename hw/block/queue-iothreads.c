@@ -1,0 +1,189 @@
+/*
+ * Which queue of a block device runs in which IOThread
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Properties in, one referenced IOThread per queue out.  What the base can
+ * check (iothread-vq-mapping) it checks; the result is kept as IOThreads and
+ * not as AioContexts, so that a queue can be moved and the references stay
+ * right.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/main-loop.h"
+#include "qapi/error.h"
+#include "hw/block/queue-iothreads.h"
+#include "hw/virtio/iothread-vq-mapping.h"
+
+bool queue_iothreads_wanted(const QueueIOThreadsConf *conf)
+{
+    return conf->iothread || conf->mapping || conf->iothreads;
+}
+
+static bool queue_iothreads_check(const QueueIOThreadsConf *conf, Error **errp)
+{
+    if (conf->iothread && conf->mapping) {
+        error_setg(errp, "iothread and iothread-vq-mapping properties cannot "
+                   "be set at the same time");
+        return false;
+    }
+    if (conf->iothreads && (conf->iothread || conf->mapping)) {
+        error_setg(errp, "iothreads cannot be set together with %s",
+                   conf->iothread ? "iothread" : "iothread-vq-mapping");
+        error_append_hint(errp, "iothreads=N makes IOThreads for this device; "
+                          "the other properties use existing ones.\n");
+        return false;
+    }
+    return true;
+}
+
+static void queue_iothreads_assign(QueueIOThreads *map, unsigned index,
+                                   IOThread *iothread)
+{
+    object_ref(OBJECT(iothread));
+    map->queue_iothread[index] = iothread;
+}
+
+static bool queue_iothreads_from_mapping(QueueIOThreads *map,
+                                         IOThreadVirtQueueMappingList *list,
+                                         Error **errp)
+{
+    g_autofree AioContext **ctx = g_new0(AioContext *, map->num_queues);
+
+    if (!iothread_vq_mapping_apply(list, ctx, map->num_queues, errp)) {
+        return false;
+    }
+    for (IOThreadVirtQueueMappingList *node = list; node; node = node->next) {
+        IOThread *iothread = iothread_by_id(node->value->iothread);
+
+        for (unsigned i = 0; i < map->num_queues; i++) {
+            if (ctx[i] == iothread_get_aio_context(iothread)) {
+                queue_iothreads_assign(map, i, iothread);
+            }
+        }
+    }
+    iothread_vq_mapping_cleanup(list);
+    return true;
+}
+
+/* How many IOThreads "auto" or a number ask for; 0 with @errp set if bad. */
+static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
+                                      Error **errp)
+{
+    unsigned n;
+
+    if (!strcmp(text, "auto")) {
+        return MIN(num_queues, g_get_num_processors());
+    }
+    if (qemu_strtoui(text, NULL, 10, &n) < 0 || n == 0) {
+        error_setg(errp, "invalid iothreads property '%s'", text);
+        error_append_hint(errp, "Use a number from 1 to %u or 'auto'.\n",
+                          num_queues);
+        return 0;
+    }
+    if (n > num_queues) {
+        error_setg(errp, "iothreads property (%u) must not be larger than "
+                   "the number of queues (%u)", n, num_queues);
+        return 0;
+    }
+    return n;
+}
+
+static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
+                                   const char *owner, Error **errp)
+{
+    ERRP_GUARD();
+    unsigned n = queue_iothreads_count(text, map->num_queues, errp);
+
+    if (!n) {
+        return false;
+    }
+    map->owned = g_new0(IOThread *, n);
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *id = g_strdup_printf("%s-iothread%u", owner, i);
+        IOThread *iothread = iothread_create(id, errp);
+
+        if (!iothread) {
+            error_prepend(errp, "cannot create IOThread '%s': ", id);
+            return false;
+        }
+        map->owned[map->num_owned++] = iothread;
+    }
+    for (unsigned i = 0; i < map->num_queues; i++) {
+        queue_iothreads_assign(map, i, map->owned[i % n]);
+    }
+    return true;
+}
+
+bool queue_iothreads_init(QueueIOThreads *map, const QueueIOThreadsConf *conf,
+                          unsigned num_queues, const char *owner,
+                          Error **errp)
+{
+    ERRP_GUARD();
+    bool ok = true;
+
+    GLOBAL_STATE_CODE();
+    memset(map, 0, sizeof(*map));
+
+    if (!queue_iothreads_check(conf, errp)) {
+        return false;
+    }
+    map->num_queues = num_queues;
+    map->queue_iothread = g_new0(IOThread *, num_queues);
+
+    if (conf->mapping) {
+        ok = queue_iothreads_from_mapping(map, conf->mapping, errp);
+    } else if (conf->iothreads) {
+        ok = queue_iothreads_create(map, conf->iothreads, owner, errp);
+    } else if (conf->iothread) {
+        for (unsigned i = 0; i < num_queues; i++) {
+            queue_iothreads_assign(map, i, conf->iothread);
+        }
+    }
+    if (!ok) {
+        queue_iothreads_cleanup(map);
+    }
+    return ok;
+}
+
+void queue_iothreads_cleanup(QueueIOThreads *map)
+{
+    GLOBAL_STATE_CODE();
+
+    for (unsigned i = 0; i < map->num_queues; i++) {
+        object_unref(OBJECT(map->queue_iothread[i]));
+    }
+    for (unsigned i = 0; i < map->num_owned; i++) {
+        iothread_destroy(map->owned[i]);
+    }
+    g_free(map->queue_iothread);
+    g_free(map->owned);
+    memset(map, 0, sizeof(*map));
+}
+
+IOThread *queue_iothreads_get(const QueueIOThreads *map, unsigned index)
+{
+    assert(index < map->num_queues);
+    return map->queue_iothread[index];
+}
+
+AioContext *queue_iothreads_context(const QueueIOThreads *map, unsigned index)
+{
+    IOThread *iothread = queue_iothreads_get(map, index);
+
+    return iothread ? iothread_get_aio_context(iothread)
+                    : qemu_get_aio_context();
+}
+
+IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
+                              IOThread *iothread)
+{
+    IOThread *old = queue_iothreads_get(map, index);
+
+    if (iothread) {
+        object_ref(OBJECT(iothread));
+    }
+    map->queue_iothread[index] = iothread;
+    return old;
+}

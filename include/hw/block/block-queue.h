@@ -1,0 +1,197 @@
+/*
+ * What every queue of a block device has
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A virtqueue and a Xen ring both begin with a BlockQueue: the AioContext
+ * that owns it, its place in the device, and the hand-over between control
+ * and data path.
+ *
+ *     control (BQL)                          owner thread (queue->ctx)
+ *     -------------                          -------------------------
+ *     quiesce_begin: seq odd, kick bh  --->  bh: ops->stop_listening()
+ *                                            ...requests in flight end...
+ *     quiesced?  <---  settled_seq = seq     in_flight becomes 0
+ *     (touch the queue, change its ctx)
+ *     quiesce_end: seq even, kick bh   --->  bh: ops->start_listening()
+ *
+ * Drain, stop, reset and a move to another IOThread all are "quiesce, do,
+ * end".  Outside of such a pause nobody but the owner thread reads or writes
+ * what the queue holds, so that the data path needs no lock and no atomic.
+ */
+
+#ifndef HW_BLOCK_BLOCK_QUEUE_H
+#define HW_BLOCK_BLOCK_QUEUE_H
+
+#include "block/aio.h"
+#include "qemu/queue.h"
+
+/*
+ * Two lines: adjacent-line prefetch makes neighbours in a pair of 64 byte
+ * lines disturb each other.
+ */
+#define BLOCK_QUEUE_ALIGN 128
+
+typedef struct BlockQueue BlockQueue;
+
+typedef struct BlockQueueOps {
+    /*
+     * Begin to take requests, looking at once for those already there.
+     * Called in the owner thread.
+     */
+    void (*start_listening)(BlockQueue *queue);
+
+    /* Take no more requests.  Called in the owner thread. */
+    void (*stop_listening)(BlockQueue *queue);
+} BlockQueueOps;
+
+/* Written by the owner thread only; readers see a recent value. */
+typedef struct BlockQueueStats {
+    uint64_t requests;          /* taken from the ring */
+    uint64_t batches;           /* times that the ring gave at least one */
+    uint64_t notifications;     /* interrupts or events sent to the driver */
+} BlockQueueStats;
+
+struct BlockQueue {
+    /* Written by control while quiesced, read-only for the owner. */
+    AioContext *ctx;
+    const BlockQueueOps *ops;
+    QEMUBH *bh;
+    uint16_t index;
+
+    /* Control side, under the BQL. */
+    unsigned quiesce_count;
+    unsigned seq;               /* odd: quiesce wanted; read by the owner */
+
+    /* Owner side. */
+    unsigned target_seq;        /* the last seq acted upon */
+    unsigned settled_seq;       /* published: quiesced, nothing in flight */
+    unsigned in_flight;
+    BlockQueueStats stats;
+};
+
+/**
+ * block_queue_init: set up a queue that is quiesced and owned by @ctx.
+ *
+ * The first block_queue_quiesce_end() starts it.  Call under the BQL.
+ */
+void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
+                      const BlockQueueOps *ops);
+
+/** block_queue_cleanup: end a queue that is quiesced.  BQL. */
+void block_queue_cleanup(BlockQueue *queue);
+
+/**
+ * block_queue_quiesce_begin: ask the owner to take no more requests.
+ *
+ * Calls nest.  Returns at once; block_queue_quiesced() tells when the last
+ * request in flight has ended.  BQL.
+ */
+void block_queue_quiesce_begin(BlockQueue *queue);
+
+/** block_queue_quiesced: true once the owner has nothing more to do.  BQL. */
+bool block_queue_quiesced(BlockQueue *queue);
+
+/**
+ * block_queue_quiesce_wait: run the main loop's AioContext until quiesced.
+ *
+ * BQL, main loop thread, after block_queue_quiesce_begin().
+ */
+void block_queue_quiesce_wait(BlockQueue *queue);
+
+/** block_queue_quiesce_end: undo one block_queue_quiesce_begin().  BQL. */
+void block_queue_quiesce_end(BlockQueue *queue);
+
+/**
+ * block_queue_move: give the queue to another AioContext.
+ *
+ * Waits for the requests in flight on this queue, no other.  Does not lose
+ * notifications: start_listening() looks for requests at once.  BQL, main
+ * loop thread.
+ */
+void block_queue_move(BlockQueue *queue, AioContext *ctx);
+
+/** block_queue_settle: tell control that a quiesced queue is idle.  Owner. */
+void block_queue_settle(BlockQueue *queue);
+
+/** block_queue_listening: may the owner take requests?  Owner thread. */
+static inline bool block_queue_listening(const BlockQueue *queue)
+{
+    return !(queue->target_seq & 1);
+}
+
+/** block_queue_request_begin: a request was taken.  Owner thread. */
+static inline void block_queue_request_begin(BlockQueue *queue)
+{
+    queue->in_flight++;
+}
+
+/**
+ * block_queue_request_end: a request was answered or put aside for a retry.
+ *
+ * Must come after the last use of the queue on behalf of the request, for
+ * control may go on from here.  Owner thread.
+ */
+static inline void block_queue_request_end(BlockQueue *queue)
+{
+    if (--queue->in_flight == 0 && !block_queue_listening(queue)) {
+        block_queue_settle(queue);
+    }
+}
+
+/**
+ * block_queue_alloc: a zeroed array of @n objects that begin with a
+ * BlockQueue, each on cache lines of its own.  @size must be a multiple of
+ * BLOCK_QUEUE_ALIGN.  Free with block_queue_free().
+ */
+void *block_queue_alloc(unsigned n, size_t size);
+
+/** block_queue_free: counterpart of block_queue_alloc(). */
+void block_queue_free(void *queues);
+
+/*
+ * A stack of preallocated requests, used by the queue's owner only.
+ * A free request's first word links to the next.
+ */
+typedef struct BlockRequestPool {
+    void *free;
+    char *unused;               /* from here to end nothing was ever used */
+    char *end;
+    size_t size;
+    void *slab;
+} BlockRequestPool;
+
+/**
+ * block_request_pool_init: preallocate @n requests of @size bytes.
+ *
+ * Memory that no request ever used is never touched.  @size is rounded up
+ * to whole cache lines.
+ */
+void block_request_pool_init(BlockRequestPool *pool, unsigned n, size_t size);
+
+/** block_request_pool_cleanup: free all; none may be in use. */
+void block_request_pool_cleanup(BlockRequestPool *pool);
+
+/** block_request_pool_get: a request with undefined content, NULL if none. */
+static inline void *block_request_pool_get(BlockRequestPool *pool)
+{
+    void **request = pool->free;
+
+    if (likely(request)) {
+        pool->free = *request;
+    } else if (pool->unused < pool->end) {
+        request = (void **)pool->unused;
+        pool->unused += pool->size;
+    }
+    return request;
+}
+
+/** block_request_pool_put: give a request back. */
+static inline void block_request_pool_put(BlockRequestPool *pool,
+                                          void *request)
+{
+    *(void **)request = pool->free;
+    pool->free = request;
+}
+
+#endif /* HW_BLOCK_BLOCK_QUEUE_H */

@@ -1,0 +1,80 @@
+/*
+ * Which queue of a block device runs in which IOThread
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     iothread=ID                     every queue in that IOThread
+ *     iothread-vq-mapping=[...]       as listed, or round-robin over the list
+ *     iothreads=N|auto                N IOThreads made and owned by the
+ *                                     device, queue i in IOThread i % N
+ *     nothing                         the main loop
+ *
+ * All functions run under the BQL.
+ */
+
+#ifndef HW_BLOCK_QUEUE_IOTHREADS_H
+#define HW_BLOCK_QUEUE_IOTHREADS_H
+
+#include "block/aio.h"
+#include "hw/qdev-properties-system.h"
+#include "qapi/qapi-types-virtio.h"
+#include "system/iothread.h"
+
+/* The properties, embedded in the device's configuration. */
+typedef struct QueueIOThreadsConf {
+    IOThread *iothread;
+    IOThreadVirtQueueMappingList *mapping;
+    char *iothreads;
+} QueueIOThreadsConf;
+
+#define DEFINE_QUEUE_IOTHREADS_PROPERTIES(_state, _conf)                 \
+    DEFINE_PROP_LINK("iothread", _state, _conf.iothread, TYPE_IOTHREAD,  \
+                     IOThread *),                                        \
+    DEFINE_PROP_IOTHREAD_VQ_MAPPING_LIST("iothread-vq-mapping", _state,  \
+                                         _conf.mapping),                 \
+    DEFINE_PROP_STRING("iothreads", _state, _conf.iothreads)
+
+typedef struct QueueIOThreads {
+    unsigned num_queues;
+    IOThread **queue_iothread;  /* per queue, referenced; NULL: main loop */
+    unsigned num_owned;
+    IOThread **owned;           /* made for iothreads= */
+} QueueIOThreads;
+
+/** queue_iothreads_wanted: does @conf ask for any IOThread? */
+bool queue_iothreads_wanted(const QueueIOThreadsConf *conf);
+
+/**
+ * queue_iothreads_init: resolve @conf for @num_queues queues.
+ *
+ * @owner names the device; IOThreads made for it are called
+ * "@owner-iothreadN" and can be seen in query-iothreads.
+ *
+ * Returns false with @errp set, and nothing held, when the properties
+ * contradict each other or name what does not exist.
+ */
+bool queue_iothreads_init(QueueIOThreads *map, const QueueIOThreadsConf *conf,
+                          unsigned num_queues, const char *owner,
+                          Error **errp);
+
+/** queue_iothreads_cleanup: drop all; no queue may run any more. */
+void queue_iothreads_cleanup(QueueIOThreads *map);
+
+/** queue_iothreads_context: where queue @index is to run. */
+AioContext *queue_iothreads_context(const QueueIOThreads *map,
+                                    unsigned index);
+
+/** queue_iothreads_get: IOThread of queue @index, NULL for the main loop. */
+IOThread *queue_iothreads_get(const QueueIOThreads *map, unsigned index);
+
+/**
+ * queue_iothreads_set: note that queue @index now runs in @iothread.
+ *
+ * Only bookkeeping: the caller moves the queue (block_queue_move()), after
+ * this took the new reference and before it drops the old one, hence the
+ * old IOThread comes back referenced for the caller to object_unref().
+ */
+IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
+                              IOThread *iothread);
+
+#endif /* HW_BLOCK_QUEUE_IOTHREADS_H */
