@@ -6,7 +6,7 @@ BUILD ?= build
 TARGETS ?=
 tool = scripts/base/run
 
-.PHONY: all build stock install clean distclean
+.PHONY: all build stock install clean distclean bench
 
 all: build
 
@@ -24,3 +24,6 @@ clean:
 
 distclean:
 	@rm -rf $(BUILD)
+
+bench: build stock
+	@tests/bench/run --build=$(BUILD) $(if $(QUICK),--quick)

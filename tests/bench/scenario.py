@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One cell of the benchmark: a machine, its disk, and the load on it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+
+import callgrind
+from qemu import BenchError, Qemu
+from virtio_blk import VirtioBlk
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DISK_SIZE = 256 << 20
+RING_SIZE = 1024
+PCI_SLOT = 4
+
+BACKENDS = ('null-co', 'raw-io_uring', 'raw-native', 'qcow2')
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """What is run; everything but the QEMU that runs it."""
+    backend: str = 'null-co'
+    write: bool = False
+    depth: int = 256
+    queues: int = 1
+    poll: bool = False          # IOThreads poll and the driver never kicks
+    indirect: bool = False
+    pin: str = ''               # IOThreads: 'spread' over CPUs, or 'same'
+
+    @property
+    def name(self):
+        return (f'{self.backend} {"write" if self.write else "read"} '
+                f'depth {self.depth}, {self.queues} queue'
+                + ('s' if self.queues > 1 else ''))
+
+
+class Bench:
+    """What all runs share: the output folder, images, the ring driver."""
+
+    def __init__(self, output):
+        self.output = output
+        try:
+            os.makedirs(output, exist_ok=True)
+        except OSError as e:
+            raise BenchError(f'{output}: {e.strerror}') from None
+        self.driver = self._build_driver()
+
+    def _build_driver(self):
+        source = os.path.join(HERE, 'virtio-ring-driver.c')
+        program = os.path.join(self.output, 'virtio-ring-driver')
+        if (os.path.exists(program)
+                and os.path.getmtime(program) >= os.path.getmtime(source)):
+            return program
+        compiler = shutil.which('cc')
+        if compiler is None:
+            raise BenchError('a C compiler is missing: install the Debian '
+                             'package "gcc"')
+        if subprocess.run([compiler, '-O2', '-g', '-std=gnu11', '-Wall',
+                           '-o', program, source], check=False).returncode:
+            raise BenchError(f'{source} does not compile')
+        return program
+
+    # --- Disks ---
+
+    def _raw_image(self):
+        """A file whose blocks are all written, and that O_DIRECT can read."""
+        path = os.path.join(self.output, 'disk.raw')
+        if not os.path.exists(path):
+            try:
+                with open(path + '.part', 'wb') as f:
+                    for _ in range(DISK_SIZE >> 20):
+                        f.write(os.urandom(1 << 20))
+                    os.fsync(f.fileno())
+                os.rename(path + '.part', path)
+            except OSError as e:
+                with contextlib.suppress(OSError):
+                    os.unlink(path + '.part')
+                raise BenchError(f'{path}: {e.strerror}') from None
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
+        except OSError as e:
+            raise BenchError(f'{path}: no O_DIRECT there ({e.strerror}); '
+                             'choose another --output') from None
+        return path
+
+    def _qcow2_image(self, binary):
+        path = os.path.join(self.output, 'disk.qcow2')
+        if os.path.exists(path):
+            return path
+        qemu_img = os.path.join(os.path.dirname(binary), 'qemu-img')
+        if not os.access(qemu_img, os.X_OK):
+            qemu_img = shutil.which('qemu-img')
+        if qemu_img is None:
+            raise BenchError('qemu-img is missing: build it beside '
+                             f'{binary}')
+        convert = subprocess.run(
+            [qemu_img, 'convert', '-O', 'qcow2', self._raw_image(),
+             path + '.part'], stderr=subprocess.PIPE, check=False)
+        if convert.returncode:
+            raise BenchError('qemu-img: ' + convert.stderr.decode().strip())
+        os.rename(path + '.part', path)
+        return path
+
+    def _block_node(self, binary, backend):
+        if backend == 'null-co':
+            return {'driver': 'null-co', 'size': DISK_SIZE}
+        node = {'driver': 'raw' if backend.startswith('raw') else backend}
+        node['file'] = {
+            'driver': 'file', 'cache': {'direct': True},
+            'aio': 'native' if backend == 'raw-native' else 'io_uring',
+            'filename': (self._raw_image() if node['driver'] == 'raw'
+                         else self._qcow2_image(binary))}
+        return node
+
+    # --- Running ---
+
+    def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None):
+        """QEMU's options for a machine with the disk in it."""
+        iothreads = iothreads or s.queues
+        options = ['-blockdev', json.dumps(
+            {'node-name': 'disk', **self._block_node(binary, s.backend)})]
+        for i in range(iothreads):
+            options += ['-object', f'iothread,id=iothread{i},poll-max-ns='
+                        + ('1000000000' if s.poll else '0')]
+        return options + ['-device', json.dumps(
+            {'driver': 'virtio-blk-pci', 'id': 'blk', 'drive': 'disk',
+             'addr': str(PCI_SLOT), 'num-queues': s.queues,
+             'queue-size': ring_size, 'iothread-vq-mapping':
+             [{'iothread': f'iothread{i}'} for i in range(iothreads)]})]
+
+    def drive(self, qemu, disk, options):
+        """Run the ring driver on a device; returns its report."""
+        threads = [qemu.thread_stat(tid) for tid in qemu.iothreads().values()]
+        run = subprocess.run(
+            [self.driver, *disk.driver_options(), *options,
+             *('--thread-stat=' + path for path in threads)],
+            pass_fds=[qemu.memory_fd, qemu.qtest_socket.fileno()],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if run.returncode:
+            qemu.check_alive()
+            raise BenchError(run.stderr.decode().strip())
+        report = json.loads(run.stdout)
+        if report['failed']:
+            raise BenchError(f"{report['failed']} of {report['requests']} "
+                             'requests failed')
+        return report
+
+    def measure(self, binary, s, ms):
+        """Run @s for @ms milliseconds; returns the driver's report."""
+        options = [f'--ms={ms}', f'--warmup-ms={max(ms // 4, 20)}']
+        if s.write:
+            options.append('--write')
+        if s.depth == 1:
+            options.append('--latencies')
+        else:
+            options.append('--pause-ns=20000')
+        if not s.poll:
+            options.append('--interrupts')
+        with Qemu(binary, self.machine(binary, s)) as qemu:
+            self._pin(qemu, s)
+            disk = VirtioBlk(qemu, PCI_SLOT, s.queues, RING_SIZE, s.depth,
+                             s.indirect)
+            report = self.drive(qemu, disk, options)
+            qemu.quit()
+        return report
+
+    @staticmethod
+    def _pin(qemu, s):
+        cpus = sorted(os.sched_getaffinity(0))
+        if s.pin:
+            for i, tid in enumerate(qemu.iothreads().values()):
+                cpu = i % len(cpus) if s.pin == 'spread' else 0
+                os.sched_setaffinity(tid, {cpus[cpu]})
+
+    def _profile(self, binary, s, requests):
+        """One run under callgrind."""
+        folder = os.path.join(self.output, f'callgrind.{os.getpid()}')
+        os.makedirs(folder)
+        try:
+            with Qemu(binary, self.machine(binary, s), patience=300,
+                      wrapper=callgrind.valgrind_command(folder)) as qemu:
+                disk = VirtioBlk(qemu, PCI_SLOT, s.queues, RING_SIZE, s.depth,
+                                 s.indirect)
+                self.drive(qemu, disk,
+                           ['--batch', '--pause-ns=200000',
+                            f'--requests={requests}']
+                           + (['--write'] if s.write else []))
+                qemu.quit()
+            return callgrind.read_iothreads(folder)
+        finally:
+            shutil.rmtree(folder)
+
+    def count(self, binary, s, short=2048, long=6144):
+        """Instructions and atomics per request of @s."""
+        return callgrind.Cost(self._profile(binary, s, short),
+                              self._profile(binary, s, long), long - short)
+
+    def memory_kib(self, binary, queues, ring_size=256):
+        """Private memory of QEMU: (at DRIVER_OK, after full rings)."""
+        s = Scenario(queues=queues, depth=ring_size, indirect=True)
+        with Qemu(binary, self.machine(binary, s, ring_size, 1)) as qemu:
+            disk = VirtioBlk(qemu, PCI_SLOT, queues, ring_size, s.depth, True)
+            ready = qemu.anonymous_kib()
+            self.drive(qemu, disk,
+                       ['--batch', '--pause-ns=20000',
+                        f'--requests={queues * ring_size * 4}'])
+            used = qemu.anonymous_kib()
+            qemu.quit()
+        return ready, used
