@@ -54,12 +54,13 @@ typedef struct RingViewOps {
 } RingViewOps;
 
 struct RingView {
+    struct rcu_head rcu;
+
     /* Read by every queue, written by none. */
     unsigned nranges;
     bool track;                 /* any range has @track set */
     const RingViewOps *ops;
     void *opaque;               /* for @ops */
-    struct rcu_head rcu;
 
     /* Written when a queue changes views, so away from what they read. */
     unsigned refcount QEMU_ALIGNED(64);
@@ -186,9 +187,10 @@ static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
 /**
  * ring_view_mark_written() - the device has written @len bytes at @host
  *
- * Dirties the pages for all who log, and drops translated code.  @host must
- * be from ring_view_map() on this view.  What is asked for is decided by the
- * memory region's logging now, not when the view was made.  Any thread.
+ * Dirties the pages for all who log, and drops translated code.  @host is
+ * from ring_view_map() on this view; an address that is not in the view is
+ * ignored.  What is asked for is decided by the memory region's logging now,
+ * not when the view was made.  Any thread.
  */
 void ring_view_mark_written(const RingView *view, const void *host,
                             size_t len);

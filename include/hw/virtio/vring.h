@@ -72,12 +72,15 @@
 #include "hw/virtio/ring-view.h"
 #include "standard-headers/linux/virtio_ring.h"
 
-/* Segments of one chain, and entries of an indirect table that is not
- * contiguous in host memory: as VIRTQUEUE_MAX_SIZE. */
+/*
+ * Segments of one chain, and entries of an indirect table that is not
+ * contiguous in host memory: as VIRTQUEUE_MAX_SIZE.
+ */
 #define VRING_MAX_SEGMENTS 1024
 
 typedef struct VRing VRing;
 typedef struct VRingChain VRingChain;
+typedef struct VRingSlow VRingSlow;
 
 /* Where a ring lies and how it is spoken (VIRTIO 1.2, 2.7 and 2.8). */
 typedef struct VRingConfig {
@@ -88,7 +91,8 @@ typedef struct VRingConfig {
     bool packed;            /* VIRTIO_F_RING_PACKED */
     bool event_idx;         /* VIRTIO_RING_F_EVENT_IDX */
     bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY (legacy, split) */
-    bool big_endian;        /* virtio_is_big_endian(): attach says no */
+    bool in_order;          /* VIRTIO_F_IN_ORDER: vring_attach() says no */
+    bool big_endian;        /* virtio_is_big_endian(): vring_attach() says no */
 } VRingConfig;
 
 /*
@@ -122,7 +126,7 @@ struct VRingChain {
     uint16_t ndescs;        /* ring slots that it fills (packed) */
     uint16_t out_num;       /* segments that the device reads, first in @iov */
     uint16_t in_num;        /* segments that the device writes */
-    bool slow;              /* mapped through the DMA API, maybe bounced */
+    VRingSlow *slow;        /* segments mapped by the DMA API, or NULL */
     bool track;             /* writes to its segments must be reported */
     uint64_t out_len;       /* bytes */
     uint64_t in_len;
@@ -192,12 +196,14 @@ void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
  * vring_load_from_vdev() - take over from the base's VirtQueue
  * vring_store_to_vdev() - hand back to it
  *
- * Under the BQL, with nobody at work on the queue.  For a split ring the base
- * keeps no copy of the used index that can be read, it is taken from the
- * attached ring.  vring_store_to_vdev() expects no chain in flight, except
- * those that the device saves and restores by itself.
+ * Under the BQL, with nobody at work on the queue, the ring attached.  For a
+ * split ring the base keeps no copy of the used index that can be read, it is
+ * taken from the ring; loading returns false, as vring_set_state() does, for
+ * a used index that the guest has scribbled on.  Storing counts chains in
+ * flight as the VirtQueue's own; the device may end them there, as elements
+ * with the chain's id and ndescs and no segments.
  */
-void vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
+bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
 void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 
 /**
@@ -239,8 +245,11 @@ static inline bool vring_attached(const VRing *r)
 
 void vring_get_state(const VRing *r, VRingState *state);
 
-/* Sets the positions; chains between the two count as in flight. */
-void vring_set_state(VRing *r, const VRingState *state);
+/*
+ * Sets the positions; chains between the two count as in flight.  Returns
+ * false, with nothing changed, if a ring of this size can not be there.
+ */
+bool vring_set_state(VRing *r, const VRingState *state);
 
 /* Forget the last interrupt: the next vring_publish() wants one. */
 static inline void vring_invalidate_signalled_used(VRing *r)
@@ -276,7 +285,10 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  *
  * Returns 1 with a chain, 0 when there is none, -EINVAL when the ring is
  * malformed: vring_fault() names the fault and the device needs a reset.
- * A chain has at least one segment, none of them empty.
+ * A chain has at least one segment, none of them empty.  Indirect tables are
+ * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base.
+ * Buffers that are not direct RAM go through the DMA API and may be bounced
+ * (@chain->slow); what can not be mapped that way is a fault.
  */
 static inline int vring_take(VRing *r, VRingChain *chain)
 {

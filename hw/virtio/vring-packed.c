@@ -1,0 +1,198 @@
+/*
+ * Packed virtqueues, VIRTIO 1.2 section 2.8
+ *
+ *    one ring for both directions            wrap counters
+ *    +-----+-----+-----+-----+-----+-----+   A descriptor is available when
+ *    |used |used |taken|taken|avail|     |   its AVAIL bit equals the wrap
+ *    +-----+-----+-----+-----+-----+-----+   counter and its USED bit does
+ *            ^ used_idx        ^ last_avail  not; used, when both equal it.
+ *
+ * A chain fills as many slots as it has descriptors in the ring, and the used
+ * entry that answers it skips as many.  The first used entry of a batch gets
+ * its flags last, which shows the batch.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "vring-internal.h"
+
+#define DESC_F_AVAIL    (1 << VRING_PACKED_DESC_F_AVAIL)
+#define DESC_F_USED     (1 << VRING_PACKED_DESC_F_USED)
+
+enum { DESC_ID, DESC_FLAGS };       /* w16 of a copied descriptor */
+
+static inline bool vring_packed_is_available(const VRing *r)
+{
+    uint16_t flags = qatomic_read(&r->packed_desc[r->last_avail_idx].flags);
+
+    flags = le16_to_cpu(flags);
+    return !!(flags & DESC_F_AVAIL) == r->avail_wrap &&
+           !!(flags & DESC_F_USED) != r->avail_wrap;
+}
+
+/* All entries of the table, in order; only WRITE has a meaning in them. */
+static int vring_packed_take_table(VRing *r, VRingChain *chain,
+                                   const VRingDescCopy *indirect)
+{
+    unsigned num = indirect->len / sizeof(struct vring_packed_desc);
+    const struct vring_packed_desc *table;
+
+    table = vring_map_table(r, chain, indirect->addr, indirect->len);
+    if (!table) {
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < num; i++) {
+        VRingDescCopy d = vring_copy_desc(&table[i]);
+
+        if (unlikely(d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT)) {
+            return vring_malformed(r, chain, "indirect descriptor inside an "
+                                   "indirect table");
+        }
+        if (vring_add_segment(r, chain, d.addr, d.len,
+                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* The chain from last_avail_idx on; the last may be an indirect one. */
+static int vring_packed_take_chain(VRing *r, VRingChain *chain)
+{
+    unsigned i = r->last_avail_idx;
+    unsigned room = r->num - r->inuse;
+
+    for (unsigned seen = 1; ; seen++) {
+        VRingDescCopy d = vring_copy_desc(&r->packed_desc[i]);
+
+        if (unlikely(seen > room)) {
+            return vring_malformed(r, chain, "descriptor chain runs into "
+                                   "descriptors in flight");
+        }
+        /* The buffer id is in the chain's last descriptor (2.8.6). */
+        chain->id = d.w16[DESC_ID];
+        chain->ndescs = seen;
+        if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
+            return vring_packed_take_table(r, chain, &d);
+        }
+        if (vring_add_segment(r, chain, d.addr, d.len,
+                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+            return -EINVAL;
+        }
+        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+            return 0;
+        }
+        i = i + 1 == r->num ? 0 : i + 1;
+    }
+}
+
+int vring_take_packed(VRing *r, VRingChain *chain)
+{
+    unsigned next;
+
+    if (!vring_packed_is_available(r)) {
+        return 0;
+    }
+    /* The rest of the chain was written before those flags. */
+    smp_rmb();
+
+    vring_chain_begin(r, chain);
+    if (vring_packed_take_chain(r, chain)) {
+        return -EINVAL;
+    }
+    if (unlikely(vring_chain_is_overlong(chain))) {
+        return vring_malformed(r, chain, "chain of more than 2^32 bytes");
+    }
+    next = r->last_avail_idx + chain->ndescs;
+    if (next >= r->num) {
+        next -= r->num;
+        r->avail_wrap = !r->avail_wrap;
+    }
+    r->last_avail_idx = next;
+    vring_chain_end(r, chain);
+    return 1;
+}
+
+void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written)
+{
+    struct vring_packed_desc *slot = &r->packed_desc[r->used_idx];
+    uint16_t flags = r->used_wrap ? DESC_F_AVAIL | DESC_F_USED : 0;
+    unsigned next = r->used_idx + chain->ndescs;
+
+    if (written) {
+        flags |= VRING_DESC_F_WRITE;        /* the length is valid */
+    }
+    slot->len = cpu_to_le32(written);
+    slot->id = cpu_to_le16(chain->id);
+    if (r->unpublished) {
+        qatomic_set(&slot->flags, cpu_to_le16(flags));
+    } else {
+        r->first_flags = flags;
+    }
+    if (next >= r->num) {
+        next -= r->num;
+        r->used_wrap = !r->used_wrap;
+    }
+    r->used_idx = next;
+    vring_push_chain(r, chain, written);
+}
+
+void vring_packed_publish(VRing *r)
+{
+    int first = r->used_idx - r->unpublished;
+
+    if (first < 0) {
+        first += r->num;
+    }
+    /* Data and the other entries before the flags that show them. */
+    smp_wmb();
+    qatomic_set(&r->packed_desc[first].flags, cpu_to_le16(r->first_flags));
+}
+
+/* Section 2.8.10; after a full barrier. */
+bool vring_packed_wants_interrupt(VRing *r)
+{
+    uint16_t flags = le16_to_cpu(qatomic_read(&r->driver_event->flags));
+    uint16_t off_wrap, event;
+
+    if (flags == VRING_PACKED_EVENT_FLAG_DISABLE) {
+        return false;
+    }
+    if (flags != VRING_PACKED_EVENT_FLAG_DESC || !r->signalled_used_valid) {
+        return true;
+    }
+    /* The driver writes the place before the flags. */
+    smp_rmb();
+    off_wrap = le16_to_cpu(qatomic_read(&r->driver_event->off_wrap));
+    event = off_wrap & ~(1 << VRING_PACKED_EVENT_F_WRAP_CTR);
+    if (off_wrap >> VRING_PACKED_EVENT_F_WRAP_CTR != r->used_wrap) {
+        /* A place in the round before the one that used_idx is in. */
+        event -= r->num;
+    }
+    return vring_need_event(event, r->used_idx, r->used_idx - r->unpublished);
+}
+
+/* Section 2.8.10; the caller has the barrier. */
+void vring_packed_set_notification(VRing *r, bool enable)
+{
+    uint16_t flags = VRING_PACKED_EVENT_FLAG_DISABLE;
+
+    if (enable && r->event_idx) {
+        uint16_t wrap = r->avail_wrap << VRING_PACKED_EVENT_F_WRAP_CTR;
+
+        qatomic_set(&r->device_event->off_wrap,
+                    cpu_to_le16(r->last_avail_idx | wrap));
+        /* The place before the flags that make it count. */
+        smp_wmb();
+        flags = VRING_PACKED_EVENT_FLAG_DESC;
+    } else if (enable) {
+        flags = VRING_PACKED_EVENT_FLAG_ENABLE;
+    }
+    qatomic_set(&r->device_event->flags, cpu_to_le16(flags));
+}
+
+bool vring_empty_packed(const VRing *r)
+{
+    return !vring_packed_is_available(r);
+}

@@ -1,0 +1,195 @@
+/*
+ * Split virtqueues, VIRTIO 1.2 section 2.7
+ *
+ *    avail ring (driver writes)     descriptor table       used ring (device)
+ *    +-------+-----+----------+     +----+----+-----+     +-------+-----+----
+ *    | flags | idx | head ... | --> | addr len flags | -> | flags | idx | id
+ *    +-------+-----+----------+     |          next  |    +-------+-----+ len
+ *              used_event ^         +----------------+       avail_event ^
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "vring-internal.h"
+
+enum { DESC_FLAGS, DESC_NEXT };     /* w16 of a copied descriptor */
+
+static inline uint16_t vring_split_avail_idx(const VRing *r)
+{
+    return le16_to_cpu(qatomic_read(&r->avail->idx));
+}
+
+/*
+ * Read the driver's index, once for a batch.  Returns as vring_take(): 1 if
+ * there is something new.
+ */
+static int vring_split_look(VRing *r)
+{
+    uint16_t idx = vring_split_avail_idx(r);
+    uint16_t fresh = idx - r->last_avail_idx;
+
+    if (fresh > r->num) {
+        r->fault = "available index moved by more than the ring's size";
+        return -EINVAL;
+    }
+    r->shadow_avail_idx = idx;
+    /* The entries that the index promises are read after it. */
+    smp_rmb();
+    return fresh != 0;
+}
+
+/* Every entry that the table links, from its first. */
+static int vring_split_take_table(VRing *r, VRingChain *chain,
+                                  const VRingDescCopy *indirect)
+{
+    unsigned num = indirect->len / sizeof(struct vring_desc);
+    const struct vring_desc *table;
+    unsigned i = 0;
+
+    table = vring_map_table(r, chain, indirect->addr, indirect->len);
+    if (!table) {
+        return -EINVAL;
+    }
+    for (unsigned seen = 1; ; seen++) {
+        VRingDescCopy d = vring_copy_desc(&table[i]);
+
+        if (unlikely(d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT)) {
+            return vring_malformed(r, chain, "indirect descriptor inside an "
+                                   "indirect table");
+        }
+        if (vring_add_segment(r, chain, d.addr, d.len,
+                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+            return -EINVAL;
+        }
+        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+            return 0;
+        }
+        i = d.w16[DESC_NEXT];
+        if (unlikely(i >= num)) {
+            return vring_malformed(r, chain, "next descriptor is beyond the "
+                                   "indirect table");
+        }
+        if (unlikely(seen == num)) {
+            return vring_malformed(r, chain, "descriptor chain is a loop");
+        }
+    }
+}
+
+/* The chain from descriptor @i on; the last may be an indirect one. */
+static int vring_split_take_chain(VRing *r, VRingChain *chain, unsigned i)
+{
+    for (unsigned seen = 1; ; seen++) {
+        VRingDescCopy d = vring_copy_desc(&r->desc[i]);
+
+        if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
+            return vring_split_take_table(r, chain, &d);
+        }
+        if (vring_add_segment(r, chain, d.addr, d.len,
+                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+            return -EINVAL;
+        }
+        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+            return 0;
+        }
+        i = d.w16[DESC_NEXT];
+        if (unlikely(i >= r->num)) {
+            return vring_malformed(r, chain, "next descriptor is beyond the "
+                                   "descriptor table");
+        }
+        if (unlikely(seen == r->num)) {
+            return vring_malformed(r, chain, "descriptor chain is a loop");
+        }
+    }
+}
+
+int vring_take_split(VRing *r, VRingChain *chain)
+{
+    uint16_t head;
+
+    if (r->last_avail_idx == r->shadow_avail_idx) {
+        int ret = vring_split_look(r);
+
+        if (ret <= 0) {
+            return ret;
+        }
+    }
+    head = qatomic_read(&r->avail->ring[r->last_avail_idx & (r->num - 1)]);
+    head = le16_to_cpu(head);
+
+    vring_chain_begin(r, chain);
+    if (unlikely(r->inuse >= r->num)) {
+        return vring_malformed(r, chain, "more chains in flight than the "
+                               "ring has entries");
+    }
+    if (unlikely(head >= r->num)) {
+        return vring_malformed(r, chain, "available entry is beyond the "
+                               "descriptor table");
+    }
+    if (vring_split_take_chain(r, chain, head)) {
+        return -EINVAL;
+    }
+    if (unlikely(vring_chain_is_overlong(chain))) {
+        return vring_malformed(r, chain, "chain of more than 2^32 bytes");
+    }
+    chain->id = head;
+    chain->ndescs = 1;
+    r->last_avail_idx++;
+    vring_chain_end(r, chain);
+    return 1;
+}
+
+void vring_push_split(VRing *r, VRingChain *chain, uint32_t written)
+{
+    struct vring_used_elem *e = &r->used->ring[r->used_idx & (r->num - 1)];
+
+    e->id = cpu_to_le32(chain->id);
+    e->len = cpu_to_le32(written);
+    r->used_idx++;
+    vring_push_chain(r, chain, written);
+}
+
+void vring_split_publish(VRing *r)
+{
+    /* Data and entries before the index that shows them. */
+    smp_wmb();
+    qatomic_set(&r->used->idx, cpu_to_le16(r->used_idx));
+}
+
+/* Section 2.7.7; after a full barrier. */
+bool vring_split_wants_interrupt(VRing *r)
+{
+    uint16_t event;
+
+    if (r->notify_on_empty && !r->inuse && vring_empty(r)) {
+        return true;
+    }
+    if (!r->event_idx) {
+        uint16_t flags = le16_to_cpu(qatomic_read(&r->avail->flags));
+
+        return !(flags & VRING_AVAIL_F_NO_INTERRUPT);
+    }
+    event = le16_to_cpu(qatomic_read(&r->avail->ring[r->num]));
+    return !r->signalled_used_valid ||
+           vring_need_event(event, r->used_idx, r->used_idx - r->unpublished);
+}
+
+/* Section 2.7.10; the caller has the barrier. */
+void vring_split_set_notification(VRing *r, bool enable)
+{
+    if (!r->event_idx) {
+        qatomic_set(&r->used->flags,
+                    cpu_to_le16(enable ? 0 : VRING_USED_F_NO_NOTIFY));
+    } else if (enable) {
+        uint16_t *avail_event = (uint16_t *)&r->used->ring[r->num];
+
+        qatomic_set(avail_event, cpu_to_le16(r->last_avail_idx));
+    }
+    /* Disabled event index: the old avail_event lies behind the driver. */
+}
+
+bool vring_empty_split(const VRing *r)
+{
+    return r->last_avail_idx == r->shadow_avail_idx &&
+           r->last_avail_idx == vring_split_avail_idx(r);
+}

@@ -1,0 +1,489 @@
+/*
+ * Rings in guest memory: where they are, which view of memory they use, and
+ * what both layouts have in common of mapping, reporting and notifying
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "vring-internal.h"
+
+/* A segment that went through the DMA API: MMIO, ROM, or no direct RAM. */
+struct VRingSlow {
+    void *host;
+    hwaddr len;
+    bool is_write;
+    uint64_t in_offset;         /* of the bytes that the device writes */
+    VRingSlow *next;
+};
+
+/* A ring's areas as a view maps them. */
+typedef struct VRingAreas {
+    void *desc;
+    void *avail;
+    void *used;
+    bool used_track;
+} VRingAreas;
+
+void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as)
+{
+    assert(config->num <= VRING_MAX_SEGMENTS);
+    *r = (VRing) {
+        .config = *config,
+        .as = as,
+        .num = config->num,
+        .packed = config->packed,
+        .event_idx = config->event_idx,
+        .notify_on_empty = config->notify_on_empty,
+        .avail_wrap = true,
+        .used_wrap = true,
+        .notification = true,
+        .iov = g_new(struct iovec, VRING_MAX_SEGMENTS),
+        .table = g_malloc(VRING_MAX_SEGMENTS * sizeof(struct vring_desc)),
+    };
+}
+
+void vring_cleanup(VRing *r)
+{
+    assert(!vring_attached(r) && !r->retired);
+    g_free(r->iov);
+    g_free(r->table);
+    r->iov = NULL;
+    r->table = NULL;
+}
+
+static VRingHold *vring_hold_new(RingView *view)
+{
+    VRingHold *hold = g_new0(VRingHold, 1);
+
+    hold->view = view;
+    return hold;
+}
+
+static void vring_release_retired(VRing *r)
+{
+    VRingHold **p = &r->retired;
+
+    while (*p) {
+        VRingHold *hold = *p;
+
+        if (hold->inflight) {
+            p = &hold->next;
+            continue;
+        }
+        *p = hold->next;
+        ring_view_unref(hold->view);
+        g_free(hold);
+    }
+}
+
+/* No new chains for the present view; it goes with its last chain. */
+static void vring_retire_hold(VRing *r)
+{
+    r->hold->next = r->retired;
+    r->retired = r->hold;
+    r->hold = NULL;
+    if (!r->pushed) {
+        vring_release_retired(r);
+    }
+}
+
+static void *vring_find_area(const RingView *view, hwaddr addr, size_t size,
+                             size_t align, bool is_write, bool *track)
+{
+    const RingViewRange *range;
+    RingViewHint hint = 0;
+    size_t len = size;
+    void *host = ring_view_map(view, &hint, addr, &len, is_write, &range);
+
+    if (!host || len != size || !QEMU_PTR_IS_ALIGNED(host, align)) {
+        return NULL;
+    }
+    *track |= is_write && range->track;
+    return host;
+}
+
+static bool vring_find_areas(const VRing *r, const RingView *view,
+                             VRingAreas *areas)
+{
+    const VRingConfig *c = &r->config;
+    size_t event = c->event_idx ? sizeof(uint16_t) : 0;
+    size_t avail_size = sizeof(struct vring_avail) +
+                        c->num * sizeof(uint16_t) + event;
+    size_t used_size = sizeof(struct vring_used) +
+                       c->num * sizeof(struct vring_used_elem) + event;
+    size_t avail_align = VRING_AVAIL_ALIGN_SIZE;
+
+    if (c->packed) {
+        avail_size = used_size = sizeof(struct vring_packed_desc_event);
+        avail_align = VRING_USED_ALIGN_SIZE;
+    }
+    areas->used_track = false;
+    areas->desc = vring_find_area(view, c->desc,
+                                  c->num * sizeof(struct vring_desc),
+                                  VRING_DESC_ALIGN_SIZE, c->packed,
+                                  &areas->used_track);
+    areas->avail = vring_find_area(view, c->avail, avail_size, avail_align,
+                                   false, &areas->used_track);
+    areas->used = vring_find_area(view, c->used, used_size,
+                                  VRING_USED_ALIGN_SIZE, true,
+                                  &areas->used_track);
+    return areas->desc && areas->avail && areas->used;
+}
+
+static void vring_use_view(VRing *r, RingView *view, const VRingAreas *areas)
+{
+    r->hold = vring_hold_new(view);
+    r->hint = 0;
+    r->desc = areas->desc;
+    r->avail = areas->avail;
+    r->used = areas->used;
+    r->used_track = areas->used_track;
+}
+
+static bool vring_is_supported(const VRing *r)
+{
+    const VRingConfig *c = &r->config;
+
+    if (!c->num || c->in_order || c->big_endian) {
+        return false;
+    }
+    if (c->packed) {
+        return r->last_avail_idx < c->num && r->used_idx < c->num;
+    }
+    return is_power_of_2(c->num);
+}
+
+bool vring_attach(VRing *r, RingViewSource *src)
+{
+    VRingAreas areas;
+    RingView *view;
+
+    assert(!vring_attached(r));
+    if (!vring_is_supported(r)) {
+        return false;
+    }
+    view = ring_view_source_acquire(src);
+    if (!vring_find_areas(r, view, &areas)) {
+        ring_view_unref(view);
+        return false;
+    }
+    r->src = src;
+    r->signalled_used_valid = false;
+    r->notification = true;
+    vring_use_view(r, view, &areas);
+    return true;
+}
+
+void vring_detach(VRing *r)
+{
+    assert(!r->unpublished);
+    if (!vring_attached(r)) {
+        return;
+    }
+    vring_retire_hold(r);
+    r->src = NULL;
+    r->desc = NULL;
+    r->avail = NULL;
+    r->used = NULL;
+}
+
+/* The pages that a chain's segments lie in have been written. */
+static void vring_report_chain(const VRingChain *chain)
+{
+    for (unsigned i = 0; i < chain->in_num; i++) {
+        const struct iovec *iov = &chain->iov[chain->out_num + i];
+
+        ring_view_mark_written(chain->hold->view, iov->iov_base, iov->iov_len);
+    }
+}
+
+static void vring_report_pushed(const VRing *r)
+{
+    for (const VRingChain *c = r->pushed; c; c = c->next) {
+        vring_report_chain(c);
+    }
+}
+
+bool vring_switch_view(VRing *r)
+{
+    RingView *view = ring_view_source_acquire(r->src);
+    VRingAreas areas;
+
+    if (!vring_find_areas(r, view, &areas)) {
+        ring_view_unref(view);
+        return false;
+    }
+    /* vring_publish() will find the view current and not look for these. */
+    vring_report_pushed(r);
+    vring_retire_hold(r);
+    vring_use_view(r, view, &areas);
+    return true;
+}
+
+void vring_get_state(const VRing *r, VRingState *state)
+{
+    *state = (VRingState) {
+        .last_avail_idx = r->last_avail_idx,
+        .used_idx = r->used_idx,
+        .avail_wrap = r->avail_wrap,
+        .used_wrap = r->used_wrap,
+    };
+}
+
+bool vring_set_state(VRing *r, const VRingState *state)
+{
+    unsigned inuse = (uint16_t)(state->last_avail_idx - state->used_idx);
+
+    assert(!r->unpublished);
+    if (r->packed) {
+        if (state->last_avail_idx >= r->num || state->used_idx >= r->num) {
+            return false;
+        }
+        inuse = state->last_avail_idx - state->used_idx +
+                (state->avail_wrap != state->used_wrap ? r->num : 0);
+    }
+    if (inuse > r->num) {
+        return false;
+    }
+    r->last_avail_idx = state->last_avail_idx;
+    r->shadow_avail_idx = state->last_avail_idx;
+    r->used_idx = state->used_idx;
+    r->avail_wrap = state->avail_wrap;
+    r->used_wrap = state->used_wrap;
+    r->inuse = inuse;
+    r->signalled_used_valid = false;
+    r->fault = NULL;
+    return true;
+}
+
+static void vring_unmap_slow(VRing *r, VRingChain *chain, uint64_t written)
+{
+    while (chain->slow) {
+        VRingSlow *s = chain->slow;
+        hwaddr done = 0;
+
+        if (s->is_write && written > s->in_offset) {
+            done = MIN(written - s->in_offset, s->len);
+        }
+        address_space_unmap(r->as, s->host, s->len, s->is_write, done);
+        chain->slow = s->next;
+        g_free(s);
+    }
+}
+
+int vring_malformed(VRing *r, VRingChain *chain, const char *fault)
+{
+    vring_unmap_slow(r, chain, 0);
+    r->fault = fault;
+    return -EINVAL;
+}
+
+static void *vring_map_slow(VRing *r, VRingChain *chain, hwaddr addr,
+                            size_t *size, bool is_write)
+{
+    hwaddr len = *size;
+    void *host = address_space_map(r->as, addr, &len, is_write,
+                                   MEMTXATTRS_UNSPECIFIED);
+    VRingSlow *s;
+
+    if (!host) {
+        return NULL;
+    }
+    s = g_new(VRingSlow, 1);
+    *s = (VRingSlow) {
+        .host = host,
+        .len = len,
+        .is_write = is_write,
+        .in_offset = chain->in_len,
+        .next = chain->slow,
+    };
+    chain->slow = s;
+    *size = len;
+    return host;
+}
+
+int vring_add_segment_slow(VRing *r, VRingChain *chain, hwaddr addr,
+                           uint32_t len, bool is_write)
+{
+    if (len - 1 > HWADDR_MAX - addr) {
+        return vring_malformed(r, chain, "buffer beyond the end of the "
+                               "address space");
+    }
+    while (len) {
+        const RingViewRange *range = NULL;
+        unsigned n = chain->out_num + chain->in_num;
+        size_t size = len;
+        void *host = ring_view_map(chain->hold->view, &r->hint, addr, &size,
+                                   is_write, &range);
+
+        if (n == VRING_MAX_SEGMENTS) {
+            return vring_malformed(r, chain, "too many descriptors in a "
+                                   "chain");
+        }
+        if (!host) {
+            host = vring_map_slow(r, chain, addr, &size, is_write);
+        }
+        if (!host) {
+            return vring_malformed(r, chain, "buffer can not be mapped");
+        }
+        r->iov[n] = (struct iovec) { .iov_base = host, .iov_len = size };
+        if (is_write) {
+            chain->in_num++;
+            chain->in_len += size;
+            chain->track |= range && range->track;
+        } else {
+            chain->out_num++;
+            chain->out_len += size;
+        }
+        addr += size;
+        len -= size;
+    }
+    return 0;
+}
+
+const void *vring_map_table(VRing *r, VRingChain *chain, hwaddr addr,
+                            uint32_t len)
+{
+    const char *fault;
+    size_t size = len;
+    void *host;
+
+    if (!len || len % sizeof(struct vring_desc)) {
+        fault = "indirect table's length is no multiple of 16, or zero";
+        goto malformed;
+    }
+    host = ring_view_map(chain->hold->view, &r->hint, addr, &size, false, NULL);
+    if (host && size == len && QEMU_PTR_IS_ALIGNED(host, sizeof(uint64_t))) {
+        return host;
+    }
+    if (len > VRING_MAX_SEGMENTS * sizeof(struct vring_desc)) {
+        fault = "indirect table is overlong and scattered";
+        goto malformed;
+    }
+    if (len - 1 > HWADDR_MAX - addr ||
+        address_space_rw(r->as, addr, MEMTXATTRS_UNSPECIFIED, r->table, len,
+                         false) != MEMTX_OK) {
+        fault = "indirect table can not be read";
+        goto malformed;
+    }
+    return r->table;
+
+malformed:
+    vring_malformed(r, chain, fault);
+    return NULL;
+}
+
+void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written)
+{
+    vring_unmap_slow(r, chain, written);
+    if (chain->track || chain->hold != r->hold) {
+        vring_report_chain(chain);
+    }
+}
+
+void vring_drop(VRing *r, VRingChain *chain)
+{
+    vring_unmap_slow(r, chain, chain->in_len);
+    vring_report_chain(chain);
+    chain->hold->inflight--;
+    r->inuse -= chain->ndescs;
+    if (!r->pushed) {
+        vring_release_retired(r);
+    }
+}
+
+/* The used entries of this batch, and the index that shows them. */
+static void vring_report_used(const VRing *r)
+{
+    const RingView *view = r->hold->view;
+    size_t entry = r->packed ? sizeof(struct vring_packed_desc)
+                             : sizeof(struct vring_used_elem);
+    uint8_t *base = r->packed ? (uint8_t *)r->packed_desc
+                              : (uint8_t *)r->used->ring;
+    unsigned end = r->used_idx % r->num;
+    unsigned first = (end + r->num - r->unpublished) % r->num;
+    unsigned n = MIN(r->unpublished, r->num - first);
+
+    ring_view_mark_written(view, base + first * entry, n * entry);
+    if (n < r->unpublished) {
+        ring_view_mark_written(view, base, (r->unpublished - n) * entry);
+    }
+    if (!r->packed) {
+        ring_view_mark_written(view, &r->used->idx, sizeof(r->used->idx));
+    }
+}
+
+/* vring_publish()'s rare part: logging, or a view that has changed. */
+static void vring_published_rare(VRing *r)
+{
+    bool late = !ring_view_source_is_current(r->src, r->hold->view);
+
+    if (late) {
+        vring_report_pushed(r);
+    }
+    if (late || r->used_track) {
+        vring_report_used(r);
+    }
+    vring_release_retired(r);
+}
+
+bool vring_publish(VRing *r)
+{
+    bool wanted;
+
+    if (!r->unpublished) {
+        return false;
+    }
+    if (r->packed) {
+        vring_packed_publish(r);
+    } else {
+        vring_split_publish(r);
+    }
+    /*
+     * The entries are visible before the driver's wish for an interrupt is
+     * read, and before the view is looked at (vring.h, rule 2).
+     */
+    smp_mb();
+    if (unlikely(r->used_track || r->retired ||
+                 !ring_view_source_is_current(r->src, r->hold->view))) {
+        vring_published_rare(r);
+    }
+    wanted = r->packed ? vring_packed_wants_interrupt(r)
+                       : vring_split_wants_interrupt(r);
+    r->signalled_used_valid = true;
+    r->pushed = NULL;
+    r->unpublished = 0;
+    return wanted;
+}
+
+void vring_set_notification(VRing *r, bool enable)
+{
+    void *field;
+    size_t len;
+
+    if (!enable && !r->notification) {
+        return;
+    }
+    r->notification = enable;
+    if (r->packed) {
+        vring_packed_set_notification(r, enable);
+        field = r->device_event;
+        len = sizeof(*r->device_event);
+    } else {
+        vring_split_set_notification(r, enable);
+        field = r->event_idx ? (void *)&r->used->ring[r->num]
+                             : (void *)&r->used->flags;
+        len = sizeof(uint16_t);
+    }
+    if (enable) {
+        /* The driver sees the wish, or we see what it added before. */
+        smp_mb();
+    }
+    vring_mark_own(r, field, len);
+}
+
+bool vring_empty(const VRing *r)
+{
+    return r->packed ? vring_empty_packed(r) : vring_empty_split(r);
+}
