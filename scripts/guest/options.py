@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user asked for: NAME=VALUE arguments over the environment.
+
+make exports the variables of its command line, so `make run QUEUES=8`
+and `scripts/run QUEUES=8` arrive here alike.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / 'build'
+
+MAX_QUEUES = 1023       # VIRTIO_QUEUE_MAX is 1024, MSI-X takes one more
+MAX_IOTHREADS = 64
+MAX_VCPUS = 255         # above it x2APIC and an IOMMU are needed
+MAX_AUTO_VCPUS = 16     # how far QUEUES alone raises the vCPUs
+MAX_SECONDS = 600
+ACCELERATORS = ('auto', 'kvm', 'tcg')
+NAMES = {
+    'QUEUES': f'queues of the disk, 1 to {MAX_QUEUES} (4)',
+    'IOTHREADS': 'IOThreads that serve them, at most QUEUES (2)',
+    'VCPUS': f'CPUs of the guest, 1 to {MAX_VCPUS} (4, or QUEUES up to '
+             f'{MAX_AUTO_VCPUS})',
+    'IMAGE': 'disk image to use; it is only read, writes go to a '
+             'temporary overlay',
+    'FORMAT': 'format of IMAGE, if it must not be guessed',
+    'ACCEL': 'kvm, tcg or auto (auto: KVM where it works)',
+    'MACHINE': 'machine type (q35)',
+    'QEMU': 'the binary (build/qemu-system-x86_64)',
+    'RUNTIME': 'seconds for each measurement (3)',
+}
+
+
+@dataclass
+class Options:
+    queues: int = 4
+    iothreads: int = 2
+    vcpus: int = 4
+    image: Path = None
+    format: str = None
+    accel: str = 'auto'
+    machine: str = 'q35'
+    qemu: Path = BUILD / 'qemu-system-x86_64'
+    runtime: int = 3
+    shell: bool = False
+    colour: bool = None
+    notes: list = field(default_factory=list)
+
+
+def usage():
+    names = '\n'.join(f'  {name:<10} {text}' for name, text in NAMES.items())
+    return ('usage: scripts/run [--shell] [--no-colour] [NAME=VALUE ...]\n\n'
+            'Boots a Linux guest on a virtio disk with several queues, runs '
+            'verified I/O\non it and reports which CPU, interrupt and IOThread '
+            'serves each queue.\n--shell: an interactive guest instead '
+            '(Ctrl-A X ends it).\n\n' + names)
+
+
+def parse(arguments, environment):
+    """Options from a command line and an environment, or UsageError."""
+    options = Options()
+    values = {name: environment[name] for name in NAMES
+              if environment.get(name)}
+    for argument in arguments:
+        name, equals, value = argument.partition('=')
+        if argument == '--shell':
+            options.shell = True
+        elif argument == '--no-colour':
+            options.colour = False
+        elif not equals or name not in NAMES:
+            raise UsageError(f"unknown argument '{argument}' "
+                             '(scripts/run --help lists them)')
+        elif value:
+            values[name] = value
+        else:
+            values.pop(name, None)
+    apply_numbers(options, values)
+    apply_names(options, values)
+    return options
+
+
+def apply_numbers(options, values):
+    options.queues = number(values, 'QUEUES', 4, MAX_QUEUES)
+    default = min(2, options.queues)
+    options.iothreads = number(values, 'IOTHREADS', default, MAX_IOTHREADS)
+    if options.iothreads > options.queues:
+        raise UsageError(f'IOTHREADS={options.iothreads} is more than '
+                         f'QUEUES={options.queues}: an IOThread without a '
+                         'queue has nothing to do')
+    default = max(4, min(options.queues, MAX_AUTO_VCPUS))
+    options.vcpus = number(values, 'VCPUS', default, MAX_VCPUS)
+    if 'VCPUS' not in values and options.vcpus > 4:
+        options.notes.append(f'{options.vcpus} vCPUs instead of 4, for '
+                             f'{options.queues} queues (VCPUS= says '
+                             'otherwise)')
+    options.runtime = number(values, 'RUNTIME', 3, MAX_SECONDS)
+
+
+def apply_names(options, values):
+    options.accel = values.get('ACCEL', 'auto')
+    if options.accel not in ACCELERATORS:
+        raise UsageError(f"ACCEL={options.accel}: not an accelerator, use "
+                         + ', '.join(ACCELERATORS))
+    options.machine = values.get('MACHINE', options.machine)
+    options.format = values.get('FORMAT')
+    if options.format and 'IMAGE' not in values:
+        raise UsageError('FORMAT= says what IMAGE= is, and there is no IMAGE=')
+    if 'IMAGE' in values:
+        options.image = existing_file('IMAGE', values['IMAGE'])
+    options.qemu = existing_file('QEMU', values.get('QEMU', options.qemu),
+                                 'build it with make')
+    if not os.access(options.qemu, os.X_OK):
+        raise UsageError(f'QEMU={options.qemu}: not executable')
+
+
+def number(values, name, default, largest):
+    text = values.get(name)
+    if text is None:
+        return default
+    # Not str.isdigit(), which takes other scripts' digits too.
+    value = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= value <= largest:
+        raise UsageError(f'{name}={text}: must be a whole number from 1 to '
+                         f'{largest}')
+    return value
+
+
+def existing_file(name, value, hint=None):
+    path = Path(value)
+    if not path.exists():
+        raise UsageError(f'{name}={path}: no such file'
+                         + (f' ({hint})' if hint else ''))
+    if path.is_dir():
+        raise UsageError(f'{name}={path}: is a folder')
+    return path.absolute()

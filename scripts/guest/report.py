@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report of a run, for people."""
+
+from .disk import MIB, show_path
+from .session import mapped_iothread, plural
+from .survey import cpu_ranges
+
+BAR = 30
+RED, GREEN, BOLD, DIM, PLAIN = '\33[31m', '\33[32m', '\33[1m', '\33[2m', '\33[m'
+
+
+class Style:
+    def __init__(self, colour=False, unicode=False):
+        self.colour = colour
+        self.block = '█' if unicode else '#'
+        self.times = '×' if unicode else 'x'
+
+    def paint(self, code, text):
+        return f'{code}{text}{PLAIN}' if self.colour else text
+
+
+def render(result, style=Style()):
+    """The whole report as one text."""
+    options = result.options
+    heading = (f'virtio-blk-pci with {plural(options.queues, "queue")} on '
+               f'{plural(options.iothreads, "IOThread")}')
+    parts = [style.paint(BOLD, heading), facts(result),
+             queue_table(result), iothread_table(result),
+             measurements(result, style), verification(result)]
+    if result.notes:
+        parts.append('\n'.join(f'Note: {note}.' for note in result.notes))
+    parts.append(verdict(result, style))
+    return '\n\n'.join(parts) + '\n'
+
+
+def facts(result):
+    accelerator = result.accelerator
+    return columns([
+        ['QEMU', f'{result.qemu_version}, {show_path(result.options.qemu)}'],
+        ['Accelerator', f'{accelerator.name.upper()} ({accelerator.reason})'],
+        ['Guest', f'Linux {result.release}, '
+                  f'{plural(result.options.vcpus, "vCPU")}, '
+                  f'{result.options.machine}'],
+        ['Disk', result.image.describe()]])
+
+
+def queue_table(result):
+    rows = [['Queue', 'Guest CPU', 'MSI-X vector', 'Interrupts', 'IOThread']]
+    for queue in result.disk.queues:
+        vector = queue.vector
+        rows.append([
+            str(queue.number), cpu_ranges(queue.cpus),
+            f'{vector.entry} (IRQ {vector.irq})'
+            if vector and vector.entry is not None else 'none',
+            f'{vector.count:,}' if vector else '0',
+            queue.iothread or mapped_iothread(result.mapping, queue.number)])
+    return columns(rows, right=(0, 3))
+
+
+def iothread_table(result):
+    rows = [['IOThread', 'CPU time', 'Queues']]
+    used = {queue.number for queue in result.disk.queues}
+    for number, queues in enumerate(result.mapping):
+        name = f'iothread{number}'
+        rows.append([name, f'{result.iothread_seconds.get(name, 0):.2f} s',
+                     cpu_ranges(used.intersection(queues)) or 'none in use'])
+    return columns(rows, right=(1,))
+
+
+def measurements(result, style):
+    options = result.options
+    best = max(result.iops.values())
+    base = result.iops.get(1)
+    rows = []
+    for count, iops in sorted(result.iops.items()):
+        bar = style.block * max(1, round(BAR * iops / best)) if best else ''
+        factor = f'{iops / base:.2f} {style.times}' if base and count > 1 \
+            else ''
+        rows.append([plural(count, 'queue'), f'{iops:,.0f} IOPS', bar, factor])
+    return (f'4 KiB random reads, {plural(options.vcpus, "CPU")} with 32 '
+            f'outstanding each, {options.runtime} s\n'
+            + columns(rows, right=(1,)))
+
+
+def verification(result):
+    done = result.verified
+    state = 'FAILED' if done.errors else 'all right'
+    return (f'Written {done.written // MIB} MiB from '
+            f'{plural(done.cpus, "CPU")}, read back from other CPUs: '
+            f'{done.checked:,} blocks of 4 KiB checked (crc32c), {state}'
+            if done.cpus > 1 else
+            f'Written {done.written // MIB} MiB and read back: '
+            f'{done.checked:,} blocks of 4 KiB checked (crc32c), {state}')
+
+
+def verdict(result, style):
+    if not result.failures:
+        return style.paint(GREEN, f'OK, {result.seconds:.0f} s')
+    lines = [style.paint(RED, f'FAILED: {failure}')
+             for failure in result.failures]
+    return '\n'.join(lines)
+
+
+def columns(rows, right=()):
+    """Rows of text as aligned columns, indented by two."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) if i in right else cell.ljust(width)
+                 for i, (cell, width) in enumerate(zip(row, widths))]
+        lines.append(('  ' + '  '.join(cells)).rstrip())
+    return '\n'.join(lines)

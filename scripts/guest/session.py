@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One whole run: choose, boot, look, work, judge.  report.py prints it."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import accel, disk, image, workload
+from .errors import RunError
+from .machine import Machine, spread
+from .options import BUILD
+from .survey import refresh, survey
+
+
+@dataclass
+class Result:
+    options: object
+    qemu_version: str = ''
+    accelerator: object = None
+    release: str = ''
+    image: object = None            # disk.Disk
+    disk: object = None             # survey.GuestDisk
+    mapping: list = field(default_factory=list)     # queues by IOThread
+    iothread_seconds: dict = field(default_factory=dict)
+    iops: dict = field(default_factory=dict)        # queues: IOPS
+    verified: object = None
+    failures: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    seconds: float = 0
+
+
+def run(options, say):
+    """Boot, work and judge; a Result, whose failures may not be empty."""
+    started = time.monotonic()
+    result = Result(options, notes=list(options.notes))
+    with run_folder() as folder:
+        machine, sides = build(options, result, folder, say)
+        with machine:
+            say(f'booting Linux {result.release} with {options.vcpus} vCPUs '
+                f'({result.accelerator.name.upper()})')
+            machine.start()
+            work(machine, result, sides, say)
+            machine.shutdown()
+    judge(result)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def shell(options, say):
+    """The same machine for a person; QEMU's exit status."""
+    result = Result(options)
+    with run_folder() as folder:
+        machine, _ = build(options, result, folder, say, console='stdio')
+        say(f'/dev/vda: {result.image.describe()}; what you write to it is '
+            'thrown away at the end')
+        say('Ctrl-A X ends the guest, Ctrl-A C switches to QEMU\'s monitor')
+        with machine:
+            return machine.run_on_terminal()
+
+
+def build(options, result, folder, say, console=None):
+    """The machine, not started, and its disks by id."""
+    result.qemu_version = version(options.qemu)
+    sides = make_disks(options, folder, bool(console))
+    result.image = sides['many']
+    say('choosing the accelerator')
+    result.accelerator = accel.choose(options.accel, options.qemu)
+    guest = image.guest_image(say=say)
+    result.release = guest.release
+    machine = Machine(options.qemu, guest, folder, result.accelerator.name,
+                      options.vcpus, options.machine, console=console)
+    machine.add_iothreads(options.iothreads)
+    result.mapping = spread(options.queues, options.iothreads)
+    machine.add_disk('many', sides['many'], options.queues, result.mapping)
+    if 'one' in sides:
+        machine.add_disk('one', sides['one'], 1, [[0]])
+    return machine, sides
+
+
+def make_disks(options, folder, only_one):
+    """'many': the disk; 'one': its like, for the figure with one queue."""
+    names = ['many'] if only_one or options.queues == 1 else ['many', 'one']
+    if not options.image:
+        disk.need_space(folder, disk.SCRATCH_SIZE * len(names))
+        return {name: disk.scratch(folder / f'{name}.raw') for name in names}
+    qemu_img = disk.find_qemu_img(options.qemu)
+    return {name: disk.overlay(options.image, options.format,
+                               folder / f'{name}.qcow2', qemu_img)
+            for name in names}
+
+
+def work(machine, result, sides, say):
+    options = result.options
+    disks = survey(machine)
+    if set(disks) != set(sides):
+        raise RunError(f'the guest sees the disks {sorted(disks)} instead of '
+                       f'{sorted(sides)}')
+    result.disk = disks['many']
+    say('one queue after the other: its interrupt, its IOThread')
+    workload.trace(machine, result.disk)
+    # Linux gives one queue a scheduler that it spares several.
+    machine.run('for f in /sys/block/vd*/queue/scheduler; do '
+                'echo none > $f; done')
+    for name, side in sides.items():
+        if not side.backing:
+            workload.fill(machine, disks[name], side.size)
+    for name in sorted(sides, reverse=True):        # 'one' first
+        count = len(disks[name].queues)
+        say(f'random reads on {plural(count, "queue")}, '
+            f'{options.runtime} s')
+        result.iops[count] = workload.random_read_iops(
+            machine, disks[name], options.vcpus, sides[name].size,
+            options.runtime)
+    say('verified writes from every CPU')
+    result.verified = workload.write_and_verify(machine, result.disk,
+                                                options.vcpus)
+    refresh(machine, result.disk)
+    result.iothread_seconds = {
+        name: time / 1e9 for name, time in machine.iothread_times().items()}
+
+
+def judge(result):
+    """Fill in failures and notes."""
+    options, queues = result.options, result.disk.queues
+    expected = min(options.queues, options.vcpus)
+    fail = result.failures.append
+    if len(queues) != expected:
+        fail(f'the guest uses {plural(len(queues), "queue")}, not {expected}')
+    elif expected < options.queues:
+        result.notes.append(
+            f'Linux uses {expected} of the {options.queues} queues: no more '
+            f'than it has CPUs')
+    for queue in queues:
+        if queue.vector is None or queue.vector.entry is None:
+            fail(f'queue {queue.number} has no MSI-X vector')
+        elif queue.vector.count == 0:
+            fail(f'queue {queue.number} never raised its interrupt')
+        if queue.shared:
+            fail(f'queue {queue.number} shares its interrupt')
+        if queue.others:
+            fail(f'requests on queue {queue.number} raised the interrupts '
+                 f'of {queue.others}')
+        mapped = mapped_iothread(result.mapping, queue.number)
+        if queue.iothread != mapped:
+            fail(f'queue {queue.number} is mapped to {mapped}, but '
+                 f'{queue.iothread} did the work')
+    for error in result.verified.errors:
+        fail(f'verification: {error}')
+    if options.image:
+        result.notes.append(f'{disk.show_path(options.image)} was only read; '
+                            'writes went to an overlay, now deleted')
+    if result.accelerator.name == 'tcg':
+        result.notes.append('Under TCG the guest\'s CPUs are emulated and '
+                            'bound the IOPS, not the disk')
+
+
+def mapped_iothread(mapping, queue):
+    return next(f'iothread{number}' for number, queues in enumerate(mapping)
+                if queue in queues)
+
+
+def version(qemu):
+    """'10.0.13', which also proves that the binary starts."""
+    try:
+        done = subprocess.run([qemu, '--version'], capture_output=True,
+                              text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RunError(f'QEMU={qemu} does not run: {error}') from None
+    match = re.match(r'QEMU emulator version (\S+)', done.stdout)
+    if done.returncode or not match:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise RunError(f'QEMU={qemu} is no QEMU'
+                       + (f': {said[0]}' if said else ''))
+    return match[1]
+
+
+@contextlib.contextmanager
+def run_folder(parent=BUILD / 'run'):
+    """A folder for one run, removed at its end; the logs stay beside it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent)
+    folder = parent / str(os.getpid())
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        for log in ('console.log', 'qemu.log'):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder / log, parent / log)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent):
+    """Remove what runs left that were killed."""
+    for folder in parent.glob('[0-9]*'):
+        if not Path('/proc', folder.name).exists() or \
+                folder.name == str(os.getpid()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def plural(count, noun):
+    return f'{count} {noun}' + ('' if count == 1 else 's')

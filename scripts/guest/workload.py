@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is run in the guest: queue by queue, then verified, then measured."""
+
+import json
+from dataclasses import dataclass
+
+from .disk import MIB
+from .errors import RunError
+from .survey import refresh
+
+TRACE_READS = 256
+VERIFY_BYTES = 32 * MIB     # in all, split over the CPUs
+BLOCK = 4096
+
+COMMON = '''
+[global]
+filename=/dev/{disk}
+ioengine=libaio
+direct=1
+thread=1
+iodepth=32
+'''
+
+
+@dataclass
+class Verified:
+    written: int            # bytes
+    checked: int            # blocks that were read back and compared
+    cpus: int
+    errors: list            # fio's words
+
+
+def trace(machine, disk):
+    """Find out which IOThread serves each queue, by using it alone.
+
+    Reads from a CPU of the queue; whose interrupt count rises and whose
+    CPU time grows most is what the queue gets Queue.iothread and
+    Queue.others from.
+    """
+    for queue in disk.queues:
+        interrupts = refresh(machine, disk)
+        times = machine.iothread_times()
+        machine.run(f'taskset -c {queue.cpus[0]} dd if=/dev/{disk.name} '
+                    f'of=/dev/null bs={BLOCK} count={TRACE_READS} '
+                    'iflag=direct')
+        grown = {name: after - times[name]
+                 for name, after in machine.iothread_times().items()}
+        now = refresh(machine, disk)
+        raised = [other.number for other in disk.queues
+                  if now[other.number] > interrupts[other.number]]
+        if not disk.queues[0].shared:
+            queue.others = [n for n in raised if n != queue.number]
+        queue.iothread = max(grown, key=grown.get) if grown else None
+
+
+def fill(machine, disk, size):
+    """Allocate the image, so that reads reach data and not holes."""
+    machine.run(f'dd if=/dev/zero of=/dev/{disk.name} bs=1M oflag=direct '
+                f'count={size // MIB}', timeout=120)
+
+
+def write_and_verify(machine, disk, vcpus, timeout=180):
+    """Random writes from every CPU, then checked from another CPU each.
+
+    fio repeats its random sequence to know what must be where; each block
+    holds a checksum (crc32c), its offset and the job's seed.
+    """
+    area = max(VERIFY_BYTES // vcpus // MIB, 1) * MIB
+    write = fio(machine, verify_job(disk, vcpus, area, 0), timeout)
+    check = fio(machine, verify_job(disk, vcpus, area, 1)
+                .replace('do_verify=0', 'verify_only=1'), timeout)
+    errors = write.errors + check.errors
+    written = sum(job['write']['io_bytes'] for job in write.jobs)
+    read = sum(job['read']['io_bytes'] for job in check.jobs)
+    if written != area * vcpus:
+        errors.append(f'{written:,} of {area * vcpus:,} bytes written')
+    if read != written:
+        errors.append(f'{read:,} of {written:,} bytes read back')
+    return Verified(written, read // BLOCK, vcpus, errors)
+
+
+def verify_job(disk, vcpus, area, shift):
+    text = COMMON.format(disk=disk.name) + f'''
+rw=randwrite
+bssplit=4k/60:16k/25:64k/15
+verify=crc32c
+verify_interval={BLOCK}
+verify_fatal=1
+do_verify=0
+size={area}
+'''
+    for cpu in range(vcpus):
+        text += f'''
+[area{cpu}]
+offset={cpu * area}
+cpus_allowed={(cpu + shift) % vcpus}
+'''
+    return text
+
+
+def random_read_iops(machine, disk, vcpus, size, seconds):
+    """4 KiB random reads from every CPU at once, depth 32 each."""
+    result = fio(machine, COMMON.format(disk=disk.name) + f'''
+rw=randread
+bs={BLOCK}
+size={size}
+norandommap=1
+time_based=1
+runtime={seconds}
+numjobs={vcpus}
+cpus_allowed=0-{vcpus - 1}
+cpus_allowed_policy=split
+group_reporting=1
+[read]
+''', timeout=seconds + 60)
+    if result.errors:
+        raise RunError('fio failed while reading', result.errors)
+    return sum(job['read']['iops'] for job in result.jobs)
+
+
+@dataclass
+class FioResult:
+    jobs: list
+    errors: list
+
+
+def fio(machine, job, timeout):
+    """Run a job file in the guest."""
+    status, output = machine.run(f'''
+mkdir -p /run/fio && cd /run/fio
+cat > job <<'END_OF_JOB'
+{job}
+END_OF_JOB
+fio --output-format=json --output=result job > messages 2>&1
+status=$?
+grep -v '^$' messages | head -20
+echo ==== result
+cat result
+exit $status
+''', timeout, check=False)
+    messages, _, result = output.partition('==== result\n')
+    try:
+        # fio puts warnings before the JSON text.
+        jobs = json.loads(result[result.index('{'):])['jobs']
+    except (ValueError, KeyError):
+        raise RunError(f'fio gave no result (status {status})',
+                       output.splitlines()[-10:]) from None
+    errors = [f"{entry['jobname']}: error {entry['error']}"
+              for entry in jobs if entry['error']]
+    if status or errors:
+        errors = messages.splitlines()[:6] + errors
+        errors = errors or [f'fio ended with status {status}']
+    return FioResult(jobs, errors)
