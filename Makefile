@@ -4,26 +4,49 @@
 
 BUILD ?= build
 TARGETS ?=
-tool = scripts/base/run
+TESTS ?=
+setup = @scripts/setup
+tool = @scripts/base/run
 
-.PHONY: all build stock install clean distclean bench
+.PHONY: all build stock run shell check check-full bench install clean \
+        distclean help
+# Each goal is one program that uses all cores itself.
+.NOTPARALLEL:
 
 all: build
 
 build:
-	@$(tool) build --build=$(BUILD) $(TARGETS)
+	$(setup) build
+	$(tool) build --build=$(BUILD) $(TARGETS)
 
 stock:
-	@$(tool) stock --build=$(BUILD) $(TARGETS)
+	$(setup) build
+	$(tool) stock --build=$(BUILD) $(TARGETS)
+
+# What the user sets reaches the scripts in the environment.
+export BUILD QUEUES IOTHREADS IMAGE ACCEL
+
+run shell:
+	$(setup) build guest
+	$(tool) build --build=$(BUILD)
+	@scripts/$@
+
+check check-full:
+	$(setup) build guest check
+	$(tool) $@ --build=$(BUILD) $(TESTS)
+
+bench: build stock
+	$(setup) bench
+	@tests/bench/run
 
 install: build
-	@$(tool) install --build=$(BUILD)
+	$(tool) install --build=$(BUILD)
 
 clean:
-	@if test -f $(BUILD)/qemu/build.ninja; then ninja -C $(BUILD)/qemu clean; fi
+	@rm -rf $(BUILD)/qemu $(BUILD)/stock
 
 distclean:
 	@rm -rf $(BUILD)
 
-bench: build stock
-	@tests/bench/run --build=$(BUILD) $(if $(QUICK),--quick)
+help:
+	@sed -n 's/^# *make /make /p' scripts/goals

@@ -3,6 +3,8 @@
 #     run configure [OPTION]...     prepare the base and configure the build
 #     run build [TARGET]...         do that again where needed, then build
 #     run stock [TARGET]...         the same for the untouched base
+#     run check [TEST]...           build and run tests (by default the quick ones)
+#     run check-full                all of them, the long ones too
 #     run install                   install what was built (DESTDIR is heeded)
 #
 # All take --build=DIR.
@@ -18,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check
 import firmware
 import ninja
 import prepare
@@ -165,8 +168,27 @@ def main_build(ours, rest, stock=False):
         set_up(layout, state, lock)
         if not stock:
             save_state(layout, state)
+        ninja.regenerate(layout)
         if not ninja.build(layout.qemu, rest or qemu.programs(layout)):
             sys.exit(1)
+
+
+def main_check(ours, rest, full=False):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(ours['build'])
+    with build_folder(layout.build):
+        state = load_state(layout)
+        set_up(layout, state, lock)
+        save_state(layout, state)
+        tests = check.build(layout, full, rest)
+    if tests is None:
+        sys.exit(1)
+    good = check.run(layout, tests, patience=4)
+    passed, failed, _other = check.count(layout)
+    # CI takes its count from here; a run that broke off is no success.
+    (layout.build / 'check.count').write_text(
+        f'{passed} passed, {failed} failed\n')
+    sys.exit(0 if good and passed and not failed else 1)
 
 
 def main_install(ours, _rest):
@@ -183,6 +205,8 @@ def main(argv):
         'configure': main_configure,
         'build': main_build,
         'stock': lambda ours, rest: main_build(ours, rest, stock=True),
+        'check': main_check,
+        'check-full': lambda ours, rest: main_check(ours, rest, full=True),
         'install': main_install,
     }
     try:

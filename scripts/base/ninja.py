@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from layout import REPO
-from term import Refusal
+from term import Refusal, last_line, run_logged
 
 STATUS = re.compile(r'\[(\d+)/(\d+)\] ')
 
@@ -54,6 +54,16 @@ def thin(lines, show):
         if total > 1 and now * 10 // total > tenth:
             tenth = now * 10 // total
             show(f'[{now}/{total}] {now * 100 // total} %\n')
+
+
+def regenerate(layout):
+    """Let Meson run again where a meson.build changed."""
+    layout.log.unlink(missing_ok=True)
+    if not run_logged([find(), '-C', layout.qemu, 'build.ninja'], layout.log,
+                      env=environment()):
+        reason = last_line(layout.log, '../base/', 'ninja: error') \
+            or 'Meson failed'
+        raise Refusal(f'{reason} (all of it: {layout.log})')
 
 
 def build(folder, targets):

@@ -11,11 +11,11 @@ class Refusal(Exception):
 
 
 def say(line):
-    print(f'configure: {line}', flush=True)
+    print(f'qemu-mq: {line}', flush=True)
 
 
 def tell_refusal(refusal):
-    print(f'configure: {refusal}', file=sys.stderr, flush=True)
+    print(f'qemu-mq: {refusal}', file=sys.stderr, flush=True)
 
 
 def run_logged(argv, log, **kwargs):

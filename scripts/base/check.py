@@ -1,0 +1,121 @@
+# Choosing the tests of 'make check', building what they need, running them.
+#
+# Tests of ours carry suites that begin with 'mq-'.  Tests of the base are named
+# by tests/base/check.list, and for check-full by full.list: patterns of names
+# that the base gives them, one a line.  All run in one go of 'meson test', whose
+# summary comes last.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import fnmatch
+import json
+import os
+import subprocess
+from collections import Counter
+
+import ninja
+from layout import REPO
+from term import Refusal, say
+
+LISTS = REPO / 'tests/base'
+
+# Suites of ours that only 'make check-full' runs.
+LONG = 'mq-full'
+
+GOOD = ('OK', 'EXPECTEDFAIL')
+BAD = ('FAIL', 'TIMEOUT', 'ERROR', 'UNEXPECTEDPASS', 'INTERRUPT')
+
+
+def read_json(layout, name):
+    path = layout.qemu / 'meson-info' / f'intro-{name}.json'
+    return json.loads(path.read_text())
+
+
+def patterns(name):
+    lines = (LISTS / name).read_text().splitlines()
+    return [line.split('#')[0].strip() for line in lines
+            if line.split('#')[0].strip()]
+
+
+def suites(test):
+    return {suite.split(':')[-1] for suite in test['suite']}
+
+
+def choose(tests, full):
+    """The tests to run; a pattern that names none is a mistake."""
+    chosen = []
+    for test in tests:
+        ours = any(suite.startswith('mq-') for suite in suites(test))
+        if ours and (full or LONG not in suites(test)):
+            chosen.append(test)
+    lists = patterns('check.list') + (patterns('full.list') if full else [])
+    for pattern in lists:
+        found = [test for test in tests
+                 if fnmatch.fnmatch(test['name'], pattern)]
+        if not found:
+            raise Refusal(f'tests/base: no test is called {pattern}')
+        chosen += [test for test in found if test not in chosen]
+    return chosen
+
+
+def choose_named(tests, names):
+    """The tests that a user asked for by name."""
+    chosen = [test for test in tests
+              if any(fnmatch.fnmatch(test['name'], name) for name in names)]
+    if not chosen:
+        raise Refusal(f'no test is called {" ".join(names)}')
+    return chosen
+
+
+def ninja_targets(layout, tests):
+    """What has to be built for them."""
+    wanted = {ident for test in tests for ident in test['depends']}
+    outputs = []
+    for target in read_json(layout, 'targets'):
+        if target['id'] in wanted:
+            outputs += [os.path.relpath(path, layout.qemu.resolve())
+                        for path in target['filename']]
+    return outputs
+
+
+def build(layout, full, names):
+    """Build the tests of a run and return them; None if that failed."""
+    ninja.regenerate(layout)
+    tests = read_json(layout, 'tests')
+    chosen = choose_named(tests, names) if names else choose(tests, full)
+    targets = ninja_targets(layout, chosen)
+    return chosen if ninja.build(layout.qemu, targets) else None
+
+
+def run(layout, tests, patience):
+    """
+    Run tests, each with `patience` times its time limit; true if none failed.
+    """
+    (layout.qemu / 'meson-logs/testlog.json').unlink(missing_ok=True)
+    say(f'{len(tests)} tests')
+    # The base keeps its slow suites from a plain run; naming suites lifts
+    # that.
+    argv = [layout.qemu / 'pyvenv/bin/meson', 'test', '--no-rebuild',
+            '--print-errorlogs', '-t', str(patience)]
+    for suite in sorted({suite for test in tests for suite in test['suite']}):
+        argv += ['--suite', suite]
+    argv += [test['name'] for test in tests]
+    env = {name: value for name, value in os.environ.items()
+           if name != 'PYTHONPATH'}
+    done = subprocess.run(argv, cwd=layout.qemu, env=env, check=False)
+    return done.returncode == 0
+
+
+def count(layout):
+    """(passed, failed, other) of the last run, from Meson's own record."""
+    results = Counter()
+    try:
+        with open(layout.qemu / 'meson-logs/testlog.json',
+                  encoding='utf-8') as log:
+            for line in log:
+                results[json.loads(line)['result']] += 1
+    except FileNotFoundError:
+        pass
+    passed = sum(results[name] for name in GOOD)
+    failed = sum(results[name] for name in BAD)
+    return passed, failed, sum(results.values()) - passed - failed
