@@ -5,7 +5,11 @@ To add one: write a function that takes the Bench and the arguments of 'run',
 and name it in PARTS.
 """
 
-from scenario import Scenario
+import dataclasses
+import os
+
+import stats
+from scenario import BACKENDS, Scenario, Session
 
 
 def heading(text):
@@ -56,7 +60,116 @@ def memory(bench, arguments):
     return result
 
 
+def compare(bench, programs, scenarios, sessions, pairs=7, ms=60):
+    """A Ratio for each figure of the second program and scenario to the
+    first's.  Several sessions, for no two processes lie in memory alike;
+    several short pairs in each, for the machine has other things to do."""
+    results = []
+    for _ in range(sessions):
+        with Session(bench, programs[0], scenarios[0]) as first, \
+             Session(bench, programs[1], scenarios[1], 1) as second:
+            results += stats.alternate(pairs, lambda: first.measure(ms),
+                                       lambda: second.measure(ms))
+    return stats.ratios(results)
+
+
+def throughput(bench, arguments):
+    """IOPS, IOThread CPU, kicks, interrupts and latency, stock and ours"""
+    scenarios = [Scenario(), Scenario(queues=2), Scenario(depth=1),
+                 Scenario(backend='raw-io_uring', depth=32)]
+    if not arguments.quick:
+        scenarios += [s for s in (
+            Scenario(backend, write, depth, queues)
+            for backend in BACKENDS for write in (False, True)
+            for depth in (1, 32, 256) for queues in (1, 2, 4))
+            if s not in scenarios]
+    heading('Rates, ratios of ours to stock: median (lowest..highest)')
+    print(f'{"":40}{"1000 IOPS":^34}{"IOThread CPU, us/request":^33}')
+    print(f'{"":40}{"stock":>7}{"ours":>8}{"ratio":>8}{"":11}'
+          f'{"stock":>7}{"ours":>7}{"ratio":>8}', flush=True)
+    rows = []
+    for i, s in enumerate(scenarios):
+        row = measure_row(bench, arguments, s, 3 if i < 4 else 2)
+        iops, cpu = row['iops'], row['cpu_us']
+        print(f'{s.name:40}{iops.stock / 1e3:7.1f}{iops.ours / 1e3:8.1f}  '
+              f'{str(iops):17}{cpu.stock:7.2f}{cpu.ours:7.2f}  {cpu}',
+              flush=True)
+        rows.append((s, row))
+    print_events(rows)
+    print_latencies(rows)
+    return [{'scenario': s.name,
+             **{key: value.as_json() for key, value in row.items() if value}}
+            for s, row in rows]
+
+
+def measure_row(bench, arguments, s, sessions):
+    """Kicks and interrupts as a guest has them; then, where there are
+    processors for it, IOThreads that poll."""
+    programs = arguments.stock, arguments.ours
+    row = compare(bench, programs, (s, s), sessions)
+    row.pop('latency_us', None)
+    if s.queues <= os.cpu_count():
+        polling = dataclasses.replace(s, poll=True)
+        polling = compare(bench, programs, (polling, polling), sessions)
+        row['polling_iops'] = polling['iops']
+        row['polling_cpu_us'] = polling['cpu_us']
+        if s.queues == 1 and 'latency_us' in polling:
+            row['latency_us'] = polling['latency_us']
+    return row
+
+
+def print_events(rows):
+    heading('A request\'s share of kicks and interrupts; IOPS if polling')
+    print(f'{"":40}{"kicks":^16}{"interrupts":^16}{"1000 IOPS, polling":^34}')
+    print(f'{"":40}' + f'{"stock":>8}{"ours":>8}' * 3 + f'{"ratio":>8}')
+    for s, row in rows:
+        text = f'{s.name:40}'
+        for key in ('kicks', 'interrupts'):
+            if row[key]:
+                text += f'{row[key].stock:8.3f}{row[key].ours:8.3f}'
+            else:
+                text += f'{"0":>8}{"":8}'
+        if 'polling_iops' in row:
+            iops = row['polling_iops']
+            text += f'{iops.stock / 1e3:8.1f}{iops.ours / 1e3:8.1f}  {iops}'
+        print(text, flush=True)
+
+
+def print_latencies(rows):
+    heading('Latency at depth 1, IOThread polling, median, us')
+    print(f'{"":40}{"stock":>8}{"ours":>8}{"ratio":>8}')
+    for s, row in rows:
+        if 'latency_us' in row:
+            latency = row['latency_us']
+            print(f'{s.name:40}{latency.stock:8.1f}{latency.ours:8.1f}  '
+                  f'{latency}', flush=True)
+
+
+def scaling(bench, arguments):
+    """CPU per request with several queues over one queue"""
+    heading('IOThread CPU per request, N queues over 1, null-co read, '
+            'depth 256')
+    print(f'{"":40}{"1 queue":>9}{"N":>7}{"ratio":>8}')
+    rows = []
+    for title in ('stock', 'ours'):
+        program = getattr(arguments, title)
+        for queues in (2,) if arguments.quick else (2, 4):
+            for pin in ('spread', 'same'):
+                one, many = (Scenario(queues=n, pin=pin) for n in (1, queues))
+                result = compare(bench, (program, program), (one, many),
+                                 3)['cpu_us']
+                where = 'CPUs of their own' if pin == 'spread' else 'one CPU'
+                print(f'{f"{title}, {queues} IOThreads on {where}":40}'
+                      f'{result.stock:9.2f}{result.ours:7.2f}  {result}',
+                      flush=True)
+                rows.append({'program': title, 'queues': queues, 'pin': pin,
+                             **result.as_json()})
+    return rows
+
+
 PARTS = {
     'counts': counts,
+    'throughput': throughput,
+    'scaling': scaling,
     'memory': memory,
 }

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ from qemu import BenchError, Qemu
 from virtio_blk import VirtioBlk
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DISK_SIZE = 256 << 20
+DISK_SIZE = 128 << 20
 RING_SIZE = 1024
 PCI_SLOT = 4
+POLL_NS = 1000000000    # longer than a driver that gets a processor pauses
 
 BACKENDS = ('null-co', 'raw-io_uring', 'raw-native', 'qcow2')
 
@@ -50,25 +52,27 @@ class Bench:
         self.driver = self._build_driver()
 
     def _build_driver(self):
-        source = os.path.join(HERE, 'virtio-ring-driver.c')
+        sources = glob.glob(os.path.join(HERE, 'virtio-ring-*.[ch]'))
         program = os.path.join(self.output, 'virtio-ring-driver')
-        if (os.path.exists(program)
-                and os.path.getmtime(program) >= os.path.getmtime(source)):
+        if os.path.exists(program) and os.path.getmtime(program) >= max(
+                map(os.path.getmtime, sources)):
             return program
         compiler = shutil.which('cc')
         if compiler is None:
             raise BenchError('a C compiler is missing: install the Debian '
                              'package "gcc"')
         if subprocess.run([compiler, '-O2', '-g', '-std=gnu11', '-Wall',
-                           '-o', program, source], check=False).returncode:
-            raise BenchError(f'{source} does not compile')
+                           '-o', program,
+                           *(s for s in sources if s.endswith('.c'))],
+                          check=False).returncode:
+            raise BenchError('virtio-ring-driver does not compile')
         return program
 
     # --- Disks ---
 
-    def _raw_image(self):
+    def _raw_image(self, copy):
         """A file whose blocks are all written, and that O_DIRECT can read."""
-        path = os.path.join(self.output, 'disk.raw')
+        path = os.path.join(self.output, f'disk{copy}.raw')
         if not os.path.exists(path):
             try:
                 with open(path + '.part', 'wb') as f:
@@ -87,8 +91,8 @@ class Bench:
                              'choose another --output') from None
         return path
 
-    def _qcow2_image(self, binary):
-        path = os.path.join(self.output, 'disk.qcow2')
+    def _qcow2_image(self, binary, copy):
+        path = os.path.join(self.output, f'disk{copy}.qcow2')
         if os.path.exists(path):
             return path
         qemu_img = os.path.join(os.path.dirname(binary), 'qemu-img')
@@ -98,34 +102,34 @@ class Bench:
             raise BenchError('qemu-img is missing: build it beside '
                              f'{binary}')
         convert = subprocess.run(
-            [qemu_img, 'convert', '-O', 'qcow2', self._raw_image(),
+            [qemu_img, 'convert', '-O', 'qcow2', self._raw_image(copy),
              path + '.part'], stderr=subprocess.PIPE, check=False)
         if convert.returncode:
             raise BenchError('qemu-img: ' + convert.stderr.decode().strip())
         os.rename(path + '.part', path)
         return path
 
-    def _block_node(self, binary, backend):
+    def _block_node(self, binary, backend, copy):
         if backend == 'null-co':
             return {'driver': 'null-co', 'size': DISK_SIZE}
         node = {'driver': 'raw' if backend.startswith('raw') else backend}
         node['file'] = {
             'driver': 'file', 'cache': {'direct': True},
             'aio': 'native' if backend == 'raw-native' else 'io_uring',
-            'filename': (self._raw_image() if node['driver'] == 'raw'
-                         else self._qcow2_image(binary))}
+            'filename': (self._raw_image(copy) if node['driver'] == 'raw'
+                         else self._qcow2_image(binary, copy))}
         return node
 
     # --- Running ---
 
-    def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None):
-        """QEMU's options for a machine with the disk in it."""
+    def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None, copy=0):
+        """QEMU's options for a machine with the disk in it.  copy: which of
+        the disk images; two QEMUs do not share one."""
         iothreads = iothreads or s.queues
         options = ['-blockdev', json.dumps(
-            {'node-name': 'disk', **self._block_node(binary, s.backend)})]
+            {'node-name': 'disk', **self._block_node(binary, s.backend, copy)})]
         for i in range(iothreads):
-            options += ['-object', f'iothread,id=iothread{i},poll-max-ns='
-                        + ('1000000000' if s.poll else '0')]
+            options += ['-object', f'iothread,id=iothread{i},poll-max-ns=0']
         return options + ['-device', json.dumps(
             {'driver': 'virtio-blk-pci', 'id': 'blk', 'drive': 'disk',
              'addr': str(PCI_SLOT), 'num-queues': s.queues,
@@ -148,33 +152,6 @@ class Bench:
             raise BenchError(f"{report['failed']} of {report['requests']} "
                              'requests failed')
         return report
-
-    def measure(self, binary, s, ms):
-        """Run @s for @ms milliseconds; returns the driver's report."""
-        options = [f'--ms={ms}', f'--warmup-ms={max(ms // 4, 20)}']
-        if s.write:
-            options.append('--write')
-        if s.depth == 1:
-            options.append('--latencies')
-        else:
-            options.append('--pause-ns=20000')
-        if not s.poll:
-            options.append('--interrupts')
-        with Qemu(binary, self.machine(binary, s)) as qemu:
-            self._pin(qemu, s)
-            disk = VirtioBlk(qemu, PCI_SLOT, s.queues, RING_SIZE, s.depth,
-                             s.indirect)
-            report = self.drive(qemu, disk, options)
-            qemu.quit()
-        return report
-
-    @staticmethod
-    def _pin(qemu, s):
-        cpus = sorted(os.sched_getaffinity(0))
-        if s.pin:
-            for i, tid in enumerate(qemu.iothreads().values()):
-                cpu = i % len(cpus) if s.pin == 'spread' else 0
-                os.sched_setaffinity(tid, {cpus[cpu]})
 
     def _profile(self, binary, s, requests):
         """One run under callgrind."""
@@ -211,3 +188,57 @@ class Bench:
             used = qemu.anonymous_kib()
             qemu.quit()
         return ready, used
+
+
+class Session:
+    """A scenario set up on one QEMU, at rest between measurements."""
+
+    def __init__(self, bench, binary, s, copy=0):
+        self.bench, self.s = bench, s
+        self.qemu = Qemu(binary, bench.machine(binary, s, copy=copy))
+        try:
+            self._pin()
+            self.disk = VirtioBlk(self.qemu, PCI_SLOT, s.queues, RING_SIZE,
+                                  s.depth, s.indirect)
+        except BaseException:
+            self.qemu.close()
+            raise
+        self.options = ['--write'] if s.write else []
+        self.options += ['--latencies'] if s.depth == 1 \
+            else ['--pause-ns=20000']
+        self.options += [] if s.poll else ['--interrupts']
+
+    def _pin(self):
+        cpus = sorted(os.sched_getaffinity(0))
+        if self.s.pin:
+            for i, tid in enumerate(self.qemu.iothreads().values()):
+                cpu = i % len(cpus) if self.s.pin == 'spread' else 0
+                os.sched_setaffinity(tid, {cpus[cpu]})
+
+    def _set_polling(self, ns):
+        for name in self.qemu.iothreads():
+            self.qemu.qmp('qom-set', path=f'/objects/{name}',
+                          property='poll-max-ns', value=ns)
+
+    def measure(self, ms):
+        """Load the disk for @ms milliseconds; returns a dict of figures."""
+        if self.s.poll:
+            self._set_polling(POLL_NS)
+        report = self.bench.drive(self.qemu, self.disk, [
+            f'--ms={ms}', f'--warmup-ms={max(ms // 5, 10)}', *self.options])
+        if self.s.poll:
+            self._set_polling(0)
+        requests = report['requests']
+        figures = {'iops': requests * 1e9 / report['elapsed_ns'],
+                   'cpu_us': sum(report['thread_cpu_ns']) / requests / 1e3,
+                   'kicks': report['kicks'] / requests,
+                   'interrupts': report['interrupts'] / requests}
+        if 'latency_ns' in report:
+            figures['latency_us'] = report['latency_ns']['p50'] / 1e3
+        return figures
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.qemu.close()

@@ -19,6 +19,9 @@ class Ratio:
     low: float
     high: float
 
+    def __str__(self):
+        return f'{self.median:5.2f} ({self.low:.2f}..{self.high:.2f})'
+
     def as_json(self):
         return {name: round(value, 4)
                 for name, value in dataclasses.asdict(self).items()}
@@ -27,12 +30,20 @@ class Ratio:
 def ratio(pairs):
     """pairs: [(stock, ours), ...] of positive figures; None if there is
     nothing to divide by."""
-    ratios = [ours / stock for stock, ours in pairs if stock]
-    if not ratios:
+    quotients = [ours / stock for stock, ours in pairs if stock]
+    if not quotients:
         return None
     return Ratio(statistics.median(p[0] for p in pairs),
                  statistics.median(p[1] for p in pairs),
-                 statistics.median(ratios), min(ratios), max(ratios))
+                 statistics.median(quotients), min(quotients),
+                 max(quotients))
+
+
+def ratios(pairs):
+    """pairs: [(stock, ours), ...] of dicts with the same keys; returns a
+    Ratio for each key."""
+    return {key: ratio([(a[key], b[key]) for a, b in pairs])
+            for key in pairs[0][0]}
 
 
 def alternate(n, stock, ours):
