@@ -1,0 +1,42 @@
+/*
+ * A Xen guest with a disk, for tests
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "xen-disk-util.h"
+
+char *xen_disk_image(uint64_t size)
+{
+    char *name;
+    int fd = g_file_open_tmp("xen-disk-XXXXXX", &name, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    close(fd);
+    return name;
+}
+
+void xen_disk_image_drop(char *name)
+{
+    unlink(name);
+    g_free(name);
+}
+
+XenGuest *xen_disk_start(const char *more)
+{
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    XenGuest *g;
+
+    g = xen_guest_start("-blockdev file,node-name=file0,filename=%s,"
+                        "discard=unmap,locking=off "
+                        "-blockdev raw,node-name=disk0,file=file0,"
+                        "discard=unmap "
+                        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0%s",
+                        image, more);
+    /* QEMU has it open. */
+    xen_disk_image_drop(image);
+    return g;
+}
