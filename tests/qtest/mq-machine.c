@@ -1,0 +1,272 @@
+/*
+ * A machine with PCI slots for the tests of devices with several queues
+ *
+ *     pc:    pci.0 ---- slot 0, slot 1              (ACPI hotplug)
+ *     q35:   pcie.0 --- root port 0 -- slot 0       (native hotplug)
+ *                   `-- root port 1 -- slot 1
+ *
+ * No firmware runs in a qtest, so the root ports get their bus numbers and
+ * windows from here.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "standard-headers/linux/pci_regs.h"
+#include "tests/qtest/libqos/malloc-pc.h"
+#include "tests/qtest/libqos/pci-pc.h"
+#include "mq-machine.h"
+
+/* First device number of the slots (pc) or of the root ports (q35). */
+#define FIRST_DEVICE 4
+
+/* What a slot has of the PCI address spaces. */
+#define SLOT_IO_BASE 0xc000
+#define SLOT_IO_SIZE 0x2000
+#define SLOT_MEM_BASE 0xe0000000
+#define SLOT_MEM_SIZE 0x4000000
+
+/* PIIX4 ACPI hotplug: eject register of the bus that is selected at reset. */
+#define PIIX4_EJECT_PORT 0xae08
+
+static const MqVariant variants[] = {
+    { "pc", "legacy", false, false },
+    { "pc", "modern", false, true },
+    { "q35", "legacy", true, false },
+    { "q35", "modern", true, true },
+};
+
+typedef struct MqTest {
+    void (*fn)(const MqVariant *variant);
+    const MqVariant *variant;
+} MqTest;
+
+static void test_run(const void *opaque)
+{
+    const MqTest *test = opaque;
+
+    test->fn(test->variant);
+}
+
+void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
+                 unsigned set)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(variants); i++) {
+        g_autofree char *full = g_strdup_printf("virtio-blk-mq/%s/%s/%s",
+                                                variants[i].machine,
+                                                variants[i].interface, path);
+        MqTest *test;
+
+        if (set & (1u << i)) {
+            test = g_new(MqTest, 1);
+            *test = (MqTest) { fn, &variants[i] };
+            qtest_add_data_func_full(full, test, test_run, g_free);
+        }
+    }
+}
+
+void mq_deadline(gint64 start, const char *what)
+{
+    if (g_get_monotonic_time() - start > MQ_DEADLINE_US) {
+        g_printerr("waited in vain for %s\n", what);
+        abort();
+    }
+}
+
+static char *bus_name(const MqVariant *variant, unsigned slot)
+{
+    return variant->pcie ? g_strdup_printf("port%u", slot)
+                         : g_strdup("pci.0");
+}
+
+static unsigned bus_addr(const MqVariant *variant, unsigned slot)
+{
+    return variant->pcie ? 0 : FIRST_DEVICE + slot;
+}
+
+int mq_slot_devfn(const MqVariant *variant, unsigned slot)
+{
+    unsigned bus = variant->pcie ? 1 + slot : 0;
+
+    return bus << 8 | QPCI_DEVFN(bus_addr(variant, slot), 0);
+}
+
+char *mq_device_arg(const MqVariant *variant, unsigned slot,
+                    const char *props)
+{
+    g_autofree char *bus = bus_name(variant, slot);
+
+    return g_strdup_printf("virtio-blk-pci,id=disk%u,bus=%s,addr=%u,"
+                           "disable-legacy=%s,disable-modern=%s,%s",
+                           slot, bus, bus_addr(variant, slot),
+                           variant->modern ? "on" : "off",
+                           variant->modern ? "off" : "on", props);
+}
+
+static QPCIDevice *root_port(MqMachine *m, unsigned slot)
+{
+    QPCIDevice *port = qpci_device_find(m->pci,
+                                        QPCI_DEVFN(FIRST_DEVICE + slot, 0));
+
+    g_assert_nonnull(port);
+    return port;
+}
+
+/* Set the power controller and indicator of a PCI Express slot. */
+static void slot_power(MqMachine *m, unsigned slot, bool on)
+{
+    QPCIDevice *port = root_port(m, slot);
+    uint8_t cap = qpci_find_capability(port, PCI_CAP_ID_EXP, 0);
+    uint16_t ctl = qpci_config_readw(port, cap + PCI_EXP_SLTCTL);
+
+    ctl &= ~(PCI_EXP_SLTCTL_PIC | PCI_EXP_SLTCTL_PCC);
+    ctl |= on ? PCI_EXP_SLTCTL_PWR_IND_ON | PCI_EXP_SLTCTL_PWR_ON
+              : PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_PWR_OFF;
+    qpci_config_writew(port, cap + PCI_EXP_SLTCTL, ctl);
+    g_free(port);
+}
+
+char *mq_device_add(MqMachine *m, unsigned slot, const char *json)
+{
+    const MqVariant *v = m->variant;
+    g_autofree char *bus = bus_name(v, slot);
+    g_autofree char *args =
+        g_strdup_printf("{'driver': 'virtio-blk-pci', 'id': 'disk%u',"
+                        " 'bus': '%s', 'addr': '%u', 'disable-legacy': '%s',"
+                        " 'disable-modern': %s, %s}", slot, bus,
+                        bus_addr(v, slot), v->modern ? "on" : "off",
+                        v->modern ? "false" : "true", json);
+    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'device_add',"
+                           " 'arguments': %p}",
+                           qobject_from_json(args, &error_abort));
+    char *error = NULL;
+
+    if (qdict_haskey(rsp, "error")) {
+        error = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"));
+    } else if (v->pcie) {
+        slot_power(m, slot, true);
+    }
+    qobject_unref(rsp);
+    return error;
+}
+
+/* Unplugging reports the parts of a device too; they have no name. */
+static void wait_device_deleted(MqMachine *m, unsigned slot)
+{
+    g_autofree char *id = g_strdup_printf("disk%u", slot);
+    bool gone = false;
+
+    while (!gone) {
+        QDict *event = qtest_qmp_eventwait_ref(m->qts, "DEVICE_DELETED");
+        QDict *data = qdict_get_qdict(event, "data");
+
+        gone = !g_strcmp0(qdict_get_try_str(data, "device"), id);
+        qobject_unref(event);
+    }
+}
+
+void mq_device_del(MqMachine *m, unsigned slot)
+{
+    g_autofree char *id = g_strdup_printf("disk%u", slot);
+
+    qtest_qmp_device_del_send(m->qts, id);
+    if (m->variant->pcie) {
+        slot_power(m, slot, false);
+    } else {
+        qtest_outl(m->qts, PIIX4_EJECT_PORT, 1u << (FIRST_DEVICE + slot));
+    }
+    wait_device_deleted(m, slot);
+}
+
+void mq_slot_window(MqMachine *m, unsigned slot)
+{
+    m->pci->pio_alloc_ptr = SLOT_IO_BASE + slot * SLOT_IO_SIZE;
+    m->pci->mmio_alloc_ptr = SLOT_MEM_BASE + slot * SLOT_MEM_SIZE;
+}
+
+void mq_machine_init_pci(MqMachine *m)
+{
+    for (unsigned slot = 0; m->variant->pcie && slot < MQ_SLOTS; slot++) {
+        QPCIDevice *port = root_port(m, slot);
+        unsigned io = SLOT_IO_BASE + slot * SLOT_IO_SIZE;
+        unsigned mem = SLOT_MEM_BASE + slot * SLOT_MEM_SIZE;
+
+        qpci_config_writeb(port, PCI_PRIMARY_BUS, 0);
+        qpci_config_writeb(port, PCI_SECONDARY_BUS, 1 + slot);
+        qpci_config_writeb(port, PCI_SUBORDINATE_BUS, 1 + slot);
+        qpci_config_writeb(port, PCI_IO_BASE, io >> 8);
+        qpci_config_writeb(port, PCI_IO_LIMIT, (io + SLOT_IO_SIZE - 1) >> 8);
+        qpci_config_writew(port, PCI_MEMORY_BASE, mem >> 16);
+        qpci_config_writew(port, PCI_MEMORY_LIMIT,
+                           (mem + SLOT_MEM_SIZE - 1) >> 16);
+        qpci_device_enable(port);
+        g_free(port);
+    }
+}
+
+MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
+{
+    MqMachine *m = g_new0(MqMachine, 1);
+    g_autofree char *args = NULL;
+    g_autoptr(GString) cmd = g_string_new("");
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+
+    g_string_printf(cmd, "-machine %s -m 128 -nodefaults ", variant->machine);
+    if (variant->pcie) {
+        g_string_append(cmd, "-global "
+                        "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off ");
+        for (unsigned slot = 0; slot < MQ_SLOTS; slot++) {
+            g_string_append_printf(cmd, "-device pcie-root-port,id=port%u,"
+                                   "bus=pcie.0,addr=%u,chassis=%u,slot=%u ",
+                                   slot, FIRST_DEVICE + slot, slot + 1,
+                                   slot + 1);
+        }
+    }
+    g_string_append(cmd, args);
+
+    m->variant = variant;
+    m->qts = qtest_init(cmd->str);
+    pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
+    m->pci = qpci_new_pc(m->qts, &m->alloc);
+    mq_machine_init_pci(m);
+    return m;
+}
+
+void mq_machine_stop(MqMachine *m)
+{
+    qpci_free_pc(m->pci);
+    alloc_destroy(&m->alloc);
+    qtest_quit(m->qts);
+    g_free(m);
+}
+
+static void image_unlink(void *path)
+{
+    unlink(path);
+}
+
+char *mq_image_new(uint64_t size)
+{
+    char *path = NULL;
+    int fd = g_file_open_tmp("virtio-blk-mq-XXXXXX", &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    close(fd);
+    qtest_add_abrt_handler(image_unlink, path);
+    return path;
+}
+
+void mq_image_free(char *path)
+{
+    qtest_remove_abrt_handler(path);
+    unlink(path);
+    g_free(path);
+}

@@ -1,0 +1,128 @@
+/*
+ * A machine with PCI slots for the tests of devices with several queues
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MQ_MACHINE_H
+#define MQ_MACHINE_H
+
+#include "tests/qtest/libqtest.h"
+#include "tests/qtest/libqos/libqos-malloc.h"
+#include "tests/qtest/libqos/pci.h"
+
+/* Slots for devices under test; each can be plugged and unplugged. */
+#define MQ_SLOTS 2
+
+/* The longest that anything may take before a test is called stuck. */
+#define MQ_DEADLINE_US (60 * G_USEC_PER_SEC)
+
+/**
+ * MqVariant: the machine that a test runs on and the interface that its
+ * driver speaks.
+ * @machine: the machine type
+ * @interface: "legacy" or "modern", as in the VIRTIO specification
+ * @pcie: the slots are root ports of a PCI Express machine
+ * @modern: the interface is that of VIRTIO 1.0 and later
+ */
+typedef struct MqVariant {
+    const char *machine;
+    const char *interface;
+    bool pcie;
+    bool modern;
+} MqVariant;
+
+/* Sets of variants, for mq_test_add(). */
+enum {
+    MQ_PC_LEGACY = 1 << 0,
+    MQ_PC_MODERN = 1 << 1,
+    MQ_Q35_LEGACY = 1 << 2,
+    MQ_Q35_MODERN = 1 << 3,
+    MQ_MODERN = MQ_PC_MODERN | MQ_Q35_MODERN,
+    MQ_BOTH = MQ_PC_LEGACY | MQ_Q35_MODERN,
+    MQ_ALL = MQ_PC_LEGACY | MQ_Q35_LEGACY | MQ_MODERN,
+};
+
+typedef struct MqMachine {
+    const MqVariant *variant;
+    QTestState *qts;
+    QGuestAllocator alloc;
+    QPCIBus *pci;
+} MqMachine;
+
+/**
+ * mq_test_add: register a test as /ARCH/virtio-blk-mq/MACHINE/INTERFACE/@path
+ * for every variant in @variants.
+ */
+void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
+                 unsigned variants);
+
+/**
+ * mq_machine_start: start QEMU on @variant's machine.
+ * @fmt: further command line, as for printf(); split into words by a shell
+ *
+ * Never fails: what makes QEMU refuse its command line ends the test.
+ */
+MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+void mq_machine_stop(MqMachine *m);
+
+/**
+ * mq_machine_init_pci: do what firmware would do to the PCI bridges; needed
+ * again after a system reset.
+ */
+void mq_machine_init_pci(MqMachine *m);
+
+/**
+ * mq_device_arg: the value of a -device option that puts a virtio-blk-pci
+ * called disk@slot into @slot.
+ * @props: more properties, "name=value,..."
+ *
+ * Returns: a string to be freed.
+ */
+char *mq_device_arg(const MqVariant *variant, unsigned slot,
+                    const char *props);
+
+/**
+ * mq_device_add: plug a virtio-blk-pci called disk@slot into @slot by QMP.
+ * @json: more properties, as members of a JSON object
+ *
+ * Returns: NULL when it was plugged, else the error's text, to be freed.
+ */
+char *mq_device_add(MqMachine *m, unsigned slot, const char *json);
+
+/**
+ * mq_device_del: ask QEMU to unplug disk@slot and let the guest agree, as
+ * ACPI or the PCI Express slot's registers have it.  Returns when the device
+ * is gone.
+ */
+void mq_device_del(MqMachine *m, unsigned slot);
+
+/**
+ * mq_slot_devfn: where libqos finds the device in @slot: bus number,
+ * device and function.
+ */
+int mq_slot_devfn(const MqVariant *variant, unsigned slot);
+
+/**
+ * mq_slot_window: let libqos place the next BARs in the part of the address
+ * spaces that belongs to @slot.
+ */
+void mq_slot_window(MqMachine *m, unsigned slot);
+
+/**
+ * mq_deadline: end the test once MQ_DEADLINE_US have passed since @start.
+ * @start: g_get_monotonic_time() when the wait began
+ * @what: what is being waited for
+ */
+void mq_deadline(gint64 start, const char *what);
+
+/**
+ * mq_image_new: make an empty raw image of @size bytes.
+ *
+ * Returns: its file name, for mq_image_free().
+ */
+char *mq_image_new(uint64_t size);
+void mq_image_free(char *path);
+
+#endif

@@ -1,0 +1,260 @@
+/*
+ * Requests on several queues of one disk at once
+ *
+ *     queue i  --- writes --->  its stripe of the disk
+ *     queue j  <-- reads  ----  the stripe of queue i
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-request.h"
+
+#define IMAGE_SIZE (4 * 1024 * 1024)
+#define STRIPE (IMAGE_SIZE / MQ_SECTOR / 64)
+
+typedef struct Fixture {
+    char *image;
+    MqMachine *m;
+    MqDevice *d;
+} Fixture;
+
+static Fixture setup(const MqVariant *v, unsigned queues, const char *props)
+{
+    g_autofree char *all = g_strdup_printf("drive=disk,num-queues=%u%s%s",
+                                           queues, *props ? "," : "", props);
+    g_autofree char *arg = mq_device_arg(v, 0, all);
+    Fixture f;
+
+    f.image = mq_image_new(IMAGE_SIZE);
+    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
+                           "driver=raw,node-name=disk,file.driver=file,"
+                           "file.filename=%s -device %s", f.image, arg);
+    f.d = mq_device_open(f.m, 0);
+    return f;
+}
+
+static void teardown(Fixture *f)
+{
+    mq_device_close(f->d);
+    mq_machine_stop(f->m);
+    mq_image_free(f->image);
+}
+
+static uint64_t stripe(unsigned queue, unsigned i)
+{
+    return queue * STRIPE + i * 2;
+}
+
+static uint32_t seed(unsigned queue, unsigned i)
+{
+    return 1 + queue * 1000 + i;
+}
+
+/*
+ * On every queue @depth requests, all exposed before any is waited for.  What
+ * queue q reads is what queue q + 1 has written.
+ */
+static void all_at_once(MqDevice *d, unsigned queues, unsigned depth)
+{
+    g_autofree MqRequest **r = g_new(MqRequest *, queues * depth);
+
+    for (unsigned q = 0; q < queues; q++) {
+        for (unsigned i = 0; i < depth; i++) {
+            r[q * depth + i] = mq_write_new(d->queues[q], stripe(q, i),
+                                            MQ_SECTOR, seed(q, i));
+            mq_request_add(r[q * depth + i]);
+        }
+    }
+    for (unsigned q = 0; q < queues; q++) {
+        mq_queue_kick(d->queues[q]);
+    }
+    for (unsigned n = 0; n < queues * depth; n++) {
+        mq_request_finish(r[n]);
+    }
+
+    for (unsigned q = 0; q < queues; q++) {
+        for (unsigned i = 0; i < depth; i++) {
+            r[q * depth + i] = mq_read_new(d->queues[q],
+                                           stripe((q + 1) % queues, i),
+                                           MQ_SECTOR);
+            mq_request_add(r[q * depth + i]);
+        }
+    }
+    for (unsigned q = queues; q-- > 0; ) {
+        mq_queue_kick(d->queues[q]);
+    }
+    for (unsigned n = 0; n < queues * depth; n++) {
+        g_assert_cmphex(mq_request_wait(r[n]), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmpuint(r[n]->written, ==, MQ_SECTOR + 1);
+        mq_read_check(r[n], seed((n / depth + 1) % queues, n % depth));
+        mq_request_free(r[n]);
+    }
+}
+
+static void test_all_at_once(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "");
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    all_at_once(f.d, 4, 16);
+    teardown(&f);
+}
+
+static void test_all_at_once_iothread(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "iothread=io0");
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    all_at_once(f.d, 4, 16);
+    teardown(&f);
+}
+
+static void test_64_queues(const MqVariant *v)
+{
+    Fixture f = setup(v, 64, "iothread=io0");
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    all_at_once(f.d, 64, 1);
+    teardown(&f);
+}
+
+/* So many requests that every ring begins anew, one of them twice as often. */
+static void test_wrap(const MqVariant *v)
+{
+    Fixture f = setup(v, 2, "iothread=io0");
+    MqRequest *r[60];
+    unsigned rounds;
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    rounds = 2 * f.d->queues[0]->size / (ARRAY_SIZE(r) / 3) / 3 + 2;
+    for (unsigned round = 0; round < rounds; round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
+            r[i] = mq_request_new(f.d->queues[i % 3 / 2], VIRTIO_BLK_T_IN, i,
+                                  MQ_SECTOR);
+            mq_request_add(r[i]);
+        }
+        mq_queue_kick(f.d->queues[0]);
+        mq_queue_kick(f.d->queues[1]);
+        for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
+            mq_request_finish(r[i]);
+        }
+    }
+    g_assert_cmpuint(f.d->queues[0]->used, >, f.d->queues[0]->size);
+    mq_write(f.d->queues[0], 5, 4096, 42);
+    mq_read(f.d->queues[1], 5, 4096, 42);
+    teardown(&f);
+}
+
+/* A driver may fill the rings first and say DRIVER_OK then. */
+static void test_filled_before_ok(const MqVariant *v)
+{
+    Fixture f = setup(v, 2, "iothread=io0");
+    MqRequest *r[2];
+
+    mq_device_negotiate(f.d, ~MQ_RING_FEATURES);
+    for (unsigned q = 0; q < 2; q++) {
+        mq_queue_new(f.d, q);
+        r[q] = mq_write_new(f.d->queues[q], q, MQ_SECTOR, q + 1);
+        mq_request_add(r[q]);
+        mq_queue_expose(f.d->queues[q]);
+    }
+    mq_device_set_driver_ok(f.d);
+    for (unsigned q = 0; q < 2; q++) {
+        mq_device_notify(f.d, q);
+        mq_request_finish(r[q]);
+        mq_read(f.d->queues[1 - q], q, MQ_SECTOR, q + 1);
+    }
+    teardown(&f);
+}
+
+/* Two of four queues are set up; the doorbells of the others do nothing. */
+static void check_fewer(Fixture *f)
+{
+    static const unsigned silent[] = { 2, 3 };
+    uint8_t before[4096], after[4096];
+    MqDevice *d = f->d;
+
+    mq_device_start(d, 0, 2);
+    /* A queue that has no address would begin at 0. */
+    qtest_memset(f->m->qts, 0, 0xa5, sizeof(before));
+    qtest_memread(f->m->qts, 0, before, sizeof(before));
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(silent); i++) {
+            g_assert_false(mq_device_queue_enabled(d, silent[i]));
+            mq_device_notify(d, silent[i]);
+        }
+        all_at_once(d, 2, 4);
+    }
+    g_assert_cmphex(mq_device_status(d) & VIRTIO_CONFIG_S_NEEDS_RESET, ==, 0);
+    qtest_memread(f->m->qts, 0, after, sizeof(after));
+    g_assert_cmpmem(after, sizeof(after), before, sizeof(before));
+    g_assert_false(mq_vector_take(d, 3));
+    g_assert_false(mq_vector_take(d, 4));
+}
+
+static void test_fewer(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "");
+
+    check_fewer(&f);
+    teardown(&f);
+}
+
+static void test_fewer_iothread(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "iothread=io0");
+
+    check_fewer(&f);
+    /* After a reset the driver may take them all. */
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    all_at_once(f.d, 4, 4);
+    teardown(&f);
+}
+
+/* Doorbells of queues that there are not, where the interface has them. */
+static void test_no_such_queue(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "");
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    mq_device_notify(f.d, 4);
+    if (!v->modern) {
+        mq_device_notify(f.d, 1023);
+        mq_device_notify(f.d, 1024);
+        mq_device_notify(f.d, 0xffff);
+    }
+    all_at_once(f.d, 4, 2);
+    teardown(&f);
+}
+
+/* The driver may ignore VIRTIO_BLK_F_MQ and use the first queue. */
+static void test_single_queue_driver(const MqVariant *v)
+{
+    Fixture f = setup(v, 4, "iothread=io0");
+
+    mq_device_negotiate(f.d, ~(MQ_RING_FEATURES | BIT_ULL(VIRTIO_BLK_F_MQ)));
+    mq_queue_new(f.d, 0);
+    mq_device_set_driver_ok(f.d);
+    all_at_once(f.d, 1, 8);
+    teardown(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("queues/all-at-once", test_all_at_once, MQ_ALL);
+    mq_test_add("queues/all-at-once-iothread", test_all_at_once_iothread,
+                MQ_ALL);
+    mq_test_add("queues/64", test_64_queues, MQ_ALL);
+    mq_test_add("queues/wrap", test_wrap, MQ_BOTH);
+    mq_test_add("queues/filled-before-ok", test_filled_before_ok, MQ_ALL);
+    mq_test_add("queues/fewer", test_fewer, MQ_ALL);
+    mq_test_add("queues/fewer-iothread", test_fewer_iothread, MQ_ALL);
+    mq_test_add("queues/no-such-queue", test_no_such_queue, MQ_ALL);
+    mq_test_add("queues/single-queue-driver", test_single_queue_driver,
+                MQ_ALL);
+    return g_test_run();
+}
