@@ -1,12 +1,29 @@
 # Thin: every goal forwards to a program that does it.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
+#
+#: make                 build QEMU; the programs are then in build/
+#: make run             boot a Linux guest on a many-queue disk, and report
+#:                      QUEUES=N IOTHREADS=N IMAGE=FILE ACCEL=kvm|tcg
+#: make shell           the same guest, interactive
+#: make check           the tests; TESTS="NAME..." runs only these
+#: make check-full      all tests, the long ones too
+#: make stock           build the untouched base too, in build/stock
+#: make bench           compare ours with stock; BENCH="ARGUMENT..."
+#: make install         install to the configured prefix; DESTDIR is heeded
+#: make clean           remove what was built, keep the prepared base
+#: make distclean       remove the build folder
+#:
+#: BUILD=DIR works in another build folder than build.
+#: ./configure takes options, --help lists them.  make runs it where needed.
 
 BUILD ?= build
 TARGETS ?=
 TESTS ?=
+BENCH ?=
 setup = @scripts/setup
 tool = @scripts/base/run
+run = @scripts/run QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
 
 .PHONY: all build stock run shell check check-full bench install clean \
         distclean help
@@ -23,23 +40,24 @@ stock:
 	$(setup) build
 	$(tool) stock --build=$(BUILD) $(TARGETS)
 
-# What the user sets reaches the scripts in the environment.
-export BUILD QUEUES IOTHREADS IMAGE ACCEL
-
 run shell:
 	$(setup) build guest
 	$(tool) build --build=$(BUILD)
-	@scripts/$@
+	$(run) $(if $(filter shell,$@),--shell)
 
 check check-full:
 	$(setup) build guest check
 	$(tool) $@ --build=$(BUILD) $(TESTS)
 
-bench: build stock
-	$(setup) bench
-	@tests/bench/run
+bench:
+	$(setup) build bench
+	$(tool) build --build=$(BUILD)
+	$(tool) stock --build=$(BUILD)
+	@tests/bench/run --build $(BUILD) $(BENCH)
 
-install: build
+install:
+	$(setup) build
+	$(tool) build --build=$(BUILD)
 	$(tool) install --build=$(BUILD)
 
 clean:
@@ -49,4 +67,4 @@ distclean:
 	@rm -rf $(BUILD)
 
 help:
-	@sed -n 's/^# *make /make /p' scripts/goals
+	@sed -n 's/^#: \{0,1\}//p' Makefile

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import check
+import debian
 import firmware
 import ninja
 import prepare
@@ -137,8 +138,7 @@ def main_configure(ours, rest):
     lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'])
     if ours['update_base']:
-        for path in cache_folder().glob(f'{lock.words["package"]}-*-source'):
-            shutil.rmtree(path)
+        debian.fetch_source(cache_folder(), lock, anew=True)
     if ours['update_lock']:
         unpacked(ours, lock, lock.update)
         return

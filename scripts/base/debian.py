@@ -91,15 +91,16 @@ class PrivateApt:
             raise Refusal(f'{what} cannot be fetched: {reason}')
 
 
-def fetch(cache, name, kind, suite, what, args, wanted):
+def fetch(cache, name, kind, suite, what, args, wanted, anew=False):
     """
     Have the folder cache/name hold files that apt fetches.
 
     A download is made aside and moved when complete: what has the final name
-    is whole.  `wanted` is a glob that a complete folder satisfies.
+    is whole.  `wanted` is a glob that a complete folder satisfies.  What is
+    there already is taken, unless it is wanted anew.
     """
     final = cache / name
-    if any(final.glob(wanted)):
+    if not anew and any(final.glob(wanted)):
         return final
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -120,13 +121,13 @@ def fetch(cache, name, kind, suite, what, args, wanted):
     return final
 
 
-def fetch_source(cache, lock):
+def fetch_source(cache, lock, anew=False):
     """The base as Debian's source package: the path of its .dsc file."""
     package, suite = lock.words['package'], lock.words['suite']
     folder = fetch(cache, f'{package}-{suite}-source', 'deb-src', suite,
                    f'the source package {package}',
                    ('source', '--download-only', package),
-                   f'{package}_{lock.words["series"]}*.dsc')
+                   f'{package}_{lock.words["series"]}.*.dsc', anew)
     return next(folder.glob('*.dsc'))
 
 

@@ -1,7 +1,8 @@
 # Meson for the base's configure.
 #
 # The base wants Meson 1.5 as a module of the Python that configures it.  Where
-# the system's Python has an older one or none, Debian's package is unpacked
+# the system's Python has an older one or none and the base brings none either
+# (QEMU's tarballs do, Debian's source does not), Debian's package is unpacked
 # beside the build and made known to the base's Python environment.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -33,7 +34,8 @@ def find_meson(python, layout, cache, lock):
     """
     A folder to add to that Python's path, None if it needs none.
     """
-    if python_meson(python):
+    if any(layout.base.glob('python/wheels/meson-*.whl')) \
+            or python_meson(python):
         return None
     modules = layout.tools / 'usr/lib/python3/dist-packages'
     if not python_meson(python, modules):

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+#
+# The repository's own books: MAINTAINERS covers every file, README.md's table
+# every folder, patches/series every patch, and every program file says its
+# licence.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import fnmatch
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+# Files with a licence line; data and prose are under COPYING.
+PROGRAMS = ('.c', '.h', '.py', '.sh', '.S')
+
+
+def walk():
+    """Files of a checkout without git: all but build folders."""
+    for folder, folders, names in os.walk(REPO):
+        if folder == str(REPO):
+            folders[:] = [name for name in folders
+                          if name != '.git' and not name.startswith('build')]
+        for name in names:
+            if not name.endswith('.pyc'):
+                yield os.path.relpath(os.path.join(folder, name), REPO)
+
+
+def tracked_files():
+    done = subprocess.run(['git', '-C', REPO, 'ls-files', '-z'], check=False,
+                          capture_output=True, text=True)
+    names = done.stdout.split('\0')[:-1] if done.returncode == 0 else walk()
+    return sorted(name for name in names if (REPO / name).is_file())
+
+
+def covers(pattern, name):
+    """As get_maintainer.pl reads an F: line."""
+    if pattern.endswith('/'):
+        return name.startswith(pattern)
+    return fnmatch.fnmatch(name, pattern) \
+        and name.count('/') == pattern.count('/')
+
+
+class TreeTest(unittest.TestCase):
+    files = tracked_files()
+
+    def test_maintainers_cover_every_file(self):
+        lines = (REPO / 'MAINTAINERS').read_text().splitlines()
+        patterns = [line[2:].strip() for line in lines
+                    if line.startswith('F:')]
+        self.assertEqual([name for name in self.files
+                          if not any(covers(p, name) for p in patterns)], [],
+                         'no F: line in MAINTAINERS')
+
+    def test_readme_lists_every_folder(self):
+        folders = {os.path.dirname(name) for name in self.files} - {'', '.ci'}
+        text = (REPO / 'README.md').read_text()
+        rows = set(re.findall(r'^\| `([^`]+?)/?` \|', text, re.M))
+        self.assertEqual(sorted(folders - rows), [],
+                         "folders without a row in README.md's table")
+
+    def test_series_lists_every_patch(self):
+        lines = (REPO / 'patches/series').read_text().split()
+        patches = [os.path.basename(name) for name in self.files
+                   if name.startswith('patches/') and name.endswith('.patch')]
+        self.assertEqual(sorted(lines), patches)
+
+    def test_programs_name_their_licence(self):
+        bare = [name for name in self.files
+                if name.endswith(PROGRAMS)
+                and 'SPDX-License-Identifier: GPL-2.0-or-later'
+                not in (REPO / name).read_text(errors='replace')]
+        self.assertEqual(bare, [])
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
