@@ -1,0 +1,356 @@
+/*
+ * Xen PV disk: what it agrees on with a frontend
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     backend offers                    frontend chooses
+ *     max-ring-page-order            >= ring-page-order        (absent: 0)
+ *     multi-queue-max-queues         >= multi-queue-num-queues (absent: 1)
+ *     feature-persistent                feature-persistent
+ *     feature-max-indirect-segments     (no key, it just sends them)
+ *     sector-size > 512                 feature-large-sector-size
+ *                                       protocol
+ *
+ * One ring:      ring-ref or ring-ref0.., event-channel
+ * Several:       queue-N/ring-ref or queue-N/ring-ref0.., queue-N/event-channel
+ *
+ * The frontend's keys are read into a XenBlockFrontend and checked there;
+ * nothing is mapped or bound before all of it is known to make sense.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qapi/error.h"
+#include "hw/block/xen-block.h"
+#include "hw/boards.h"
+#include "hw/xen/interface/io/protocols.h"
+#include "trace/trace-hw_block.h"
+#include "trace/trace-qemu_mq_hw_block.h"
+
+/* The sector size of frontends that take no other. */
+#define DEFAULT_SECTOR_SIZE 512
+
+/* What Linux keeps for a ring of one page with its default indirect size. */
+#define MIN_PERSISTENT_GRANTS 1056
+
+typedef struct XenBlockFrontend {
+    XenBlkifProtocol protocol;
+    bool persistent;
+    unsigned nr_rings;
+    unsigned nr_pages;          /* of each ring */
+    bool numbered_refs;         /* ring-ref0 rather than ring-ref */
+    uint32_t *grefs;            /* @nr_rings times @nr_pages */
+    uint32_t *event_channels;   /* @nr_rings */
+} XenBlockFrontend;
+
+/* A decimal number and nothing else; -ENOENT if there is no such key. */
+static int frontend_get(XenBlockDevice *blockdev, const char *key,
+                        uint32_t *value, Error **errp)
+{
+    char *str = xen_device_frontend_read(XEN_DEVICE(blockdev), key);
+    unsigned v;
+    int ret;
+
+    if (!str) {
+        return -ENOENT;
+    }
+    ret = g_ascii_isdigit(*str) ? qemu_strtoui(str, NULL, 10, &v) : -EINVAL;
+    if (ret < 0) {
+        error_setg(errp, "cannot make sense of %s \"%.32s\"", key, str);
+    } else {
+        *value = v;
+    }
+    free(str);
+    return ret;
+}
+
+static bool frontend_get_optional(XenBlockDevice *blockdev, const char *key,
+                                  uint32_t fallback, uint32_t *value,
+                                  Error **errp)
+{
+    int ret = frontend_get(blockdev, key, value, errp);
+
+    if (ret == -ENOENT) {
+        *value = fallback;
+        ret = 0;
+    }
+    return ret == 0;
+}
+
+static bool frontend_get_required(XenBlockDevice *blockdev, const char *key,
+                                  uint32_t *value, Error **errp)
+{
+    int ret = frontend_get(blockdev, key, value, errp);
+
+    if (ret == -ENOENT) {
+        error_setg(errp, "failed to read %s", key);
+    }
+    return ret == 0;
+}
+
+/* A feature flag that is anything but 1 is taken for absent. */
+static bool frontend_has_feature(XenBlockDevice *blockdev, const char *key)
+{
+    uint32_t value = 0;
+
+    return frontend_get(blockdev, key, &value, NULL) == 0 && value == 1;
+}
+
+static XenBlkifProtocol frontend_get_protocol(XenBlockDevice *blockdev)
+{
+    char *str = xen_device_frontend_read(XEN_DEVICE(blockdev), "protocol");
+    XenBlkifProtocol protocol = XEN_BLKIF_NATIVE;
+
+    if (!str) {
+        /* A guest too old to tell is a 32-bit one, where there are such. */
+        if (object_dynamic_cast(OBJECT(qdev_get_machine()), "x86-machine")) {
+            protocol = XEN_BLKIF_X86_32;
+        }
+        return protocol;
+    }
+    if (!strcmp(str, XEN_IO_PROTO_ABI_X86_32)) {
+        protocol = XEN_BLKIF_X86_32;
+    } else if (!strcmp(str, XEN_IO_PROTO_ABI_X86_64)) {
+        protocol = XEN_BLKIF_X86_64;
+    }
+    free(str);
+    return protocol;
+}
+
+static bool frontend_read_ring_order(XenBlockDevice *blockdev,
+                                     XenBlockFrontend *fe, Error **errp)
+{
+    uint32_t max = qemu_xen_gnttab_can_map_multi() ?
+                   blockdev->props.max_ring_page_order : 0;
+    uint32_t order = 0;
+    int ret = frontend_get(blockdev, "ring-page-order", &order, errp);
+
+    if (ret == -EINVAL || ret == -ERANGE) {
+        return false;
+    }
+    if (order > max) {
+        error_setg(errp, "invalid ring-page-order (%u)", order);
+        return false;
+    }
+    fe->nr_pages = 1u << order;
+    fe->numbered_refs = ret == 0;
+    return true;
+}
+
+static bool frontend_read_queues(XenBlockDevice *blockdev,
+                                 XenBlockFrontend *fe, Error **errp)
+{
+    unsigned max = blockdev->props.num_queues;
+    uint32_t n;
+
+    if (!frontend_get_optional(blockdev, "multi-queue-num-queues", 1, &n,
+                               errp)) {
+        return false;
+    }
+    if (n == 0 || n > max) {
+        error_setg(errp, "invalid multi-queue-num-queues (%u), not from 1 to "
+                   "%u", n, max);
+        return false;
+    }
+    fe->nr_rings = n;
+    return true;
+}
+
+static bool frontend_read_ring(XenBlockDevice *blockdev, XenBlockFrontend *fe,
+                               unsigned ring, Error **errp)
+{
+    g_autofree char *dir = fe->nr_rings == 1 ? g_strdup("")
+                         : g_strdup_printf("queue-%u/", ring);
+    g_autofree char *channel = g_strconcat(dir, "event-channel", NULL);
+    g_autofree char *ref = g_strconcat(dir, "ring-ref", NULL);
+    uint32_t *grefs = &fe->grefs[ring * fe->nr_pages];
+    uint32_t alone;
+
+    /* blkif.h, note 6: one page may be spelt without a number */
+    if (fe->nr_pages == 1 &&
+        (!fe->numbered_refs ||
+         frontend_get(blockdev, ref, &alone, NULL) == 0)) {
+        if (!frontend_get_required(blockdev, ref, grefs, errp)) {
+            return false;
+        }
+    } else {
+        for (unsigned i = 0; i < fe->nr_pages; i++) {
+            g_autofree char *key = g_strdup_printf("%s%u", ref, i);
+
+            if (!frontend_get_required(blockdev, key, &grefs[i], errp)) {
+                return false;
+            }
+        }
+    }
+    return frontend_get_required(blockdev, channel, &fe->event_channels[ring],
+                                 errp);
+}
+
+static void frontend_clear(XenBlockFrontend *fe)
+{
+    g_free(fe->grefs);
+    g_free(fe->event_channels);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XenBlockFrontend, frontend_clear)
+
+static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
+                          Error **errp)
+{
+    if (blockdev->props.conf.logical_block_size != DEFAULT_SECTOR_SIZE &&
+        !frontend_has_feature(blockdev, "feature-large-sector-size")) {
+        error_setg(errp, "logical_block_size != %u not supported by frontend",
+                   DEFAULT_SECTOR_SIZE);
+        return false;
+    }
+    if (!frontend_read_ring_order(blockdev, fe, errp) ||
+        !frontend_read_queues(blockdev, fe, errp)) {
+        return false;
+    }
+    fe->protocol = frontend_get_protocol(blockdev);
+    fe->persistent = blockdev->props.persistent_grants &&
+                     frontend_has_feature(blockdev, "feature-persistent");
+    fe->grefs = g_new(uint32_t, fe->nr_rings * fe->nr_pages);
+    fe->event_channels = g_new(uint32_t, fe->nr_rings);
+    for (unsigned i = 0; i < fe->nr_rings; i++) {
+        if (!frontend_read_ring(blockdev, fe, i, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static unsigned max_persistent(const XenBlockConf *props,
+                               const XenBlockFrontend *fe)
+{
+    unsigned ring_size = xen_blkif_ring_size(xen_blkif_layout(fe->protocol),
+                                             fe->nr_pages);
+
+    if (!fe->persistent) {
+        return 0;
+    }
+    if (props->max_persistent_grants) {
+        return props->max_persistent_grants;
+    }
+    /* blkif.h, feature-persistent: ideally as many as a full ring can use */
+    return MAX(ring_size * BLKIF_MAX_SEGMENTS_PER_REQUEST,
+               MIN_PERSISTENT_GRANTS);
+}
+
+static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
+                        Error **errp)
+{
+    XenBlockRingParams params = {
+        .domid = XEN_DEVICE(blockdev)->frontend_id,
+        .protocol = fe->protocol,
+        .nr_pages = fe->nr_pages,
+        .max_persistent = max_persistent(&blockdev->props, fe),
+    };
+
+    blockdev->rings = block_queue_alloc(fe->nr_rings, sizeof(XenBlockRing));
+    for (unsigned i = 0; i < fe->nr_rings; i++) {
+        params.event_channel = fe->event_channels[i];
+        params.grefs = &fe->grefs[i * fe->nr_pages];
+        if (!xen_block_ring_start(&blockdev->rings[i], i,
+                                  queue_iothreads_context(&blockdev->iothreads,
+                                                          i),
+                                  &blockdev->disk, &params, errp)) {
+            return false;
+        }
+        blockdev->nr_rings++;
+    }
+    return true;
+}
+
+static void stop_rings(XenBlockDevice *blockdev)
+{
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        xen_block_ring_stop(&blockdev->rings[i]);
+    }
+    g_clear_pointer(&blockdev->rings, block_queue_free);
+    blockdev->nr_rings = 0;
+}
+
+void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
+{
+    const XenVdev *vdev = &blockdev->props.vdev;
+    BlockBackend *blk = blockdev->props.conf.blk;
+    g_auto(XenBlockFrontend) fe = { 0 };
+
+    trace_xen_block_connect(object_get_typename(OBJECT(blockdev)), vdev->disk,
+                            vdev->partition);
+    if (!frontend_read(blockdev, &fe, errp)) {
+        return;
+    }
+    if (!start_rings(blockdev, &fe, errp)) {
+        stop_rings(blockdev);
+        return;
+    }
+    trace_xen_block_negotiated(blockdev->vdev_name, fe.nr_rings, fe.nr_pages,
+                               fe.protocol, fe.persistent);
+    blockdev->connections++;
+
+    /* Others may keep the BlockBackend where it is; rings do not mind. */
+    blk_set_aio_context(blk, blockdev->rings[0].queue.ctx, NULL);
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        if (blk_in_drain(blk)) {
+            block_queue_quiesce_begin(&blockdev->rings[i].queue);
+        }
+        block_queue_quiesce_end(&blockdev->rings[i].queue);
+    }
+}
+
+void xen_block_disconnect(XenBlockDevice *blockdev)
+{
+    const XenVdev *vdev = &blockdev->props.vdev;
+    BlockBackend *blk = blockdev->props.conf.blk;
+
+    trace_xen_block_disconnect(object_get_typename(OBJECT(blockdev)),
+                               vdev->disk, vdev->partition);
+    if (!blockdev->nr_rings) {
+        return;
+    }
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+    }
+    /* Not only waits: requests that a throttle holds back go ahead. */
+    blk_drain(blk);
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_wait(&blockdev->rings[i].queue);
+    }
+    stop_rings(blockdev);
+    blk_set_aio_context(blk, qemu_get_aio_context(), NULL);
+}
+
+void xen_block_offer(XenBlockDevice *blockdev)
+{
+    XenDevice *xendev = XEN_DEVICE(blockdev);
+    const XenBlockConf *props = &blockdev->props;
+
+    if (blk_get_flags(props->conf.blk) & BDRV_O_UNMAP) {
+        xen_device_backend_printf(xendev, "feature-discard", "%u", 1);
+        xen_device_backend_printf(xendev, "discard-granularity", "%u",
+                                  props->conf.discard_granularity);
+        xen_device_backend_printf(xendev, "discard-alignment", "%u", 0);
+    }
+    xen_device_backend_printf(xendev, "feature-flush-cache", "%u", 1);
+    if (props->write_barriers) {
+        xen_device_backend_printf(xendev, "feature-barrier", "%u", 1);
+    }
+    if (props->persistent_grants) {
+        xen_device_backend_printf(xendev, "feature-persistent", "%u", 1);
+    }
+    if (props->max_indirect_segments) {
+        xen_device_backend_printf(xendev, "feature-max-indirect-segments",
+                                  "%u", props->max_indirect_segments);
+    }
+    if (qemu_xen_gnttab_can_map_multi()) {
+        xen_device_backend_printf(xendev, "max-ring-page-order", "%u",
+                                  props->max_ring_page_order);
+    }
+    if (props->num_queues > 1) {
+        xen_device_backend_printf(xendev, "multi-queue-max-queues", "%u",
+                                  props->num_queues);
+    }
+}

@@ -1,0 +1,407 @@
+/*
+ * Data of Xen PV disk requests: a place for it, and the way to the disk
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *                       prepare            run         deliver        end
+ *     all its grants    map once           straight    -              unmap
+ *     can be mapped     (or find mapped)   I/O                        none
+ *
+ *     else, a write     copy in (batch)    I/O on      -              keep the
+ *           a read      -                  a buffer    copy (batch)   buffer
+ *
+ * A request is on the one path or on the other as a whole.  prepare and
+ * deliver see a whole batch, so that the copies of a batch are one call.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/coroutine.h"
+#include "qemu/memalign.h"
+#include "qemu/units.h"
+#include "hw/block/xen-block-ring.h"
+
+/* Largest part of a discard; the block layer takes no more than an int. */
+#define DISCARD_CHUNK (1 * GiB)
+
+static void *buffers_get(XenBlockBuffers *b)
+{
+    if (likely(b->nr_free)) {
+        return b->free[--b->nr_free];
+    }
+    return qemu_memalign(XEN_PAGE_SIZE, b->size);
+}
+
+static void buffers_put(XenBlockBuffers *b, void *buf)
+{
+    b->free[b->nr_free++] = buf;
+}
+
+static void buffers_init(XenBlockBuffers *b, unsigned n, unsigned nr_pages)
+{
+    b->free = g_new(void *, n);
+    b->nr_free = 0;
+    b->size = nr_pages * XEN_PAGE_SIZE;
+}
+
+static void buffers_cleanup(XenBlockBuffers *b)
+{
+    while (b->nr_free) {
+        qemu_vfree(b->free[--b->nr_free]);
+    }
+    g_clear_pointer(&b->free, g_free);
+}
+
+static XenBlockBuffers *request_buffers(XenBlockRequest *r)
+{
+    return r->indirect ? &r->ring->large_buffers : &r->ring->small_buffers;
+}
+
+void xen_block_io_init(XenBlockRing *ring)
+{
+    ring->copies = g_new(XenBlockCopy, ring->size);
+    ring->copy_pages = g_new(XenBlkifSegment, XEN_BLOCK_MAX_INDIRECTS *
+                                              XEN_BLKIF_MAX_INDIRECT_PAGES);
+    block_request_pool_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
+                            sizeof(XenBlockIndirect));
+    buffers_init(&ring->small_buffers, ring->size,
+                 BLKIF_MAX_SEGMENTS_PER_REQUEST);
+    buffers_init(&ring->large_buffers, XEN_BLOCK_MAX_INDIRECTS,
+                 XEN_BLKIF_MAX_INDIRECT_SEGS);
+}
+
+void xen_block_io_cleanup(XenBlockRing *ring)
+{
+    buffers_cleanup(&ring->large_buffers);
+    buffers_cleanup(&ring->small_buffers);
+    block_request_pool_cleanup(&ring->indirects);
+    g_clear_pointer(&ring->copy_pages, g_free);
+    g_clear_pointer(&ring->copies, g_free);
+}
+
+static bool request_is_read(const XenBlockRequest *r)
+{
+    return r->req.action == XEN_BLKIF_READ;
+}
+
+static void request_set_iov(XenBlockRequest *r, int niov)
+{
+    r->qiov.iov = r->iov;
+    r->qiov.niov = niov;
+    r->qiov.nalloc = -1;
+    r->qiov.size = r->req.bytes;
+}
+
+static void request_put_grants(XenBlockRequest *r)
+{
+    for (unsigned i = 0; i < r->nr_grants; i++) {
+        xen_block_grants_put(&r->ring->grants, r->grants[i]);
+    }
+    r->nr_grants = 0;
+}
+
+/* Gathers the request's pages; %false if one of them cannot be mapped. */
+static bool request_map(XenBlockRequest *r)
+{
+    struct iovec *iov = r->iov;
+    int niov = 0;
+
+    for (unsigned i = 0; i < r->req.nr_segs; i++) {
+        const XenBlkifSegment *seg = &r->segs[i];
+        XenBlockGrant *grant = xen_block_grants_get(&r->ring->grants,
+                                                    seg->gref);
+        void *base;
+
+        if (unlikely(!grant)) {
+            request_put_grants(r);
+            return false;
+        }
+        r->grants[r->nr_grants++] = grant;
+        base = grant->page + seg->offset;
+        if (niov && iov[niov - 1].iov_base + iov[niov - 1].iov_len == base) {
+            iov[niov - 1].iov_len += seg->len;
+        } else {
+            iov[niov].iov_base = base;
+            iov[niov++].iov_len = seg->len;
+        }
+    }
+    request_set_iov(r, niov);
+    return true;
+}
+
+static void request_bounce(XenBlockRequest *r)
+{
+    r->bounce = buffers_get(request_buffers(r));
+    r->iov[0].iov_base = r->bounce;
+    r->iov[0].iov_len = r->req.bytes;
+    request_set_iov(r, 1);
+}
+
+static XenBlockCopy request_copy(XenBlockRequest *r)
+{
+    return (XenBlockCopy) {
+        .segs = r->segs,
+        .nr_segs = r->req.nr_segs,
+        .buf = r->bounce,
+        .opaque = r,
+    };
+}
+
+static void copies_run(XenBlockRing *ring, bool to_domain, unsigned n)
+{
+    if (!n) {
+        return;
+    }
+    xen_block_grants_copy(&ring->grants, to_domain, ring->copies, n);
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->copies[i].opaque;
+
+        if (unlikely(ring->copies[i].failed)) {
+            r->fault = XEN_BLKIF_BAD_GRANT;
+        }
+    }
+}
+
+/* Reads the segments of @r from pages that stay mapped, if they can be. */
+static bool indirect_decode_mapped(XenBlockRing *ring, XenBlockRequest *r)
+{
+    XenBlockGrant *grants[XEN_BLKIF_MAX_INDIRECT_PAGES];
+    const void *pages[XEN_BLKIF_MAX_INDIRECT_PAGES];
+    unsigned n;
+
+    if (!xen_block_grants_persistent(&ring->grants)) {
+        return false;
+    }
+    for (n = 0; n < r->req.nr_indirect; n++) {
+        grants[n] = xen_block_grants_get(&ring->grants,
+                                         r->req.indirect_grefs[n]);
+        if (!grants[n]) {
+            break;
+        }
+        pages[n] = grants[n]->page;
+    }
+    if (n == r->req.nr_indirect) {
+        r->fault = xen_blkif_decode_indirect(pages, &ring->disk->limits,
+                                             &r->req, r->segs);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        xen_block_grants_put(&ring->grants, grants[i]);
+    }
+    return n == r->req.nr_indirect;
+}
+
+static void indirect_decode_copied(XenBlockRing *ring, XenBlockRequest *r)
+{
+    const void *pages[XEN_BLKIF_MAX_INDIRECT_PAGES];
+
+    for (unsigned i = 0; i < r->req.nr_indirect; i++) {
+        pages[i] = &r->indirect->raw[i * XEN_BLKIF_SEGS_PER_PAGE];
+    }
+    r->fault = xen_blkif_decode_indirect(pages, &ring->disk->limits, &r->req,
+                                         r->segs);
+}
+
+static XenBlockCopy indirect_copy(XenBlockRequest *r, XenBlkifSegment *pages)
+{
+    size_t left = r->req.nr_segs * sizeof(struct blkif_request_segment);
+
+    for (unsigned i = 0; i < r->req.nr_indirect; i++) {
+        pages[i].gref = r->req.indirect_grefs[i];
+        pages[i].offset = 0;
+        pages[i].len = MIN(left, XEN_PAGE_SIZE);
+        left -= pages[i].len;
+    }
+    return (XenBlockCopy) {
+        .segs = pages,
+        .nr_segs = r->req.nr_indirect,
+        .buf = r->indirect->raw,
+        .opaque = r,
+    };
+}
+
+static void batch_load_indirect(XenBlockRing *ring)
+{
+    XenBlkifSegment *pages = ring->copy_pages;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ring->nr_batch; i++) {
+        XenBlockRequest *r = ring->batch[i];
+
+        if (r->indirect && !indirect_decode_mapped(ring, r)) {
+            ring->copies[n++] = indirect_copy(r, pages);
+            pages += r->req.nr_indirect;
+        }
+    }
+    copies_run(ring, false, n);
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->copies[i].opaque;
+
+        if (!r->fault) {
+            indirect_decode_copied(ring, r);
+        }
+    }
+}
+
+void xen_block_io_prepare(XenBlockRing *ring)
+{
+    bool persistent = xen_block_grants_persistent(&ring->grants);
+    bool any_indirect = false;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ring->nr_batch; i++) {
+        any_indirect |= ring->batch[i]->indirect != NULL;
+    }
+    if (unlikely(any_indirect)) {
+        batch_load_indirect(ring);
+    }
+
+    for (unsigned i = 0; i < ring->nr_batch; i++) {
+        XenBlockRequest *r = ring->batch[i];
+
+        if (!r->req.nr_segs) {
+            request_set_iov(r, 0);
+            continue;
+        }
+        if (r->fault || (persistent && request_map(r))) {
+            continue;
+        }
+        request_bounce(r);
+        if (!request_is_read(r)) {
+            ring->copies[n++] = request_copy(r);
+        }
+    }
+    copies_run(ring, false, n);
+}
+
+void xen_block_io_deliver(XenBlockRing *ring)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ring->nr_done; i++) {
+        XenBlockRequest *r = ring->done[i];
+
+        if (r->bounce && request_is_read(r) && r->ret >= 0) {
+            ring->copies[n++] = request_copy(r);
+        }
+    }
+    copies_run(ring, true, n);
+}
+
+static int coroutine_fn request_discard(XenBlockRequest *r, int64_t offset)
+{
+    BlockBackend *blk = r->ring->disk->blk;
+    uint64_t left = r->req.bytes;
+    int ret;
+
+    do {
+        int64_t chunk = MIN(left, DISCARD_CHUNK);
+
+        ret = blk_co_pdiscard(blk, offset, chunk, 0);
+        offset += chunk;
+        left -= chunk;
+    } while (left && ret >= 0);
+    return ret;
+}
+
+static int coroutine_fn request_run(XenBlockRequest *r)
+{
+    BlockBackend *blk = r->ring->disk->blk;
+    int64_t bytes = r->req.bytes;
+    int64_t offset = r->req.sector * r->ring->disk->limits.sector_size;
+    int ret = 0;
+
+    switch (r->req.action) {
+    case XEN_BLKIF_READ:
+        return blk_co_preadv(blk, offset, bytes, &r->qiov, 0);
+    case XEN_BLKIF_WRITE:
+        return blk_co_pwritev(blk, offset, bytes, &r->qiov, 0);
+    case XEN_BLKIF_FLUSH:
+        ret = blk_co_flush(blk);
+        if (ret >= 0 && r->req.nr_segs) {
+            ret = blk_co_pwritev(blk, offset, bytes, &r->qiov, 0);
+        }
+        return ret;
+    case XEN_BLKIF_BARRIER:
+        ret = blk_co_flush(blk);
+        if (ret >= 0 && r->req.nr_segs) {
+            ret = blk_co_pwritev(blk, offset, bytes, &r->qiov, BDRV_REQ_FUA);
+        }
+        return ret;
+    case XEN_BLKIF_DISCARD:
+        return request_discard(r, offset);
+    }
+    g_assert_not_reached();
+}
+
+static void coroutine_fn request_co_entry(void *opaque)
+{
+    XenBlockRequest *r = opaque;
+
+    r->ret = request_run(r);
+    xen_block_ring_done(r);
+}
+
+/* As stock: requests that carry data are accounted for, and no others. */
+static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
+{
+    switch (r->req.action) {
+    case XEN_BLKIF_READ:
+        return BLOCK_ACCT_READ;
+    case XEN_BLKIF_FLUSH:
+        return BLOCK_ACCT_FLUSH;
+    default:
+        return BLOCK_ACCT_WRITE;
+    }
+}
+
+void xen_block_io_submit(XenBlockRequest *r)
+{
+    Coroutine *co = qemu_coroutine_create(request_co_entry, r);
+
+    if (r->req.nr_segs) {
+        block_acct_start(blk_get_stats(r->ring->disk->blk), &r->acct,
+                         r->req.bytes, request_acct_type(r));
+    }
+    qemu_coroutine_enter(co);
+}
+
+static void request_account_invalid(XenBlockRequest *r, BlockAcctStats *stats)
+{
+    switch (r->req.operation) {
+    case BLKIF_OP_READ:
+        block_acct_invalid(stats, BLOCK_ACCT_READ);
+        break;
+    case BLKIF_OP_WRITE:
+        block_acct_invalid(stats, BLOCK_ACCT_WRITE);
+        break;
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        block_acct_invalid(stats, BLOCK_ACCT_FLUSH);
+        break;
+    }
+}
+
+int16_t xen_block_io_end(XenBlockRequest *r)
+{
+    BlockAcctStats *stats = blk_get_stats(r->ring->disk->blk);
+    bool ok = !r->fault && r->ret >= 0;
+
+    if (r->bounce) {
+        buffers_put(request_buffers(r), r->bounce);
+    } else {
+        request_put_grants(r);
+    }
+
+    if (unlikely(r->acct.type == BLOCK_ACCT_NONE)) {
+        if (r->fault) {
+            request_account_invalid(r, stats);
+        }
+    } else if (likely(ok)) {
+        block_acct_done(stats, &r->acct);
+    } else {
+        block_acct_failed(stats, &r->acct);
+    }
+
+    if (unlikely(r->fault)) {
+        return xen_blkif_fault_status(r->fault);
+    }
+    return ok ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
+}

@@ -1,0 +1,495 @@
+/*
+ * One ring of a Xen PV disk at work: take, submit, complete, notify
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     event or poll --> process --> take --> batch --> submit
+ *                          |                             |
+ *                          |          requests end here or later, in done
+ *                          v                             |
+ *                    end of the deferred section --> flush: answer all,
+ *                                                    publish, notify
+ *
+ * Everything a batch gives rise to is answered together: the first request to
+ * end defers the flush to the end of the present defer_call() section, which
+ * is that of process for a driver that completes at once and that of the AIO
+ * engine's completion handler for one that does not.
+ *
+ * Indices run freely and are compared by subtraction.  The frontend may write
+ * the shared ones at any time, ours too, so what we published is remembered
+ * and never read back.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/defer-call.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "hw/block/xen-block-ring.h"
+#include "trace/trace-qemu_mq_hw_block.h"
+
+static uint8_t *ring_slot(XenBlockRing *ring, RING_IDX index)
+{
+    return ring->slots + (index & (ring->size - 1)) * ring->layout->slot_size;
+}
+
+/* Entries that the frontend has filled and we have not taken. */
+static unsigned ring_pending(XenBlockRing *ring)
+{
+    return qatomic_read(&ring->sring->req_prod) - ring->req_cons;
+}
+
+static bool ring_may_take(XenBlockRing *ring)
+{
+    return block_queue_listening(&ring->queue) && !ring->broken && !ring->held;
+}
+
+static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
+{
+    ring->broken = true;
+    ring->disk->ring_broken(ring->disk, ring->queue.index, req_prod);
+}
+
+static void ring_complain(XenBlockRing *ring, XenBlockRequest *r)
+{
+    trace_xen_block_ring_fault(ring, ring->queue.index, r->req.operation,
+                               xen_blkif_fault_text(r->fault));
+    if (!ring->complained) {
+        ring->complained = true;
+        error_report("xen-block: %s: ring %u: %s (operation %u)",
+                     ring->disk->name, ring->queue.index,
+                     xen_blkif_fault_text(r->fault), r->req.operation);
+    }
+}
+
+/* Room for many segments; %false if all there is is in use. */
+static bool request_attach_indirect(XenBlockRequest *r)
+{
+    r->indirect = block_request_pool_get(&r->ring->indirects);
+    if (!r->indirect) {
+        return false;
+    }
+    r->segs = r->indirect->segs;
+    r->iov = r->indirect->iov;
+    r->grants = r->indirect->grants;
+    return true;
+}
+
+/* Takes one entry; %false if it has to wait and so has all that follows. */
+static bool ring_take_one(XenBlockRing *ring)
+{
+    XenBlockRequest *r = block_request_pool_get(&ring->requests);
+
+    /* There are as many requests as slots, and used slots were checked. */
+    r->ring = ring;
+    r->ret = 0;
+    r->segs = r->direct_segs;
+    r->iov = r->direct_iov;
+    r->grants = r->direct_grants;
+    r->indirect = NULL;
+    r->bounce = NULL;
+    r->nr_grants = 0;
+    r->acct.type = BLOCK_ACCT_NONE;
+    r->fault = xen_blkif_decode(ring->layout, ring_slot(ring, ring->req_cons),
+                                &ring->disk->limits, &r->req, r->segs);
+    ring->req_cons++;
+    block_queue_request_begin(&ring->queue);
+
+    if (unlikely(r->fault)) {
+        xen_block_ring_done(r);
+        return true;
+    }
+    if (unlikely(r->req.action == XEN_BLKIF_BARRIER ||
+                 (r->req.nr_indirect && !request_attach_indirect(r)))) {
+        ring->held = r;
+        return false;
+    }
+    ring->batch[ring->nr_batch++] = r;
+    return true;
+}
+
+/* Fills the batch with all that the ring offers. */
+static void ring_take(XenBlockRing *ring)
+{
+    RING_IDX req_prod = qatomic_load_acquire(&ring->sring->req_prod);
+    unsigned n = req_prod - ring->req_cons;
+    unsigned unanswered = ring->req_cons - ring->rsp_prod;
+
+    /* Also catches an index that went backwards: @n is huge then. */
+    if (unlikely(n > ring->size - unanswered)) {
+        ring_break(ring, req_prod);
+        return;
+    }
+    while (n-- && ring_take_one(ring)) {
+        /* next */
+    }
+}
+
+static void ring_submit(XenBlockRing *ring)
+{
+    if (!ring->nr_batch) {
+        return;
+    }
+    ring->queue.stats.requests += ring->nr_batch;
+    ring->queue.stats.batches++;
+    trace_xen_block_ring_batch(ring, ring->queue.index, ring->nr_batch);
+
+    xen_block_io_prepare(ring);
+    for (unsigned i = 0; i < ring->nr_batch; i++) {
+        XenBlockRequest *r = ring->batch[i];
+
+        if (unlikely(r->fault)) {
+            xen_block_ring_done(r);
+        } else {
+            xen_block_io_submit(r);
+        }
+    }
+    ring->nr_batch = 0;
+}
+
+/* Can the held request start?  A barrier has to be the only one in flight. */
+static bool held_can_start(XenBlockRing *ring)
+{
+    XenBlockRequest *r = ring->held;
+
+    if (r->req.action == XEN_BLKIF_BARRIER) {
+        return ring->queue.in_flight ==
+               1u + ring->resume_scheduled + ring->resume_runs;
+    }
+    return request_attach_indirect(r);
+}
+
+static void ring_start_held(XenBlockRing *ring)
+{
+    XenBlockRequest *r = ring->held;
+
+    if (r->req.action == XEN_BLKIF_BARRIER) {
+        ring->held_runs = true; /* and keeps back what follows it */
+    } else {
+        ring->held = NULL;
+    }
+    ring->batch[ring->nr_batch++] = r;
+    ring_submit(ring);
+}
+
+/* Asks for an event on the next request; %false if it is there already. */
+static bool ring_rearm(XenBlockRing *ring)
+{
+    qatomic_set(&ring->sring->req_event, ring->req_cons + 1);
+    /* The frontend sees req_event before we look at req_prod. */
+    smp_mb();
+    return !ring_pending(ring);
+}
+
+static void ring_process(XenBlockRing *ring)
+{
+    defer_call_begin();
+    if (ring->held && !ring->held_runs && held_can_start(ring)) {
+        ring_start_held(ring);
+    }
+    while (ring_may_take(ring)) {
+        if (ring_pending(ring)) {
+            ring_take(ring);
+            ring_submit(ring);
+        } else if (ring->polling || ring_rearm(ring)) {
+            break;
+        }
+    }
+    defer_call_end();
+}
+
+static void ring_resume_bh(void *opaque)
+{
+    XenBlockRing *ring = opaque;
+
+    ring->resume_scheduled = false;
+    ring->resume_runs = true;
+    ring_process(ring);
+    ring->resume_runs = false;
+    block_queue_request_end(&ring->queue);
+}
+
+/*
+ * Take again, but not from within a flush: a frontend could keep the two
+ * calling each other.  The bottom half counts as a request in flight, so the
+ * ring outlives it.
+ */
+static void ring_resume_later(XenBlockRing *ring)
+{
+    if (!ring->resume_scheduled) {
+        ring->resume_scheduled = true;
+        block_queue_request_begin(&ring->queue);
+        aio_bh_schedule_oneshot(ring->queue.ctx, ring_resume_bh, ring);
+    }
+}
+
+static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
+{
+    RING_IDX rsp_prod = ring->rsp_prod + nr_responses;
+    RING_IDX rsp_event;
+
+    ring->rsp_prod = rsp_prod;
+    /* The frontend sees the responses before the index... */
+    qatomic_store_release(&ring->sring->rsp_prod, rsp_prod);
+    /* ...and the index before we read what it waits for. */
+    smp_mb();
+    rsp_event = qatomic_read(&ring->sring->rsp_event);
+    if (rsp_prod - rsp_event < nr_responses) {
+        ring->queue.stats.notifications++;
+        qemu_xen_evtchn_notify(ring->channel, ring->port);
+    }
+}
+
+static void ring_end_requests(XenBlockRing *ring, unsigned n)
+{
+    while (n--) {
+        block_queue_request_end(&ring->queue);
+    }
+}
+
+/* Answers all that is done, with one index update and at most one event. */
+static void ring_flush(void *opaque)
+{
+    XenBlockRing *ring = opaque;
+    unsigned n = ring->nr_done;
+
+    if (!n) {
+        return;
+    }
+    xen_block_io_deliver(ring);
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->done[i];
+        int16_t status = xen_block_io_end(r);
+
+        xen_blkif_encode_response(ring_slot(ring, ring->rsp_prod + i), &r->req,
+                                  status);
+        if (unlikely(r->fault)) {
+            ring_complain(ring, r);
+        }
+        if (unlikely(r->indirect)) {
+            block_request_pool_put(&ring->indirects, r->indirect);
+        }
+        if (unlikely(r == ring->held)) {
+            ring->held = NULL;
+            ring->held_runs = false;
+            ring_resume_later(ring);
+        }
+        block_request_pool_put(&ring->requests, r);
+    }
+    ring->nr_done = 0;
+    ring_publish(ring, n);
+    trace_xen_block_ring_responses(ring, ring->queue.index, n);
+
+    if (unlikely(ring->held && !ring->held_runs)) {
+        ring_resume_later(ring);
+    }
+    /* Nothing of the ring may be touched after the last of these. */
+    ring_end_requests(ring, n);
+}
+
+void xen_block_ring_done(XenBlockRequest *r)
+{
+    XenBlockRing *ring = r->ring;
+
+    ring->done[ring->nr_done++] = r;
+    if (ring->nr_done == 1) {
+        defer_call(ring_flush, ring);
+    }
+}
+
+static XenBlockRing *channel_to_ring(EventNotifier *e)
+{
+    return container_of(e, XenBlockRing, channel_fd);
+}
+
+static void channel_event(EventNotifier *e)
+{
+    XenBlockRing *ring = channel_to_ring(e);
+    int port = qemu_xen_evtchn_pending(ring->channel);
+
+    if (port != ring->port) {
+        return;
+    }
+    ring_process(ring);
+    /* The port stays masked until then; that of a broken ring for ever. */
+    if (!ring->broken) {
+        qemu_xen_evtchn_unmask(ring->channel, ring->port);
+    }
+}
+
+static bool channel_poll(void *opaque)
+{
+    XenBlockRing *ring = channel_to_ring(opaque);
+
+    return ring_may_take(ring) && ring_pending(ring);
+}
+
+static void channel_poll_ready(EventNotifier *e)
+{
+    ring_process(channel_to_ring(e));
+}
+
+static void channel_poll_begin(EventNotifier *e)
+{
+    channel_to_ring(e)->polling = true;
+}
+
+static void channel_poll_end(EventNotifier *e)
+{
+    XenBlockRing *ring = channel_to_ring(e);
+
+    ring->polling = false;
+    /* The caller polls once more, so it does not matter what this returns. */
+    ring_rearm(ring);
+}
+
+static void ring_start_listening(BlockQueue *queue)
+{
+    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+
+    aio_set_event_notifier(queue->ctx, &ring->channel_fd, channel_event,
+                           channel_poll, channel_poll_ready);
+    aio_set_event_notifier_poll(queue->ctx, &ring->channel_fd,
+                                channel_poll_begin, channel_poll_end);
+    ring_process(ring);
+}
+
+static void ring_stop_listening(BlockQueue *queue)
+{
+    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+
+    aio_set_event_notifier(queue->ctx, &ring->channel_fd, NULL, NULL, NULL);
+    ring->polling = false;
+}
+
+static const BlockQueueOps ring_queue_ops = {
+    .start_listening = ring_start_listening,
+    .stop_listening = ring_stop_listening,
+};
+
+static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
+                     Error **errp)
+{
+    void *map;
+
+    if (!xen_block_grants_start(&ring->grants, params->domid,
+                                params->max_persistent, params->nr_pages,
+                                errp)) {
+        return false;
+    }
+    ring->nr_pages = params->nr_pages;
+    ring->grefs = g_memdup2(params->grefs,
+                            params->nr_pages * sizeof(params->grefs[0]));
+    map = qemu_xen_gnttab_map_refs(ring->grants.handle, ring->nr_pages,
+                                   params->domid, ring->grefs,
+                                   PROT_READ | PROT_WRITE);
+    if (!map) {
+        error_setg_errno(errp, errno, "failed to map ring %u",
+                         ring->queue.index);
+        return false;
+    }
+    ring->sring = map;
+    ring->slots = map + offsetof(struct blkif_sring, ring);
+    /*
+     * A new ring starts at 0; one that another backend has served goes on
+     * behind its last response, so what it had in flight is done again.
+     */
+    ring->rsp_prod = qatomic_read(&ring->sring->rsp_prod);
+    ring->req_cons = ring->rsp_prod;
+    return true;
+}
+
+static void ring_unmap(XenBlockRing *ring)
+{
+    if (ring->sring) {
+        qemu_xen_gnttab_unmap(ring->grants.handle, ring->sring, ring->grefs,
+                              ring->nr_pages);
+        ring->sring = NULL;
+    }
+    xen_block_grants_stop(&ring->grants);
+    g_clear_pointer(&ring->grefs, g_free);
+}
+
+static bool ring_bind(XenBlockRing *ring, const XenBlockRingParams *params,
+                      Error **errp)
+{
+    int port;
+
+    ring->channel = qemu_xen_evtchn_open();
+    if (!ring->channel) {
+        error_setg_errno(errp, errno, "failed to open the event channel "
+                         "device");
+        return false;
+    }
+    port = qemu_xen_evtchn_bind_interdomain(ring->channel, params->domid,
+                                            params->event_channel);
+    if (port < 0) {
+        error_setg_errno(errp, errno, "failed to bind event channel %u of "
+                         "ring %u", params->event_channel, ring->queue.index);
+        qemu_xen_evtchn_close(ring->channel);
+        ring->channel = NULL;
+        return false;
+    }
+    ring->port = port;
+    event_notifier_init_fd(&ring->channel_fd,
+                           qemu_xen_evtchn_fd(ring->channel));
+    return true;
+}
+
+static void ring_unbind(XenBlockRing *ring)
+{
+    if (ring->channel) {
+        qemu_xen_evtchn_unbind(ring->channel, ring->port);
+        qemu_xen_evtchn_close(ring->channel); /* closes the descriptor, too */
+        ring->channel = NULL;
+    }
+}
+
+static void ring_alloc(XenBlockRing *ring)
+{
+    ring->batch = g_new(XenBlockRequest *, ring->size);
+    ring->done = g_new(XenBlockRequest *, ring->size);
+    block_request_pool_init(&ring->requests, ring->size,
+                            sizeof(XenBlockRequest));
+    xen_block_io_init(ring);
+}
+
+static void ring_free(XenBlockRing *ring)
+{
+    xen_block_io_cleanup(ring);
+    block_request_pool_cleanup(&ring->requests);
+    g_clear_pointer(&ring->done, g_free);
+    g_clear_pointer(&ring->batch, g_free);
+}
+
+bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
+                          XenBlockDisk *disk, const XenBlockRingParams *params,
+                          Error **errp)
+{
+    *ring = (XenBlockRing) {
+        .disk = disk,
+        .layout = xen_blkif_layout(params->protocol),
+    };
+    ring->size = xen_blkif_ring_size(ring->layout, params->nr_pages);
+    ring->queue.index = index;
+    if (!ring_map(ring, params, errp) || !ring_bind(ring, params, errp)) {
+        ring_unmap(ring);
+        return false;
+    }
+    ring_alloc(ring);
+    block_queue_init(&ring->queue, index, ctx, &ring_queue_ops);
+    trace_xen_block_ring_start(ring, index, ring->size, params->event_channel,
+                               ring->grants.capacity);
+    return true;
+}
+
+void xen_block_ring_stop(XenBlockRing *ring)
+{
+    trace_xen_block_ring_stop(ring, ring->queue.index,
+                              ring->queue.stats.requests,
+                              ring->queue.stats.batches,
+                              ring->queue.stats.notifications);
+    block_queue_cleanup(&ring->queue);
+    ring_unbind(ring);
+    ring_unmap(ring);
+    ring_free(ring);
+}

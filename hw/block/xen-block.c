@@ -1,0 +1,499 @@
+/*
+ * Xen PV disk: the device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     frontend state      what we do                      our state
+ *     Initialising        (xen-bus, when it was Closed)   InitWait
+ *     Initialised or
+ *     Connected           connect unless connected        Connected
+ *                         ... and cannot                  Closing
+ *     Closing             -                               Closing
+ *     Closed, or gone     disconnect                      Closed
+ *
+ * From Closing there is no way but to Closed, whatever the frontend says.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "hw/block/xen-block.h"
+#include "hw/qdev-properties.h"
+#include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/interface/io/xs_wire.h"
+#include "trace/trace-hw_block.h"
+#include "trace/trace-qemu_mq_hw_block.h"
+
+/*
+ * The first disk that the guest has nothing of: no partition and no disk of
+ * any scheme, though it may have all of hda, sda and xvda as different disks.
+ */
+static bool vdev_find_free(XenBlockDevice *blockdev, Error **errp)
+{
+    XenBus *xenbus = XEN_BUS(qdev_get_parent_bus(DEVICE(blockdev)));
+    DECLARE_BITMAP(used, XEN_VDEV_AUTO_DISKS) = { 0 };
+    g_autofree char *dir = g_strdup_printf("/local/domain/%u/device/vbd",
+                                           blockdev->xendev.frontend_id);
+    unsigned n = 0;
+    unsigned disk;
+    char **names = qemu_xen_xs_directory(xenbus->xsh, XBT_NULL, dir, &n);
+
+    if (!names && errno != ENOENT) {
+        error_setg_errno(errp, errno, "cannot read %s", dir);
+        return false;
+    }
+    for (unsigned i = 0; names && i < n; i++) {
+        unsigned number;
+
+        if (qemu_strtoui(names[i], NULL, 10, &number) == 0) {
+            int used_disk = xen_vdev_number_to_disk(number);
+
+            if (used_disk >= 0 && used_disk < XEN_VDEV_AUTO_DISKS) {
+                set_bit(used_disk, used);
+            }
+        }
+    }
+    free(names);
+
+    disk = find_first_zero_bit(used, XEN_VDEV_AUTO_DISKS);
+    if (disk == XEN_VDEV_AUTO_DISKS) {
+        error_setg(errp, "cannot find device vdev for block device");
+        return false;
+    }
+    blockdev->props.vdev = xen_vdev_for_disk(disk);
+    return true;
+}
+
+static char *xen_block_get_name(XenDevice *xendev, Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+
+    if (blockdev->props.vdev.scheme == XEN_VDEV_UNSET &&
+        !vdev_find_free(blockdev, errp)) {
+        return NULL;
+    }
+    return g_strdup_printf("%u", blockdev->props.vdev.number);
+}
+
+static void xen_block_set_size(XenBlockDevice *blockdev)
+{
+    const BlockConf *conf = &blockdev->props.conf;
+    int64_t length = blk_getlength(conf->blk);
+    uint64_t nr_sectors = length < 0 ? 0 : length / conf->logical_block_size;
+
+    trace_xen_block_size(object_get_typename(OBJECT(blockdev)),
+                         blockdev->props.vdev.disk,
+                         blockdev->props.vdev.partition, nr_sectors);
+    qatomic_set__nocheck(&blockdev->disk.limits.nr_sectors, nr_sectors);
+    xen_device_backend_printf(XEN_DEVICE(blockdev), "sectors", "%" PRIu64,
+                              nr_sectors);
+}
+
+static void xen_block_resized(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+    XenDevice *xendev = XEN_DEVICE(blockdev);
+
+    xen_block_set_size(blockdev);
+    /* Frontends look at the size when the backend's state is written. */
+    xen_device_backend_printf(xendev, "state", "%u",
+                              xen_device_backend_get_state(xendev));
+}
+
+static void xen_block_drained_begin(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+    }
+}
+
+static bool xen_block_drained_poll(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        if (!block_queue_quiesced(&blockdev->rings[i].queue)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void xen_block_drained_end(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_end(&blockdev->rings[i].queue);
+    }
+}
+
+static const BlockDevOps xen_block_dev_ops = {
+    .resize_cb = xen_block_resized,
+    .drained_begin = xen_block_drained_begin,
+    .drained_poll = xen_block_drained_poll,
+    .drained_end = xen_block_drained_end,
+};
+
+typedef struct RingBrokenNews {
+    XenBlockDevice *blockdev;
+    unsigned connection;
+    unsigned index;
+    uint32_t req_prod;
+} RingBrokenNews;
+
+static void ring_broken_bh(void *opaque)
+{
+    RingBrokenNews *news = opaque;
+    XenBlockDevice *blockdev = news->blockdev;
+
+    if (blockdev->ready && blockdev->nr_rings &&
+        blockdev->connections == news->connection) {
+        error_report("%s %s: ring %u: request index %u is beyond the ring, "
+                     "closing", object_get_typename(OBJECT(blockdev)),
+                     blockdev->vdev_name, news->index, news->req_prod);
+        xen_device_backend_set_state(XEN_DEVICE(blockdev),
+                                     XenbusStateClosing);
+    }
+    object_unref(OBJECT(blockdev));
+    g_free(news);
+}
+
+/* In the ring's thread; xenstore is for the main loop. */
+static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
+                                  uint32_t req_prod)
+{
+    XenBlockDevice *blockdev = container_of(disk, XenBlockDevice, disk);
+    RingBrokenNews *news = g_new(RingBrokenNews, 1);
+
+    *news = (RingBrokenNews) {
+        .blockdev = blockdev,
+        .connection = blockdev->connections,
+        .index = index,
+        .req_prod = req_prod,
+    };
+    object_ref(OBJECT(blockdev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, news);
+}
+
+static bool check_properties(XenBlockDevice *blockdev, Error **errp)
+{
+    XenBlockConf *props = &blockdev->props;
+
+    if (props->num_queues == XEN_BLOCK_AUTO_NUM_QUEUES) {
+        props->num_queues = MIN(g_get_num_processors(),
+                                XEN_BLOCK_MAX_AUTO_QUEUES);
+    }
+    if (props->num_queues == 0 || props->num_queues > XEN_BLOCK_MAX_QUEUES) {
+        error_setg(errp, "num-queues property (%u) must be from 1 to %u",
+                   props->num_queues, XEN_BLOCK_MAX_QUEUES);
+        return false;
+    }
+    if (props->max_indirect_segments > XEN_BLKIF_MAX_INDIRECT_SEGS) {
+        error_setg(errp, "max-indirect-segments property (%u) must not be "
+                   "larger than %u", props->max_indirect_segments,
+                   XEN_BLKIF_MAX_INDIRECT_SEGS);
+        return false;
+    }
+    if (props->max_ring_page_order > XEN_BLOCK_MAX_RING_PAGE_ORDER) {
+        error_setg(errp, "max-ring-page-order property (%u) must not be "
+                   "larger than %u", props->max_ring_page_order,
+                   XEN_BLOCK_MAX_RING_PAGE_ORDER);
+        return false;
+    }
+    return true;
+}
+
+static bool check_drive(XenBlockDevice *blockdev, Error **errp)
+{
+    BlockConf *conf = &blockdev->props.conf;
+
+    if (!conf->blk) {
+        error_setg(errp, "drive property not set");
+        return false;
+    }
+    /* There is no request for a frontend to find out that media is gone. */
+    if (!blk_is_inserted(conf->blk)) {
+        error_setg(errp, "device needs media, but drive is empty");
+        return false;
+    }
+    if (!blk_supports_write_perm(conf->blk)) {
+        blockdev->info |= VDISK_READONLY;
+    }
+    if (!blkconf_apply_backend_options(conf, blockdev->info & VDISK_READONLY,
+                                       true, errp)) {
+        return false;
+    }
+    if (!(blockdev->info & VDISK_CDROM) &&
+        !blkconf_geometry(conf, NULL, 65535, 255, 255, errp)) {
+        return false;
+    }
+    if (!blkconf_blocksizes(conf, errp)) {
+        return false;
+    }
+    if (conf->discard_granularity == -1) {
+        conf->discard_granularity = conf->physical_block_size;
+    }
+    return true;
+}
+
+static void setup_disk(XenBlockDevice *blockdev)
+{
+    const XenBlockConf *props = &blockdev->props;
+
+    blockdev->disk.blk = props->conf.blk;
+    blockdev->disk.name = blockdev->vdev_name;
+    blockdev->disk.ring_broken = xen_block_ring_broken;
+    blockdev->disk.limits.sector_size = props->conf.logical_block_size;
+    blockdev->disk.limits.max_indirect = props->max_indirect_segments;
+    blockdev->disk.limits.barriers = props->write_barriers;
+    blockdev->disk.limits.read_only = blockdev->info & VDISK_READONLY;
+}
+
+static void publish_disk(XenBlockDevice *blockdev)
+{
+    XenBlockDeviceClass *class = XEN_BLOCK_DEVICE_GET_CLASS(blockdev);
+    XenDevice *xendev = XEN_DEVICE(blockdev);
+
+    xen_device_backend_printf(xendev, "info", "%u", blockdev->info);
+    xen_device_backend_printf(xendev, "mode", "%s",
+                              blockdev->info & VDISK_READONLY ? "r" : "w");
+    xen_device_backend_printf(xendev, "sector-size", "%u",
+                              blockdev->props.conf.logical_block_size);
+    xen_device_frontend_printf(xendev, "virtual-device", "%u",
+                               blockdev->props.vdev.number);
+    xen_device_frontend_printf(xendev, "device-type", "%s",
+                               class->device_type);
+    xen_block_set_size(blockdev);
+}
+
+static void xen_block_realize(XenDevice *xendev, Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+    XenBlockDeviceClass *class = XEN_BLOCK_DEVICE_GET_CLASS(blockdev);
+    BlockBackend *blk = blockdev->props.conf.blk;
+    g_autofree char *owner = NULL;
+
+    trace_xen_block_realize(object_get_typename(OBJECT(blockdev)),
+                            blockdev->props.vdev.disk,
+                            blockdev->props.vdev.partition);
+    blockdev->info = class->info;
+    if (!check_properties(blockdev, errp) || !check_drive(blockdev, errp)) {
+        return;
+    }
+    blockdev->vdev_name = xen_vdev_name(&blockdev->props.vdev);
+    owner = DEVICE(blockdev)->id ? g_strdup(DEVICE(blockdev)->id)
+          : g_strdup_printf("%u-%s", xendev->frontend_id,
+                            blockdev->vdev_name);
+    if (!queue_iothreads_init(&blockdev->iothreads,
+                              &blockdev->props.iothreads,
+                              blockdev->props.num_queues, owner, errp)) {
+        g_clear_pointer(&blockdev->vdev_name, g_free);
+        return;
+    }
+    setup_disk(blockdev);
+    xen_block_offer(blockdev);
+    publish_disk(blockdev);
+
+    /*
+     * A drain waits until the rings are idle.  A request that the block layer
+     * would put aside for the time of the drain would never let them be.
+     */
+    blk_set_disable_request_queuing(blk, true);
+    blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
+    blockdev->ready = true;
+}
+
+static void xen_block_unrealize(XenDevice *xendev)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+
+    if (!blockdev->ready) {
+        return;
+    }
+    trace_xen_block_unrealize(object_get_typename(OBJECT(blockdev)),
+                              blockdev->props.vdev.disk,
+                              blockdev->props.vdev.partition);
+    xen_block_disconnect(blockdev);
+    blockdev->ready = false;
+    blk_set_dev_ops(blockdev->props.conf.blk, NULL, NULL);
+    queue_iothreads_cleanup(&blockdev->iothreads);
+    g_clear_pointer(&blockdev->vdev_name, g_free);
+}
+
+static void xen_block_frontend_ready(XenBlockDevice *blockdev, Error **errp)
+{
+    XenDevice *xendev = XEN_DEVICE(blockdev);
+    Error *local_err = NULL;
+
+    switch (xen_device_backend_get_state(xendev)) {
+    case XenbusStateConnected:
+    case XenbusStateClosing:
+        return;
+    default:
+        break;
+    }
+    xen_block_disconnect(blockdev);
+    xen_block_connect(blockdev, &local_err);
+    if (local_err) {
+        xen_device_backend_printf(xendev, "error", "%s",
+                                  error_get_pretty(local_err));
+        xen_device_backend_set_state(xendev, XenbusStateClosing);
+        error_propagate_prepend(errp, local_err, "%s: ", blockdev->vdev_name);
+        return;
+    }
+    xen_device_backend_set_state(xendev, XenbusStateConnected);
+}
+
+static void xen_block_frontend_changed(XenDevice *xendev,
+                                       enum xenbus_state frontend_state,
+                                       Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+
+    switch (frontend_state) {
+    case XenbusStateInitialised:
+    case XenbusStateConnected:
+        xen_block_frontend_ready(blockdev, errp);
+        break;
+    case XenbusStateClosing:
+        xen_device_backend_set_state(xendev, XenbusStateClosing);
+        break;
+    case XenbusStateClosed:
+    case XenbusStateUnknown:
+        xen_block_disconnect(blockdev);
+        xen_device_backend_set_state(xendev, XenbusStateClosed);
+        break;
+    default:
+        break;
+    }
+}
+
+bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
+                         Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(dev);
+    IOThread *old;
+
+    GLOBAL_STATE_CODE();
+    if (!blockdev->ready || index >= blockdev->props.num_queues) {
+        error_setg(errp, "device has no ring %u", index);
+        return false;
+    }
+    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
+    if (index < blockdev->nr_rings) {
+        block_queue_move(&blockdev->rings[index].queue,
+                         queue_iothreads_context(&blockdev->iothreads, index));
+    }
+    object_unref(OBJECT(old));
+    return true;
+}
+
+static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
+                     Error **errp)
+{
+    const XenVdev *vdev = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = vdev->scheme == XEN_VDEV_UNSET ? NULL
+                                                          : xen_vdev_name(vdev);
+
+    if (!str) {
+        error_setg(errp, "invalid vdev type");
+        return;
+    }
+    visit_type_str(v, name, &str, errp);
+}
+
+static void set_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
+                     Error **errp)
+{
+    XenVdev *vdev = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = NULL;
+
+    if (visit_type_str(v, name, &str, errp)) {
+        xen_vdev_parse(str, vdev, errp);
+    }
+}
+
+static const PropertyInfo xen_block_prop_vdev = {
+    .type = "str",
+    .description = "Virtual Disk specifier (d*p*/xvd*/hd*/sd*)",
+    .get = get_vdev,
+    .set = set_vdev,
+};
+
+static const Property xen_block_props[] = {
+    DEFINE_PROP("vdev", XenBlockDevice, props.vdev, xen_block_prop_vdev,
+                XenVdev),
+    DEFINE_BLOCK_PROPERTIES(XenBlockDevice, props.conf),
+    DEFINE_PROP_UINT32("max-ring-page-order", XenBlockDevice,
+                       props.max_ring_page_order, 4),
+    DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
+    DEFINE_PROP_UINT16("num-queues", XenBlockDevice, props.num_queues,
+                       XEN_BLOCK_AUTO_NUM_QUEUES),
+    DEFINE_PROP_BOOL("persistent-grants", XenBlockDevice,
+                     props.persistent_grants, true),
+    DEFINE_PROP_UINT32("max-persistent-grants", XenBlockDevice,
+                       props.max_persistent_grants, 0),
+    DEFINE_PROP_UINT16("max-indirect-segments", XenBlockDevice,
+                       props.max_indirect_segments,
+                       XEN_BLKIF_MAX_INDIRECT_SEGS),
+    DEFINE_PROP_BOOL("write-barriers", XenBlockDevice, props.write_barriers,
+                     true),
+};
+
+static void xen_block_class_init(ObjectClass *class, void *data)
+{
+    DeviceClass *dev_class = DEVICE_CLASS(class);
+    XenDeviceClass *xendev_class = XEN_DEVICE_CLASS(class);
+
+    xendev_class->backend = "qdisk";
+    xendev_class->device = "vbd";
+    xendev_class->get_name = xen_block_get_name;
+    xendev_class->realize = xen_block_realize;
+    xendev_class->frontend_changed = xen_block_frontend_changed;
+    xendev_class->unrealize = xen_block_unrealize;
+    device_class_set_props(dev_class, xen_block_props);
+}
+
+static void xen_disk_class_init(ObjectClass *class, void *data)
+{
+    DEVICE_CLASS(class)->desc = "Xen Disk Device";
+    XEN_BLOCK_DEVICE_CLASS(class)->device_type = "disk";
+}
+
+static void xen_cdrom_class_init(ObjectClass *class, void *data)
+{
+    DEVICE_CLASS(class)->desc = "Xen CD-ROM Device";
+    XEN_BLOCK_DEVICE_CLASS(class)->device_type = "cdrom";
+    XEN_BLOCK_DEVICE_CLASS(class)->info = VDISK_CDROM | VDISK_READONLY;
+}
+
+static const TypeInfo xen_block_types[] = {
+    {
+        .name = TYPE_XEN_BLOCK_DEVICE,
+        .parent = TYPE_XEN_DEVICE,
+        .instance_size = sizeof(XenBlockDevice),
+        .abstract = true,
+        .class_size = sizeof(XenBlockDeviceClass),
+        .class_init = xen_block_class_init,
+    },
+    {
+        .name = TYPE_XEN_DISK_DEVICE,
+        .parent = TYPE_XEN_BLOCK_DEVICE,
+        .class_init = xen_disk_class_init,
+    },
+    {
+        .name = TYPE_XEN_CDROM_DEVICE,
+        .parent = TYPE_XEN_BLOCK_DEVICE,
+        .class_init = xen_cdrom_class_init,
+    },
+};
+
+DEFINE_TYPES(xen_block_types)

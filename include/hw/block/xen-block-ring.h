@@ -1,0 +1,199 @@
+/*
+ * One ring of a Xen PV disk
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *            granted pages                         this ring's own lines
+ *     +------------------------+
+ *     | req_prod    rsp_prod   |    take    +--------------------------+
+ *     | req_event   rsp_event  |  ------->  | batch: decode, check,    |
+ *     | slot  slot  slot  ...  |            | map or copy grants       |
+ *     +------------------------+            +------------+-------------+
+ *                 ^                                      | submit
+ *                 | responses of a batch,                v
+ *                 | one index, one event     coroutines in blk_co_*()
+ *                 |                                      |
+ *            +----+--------------------------------------v----+
+ *            | done: copy read data of the batch, release     |
+ *            +------------------------------------------------+
+ *
+ * A ring begins with a BlockQueue: its thread owns everything in here but what
+ * is marked otherwise, and control touches it only while it is quiesced.
+ */
+
+#ifndef HW_BLOCK_XEN_BLOCK_RING_H
+#define HW_BLOCK_XEN_BLOCK_RING_H
+
+#include "block/accounting.h"
+#include "hw/block/block-queue.h"
+#include "hw/block/xen-block-grants.h"
+#include "hw/block/xen-block-request.h"
+#include "qemu/event_notifier.h"
+#include "qemu/iov.h"
+#include "system/block-backend.h"
+
+typedef struct XenBlockRing XenBlockRing;
+
+/* What all rings of a disk share; read-only to the data path. */
+typedef struct XenBlockDisk {
+    BlockBackend *blk;
+    const char *name;           /* for messages */
+    XenBlkifLimits limits;
+    /*
+     * Ring @index was found malformed and has stopped for good.  Called in the
+     * ring's thread.
+     */
+    void (*ring_broken)(struct XenBlockDisk *disk, unsigned index,
+                        uint32_t req_prod);
+} XenBlockDisk;
+
+/* Where a frontend says that a ring is. */
+typedef struct XenBlockRingParams {
+    domid_t domid;
+    XenBlkifProtocol protocol;
+    uint32_t event_channel;
+    unsigned nr_pages;
+    uint32_t *grefs;            /* @nr_pages of them */
+    unsigned max_persistent;    /* grants to keep mapped, 0: copy instead */
+    uint16_t max_indirect;      /* segments of one request that were offered */
+} XenBlockRingParams;
+
+/* What a request with more than the usual segments needs on top. */
+typedef struct XenBlockIndirect {
+    XenBlkifSegment segs[XEN_BLKIF_MAX_INDIRECT_SEGS];
+    struct iovec iov[XEN_BLKIF_MAX_INDIRECT_SEGS];
+    XenBlockGrant *grants[XEN_BLKIF_MAX_INDIRECT_SEGS];
+    struct blkif_request_segment raw[XEN_BLKIF_MAX_INDIRECT_SEGS];
+} XenBlockIndirect;
+
+typedef struct XenBlockRequest {
+    XenBlkifRequest req;
+    XenBlkifFault fault;
+    int ret;                    /* of the block layer */
+    XenBlockRing *ring;
+    /* These three point into the arrays below or into @indirect. */
+    XenBlkifSegment *segs;
+    struct iovec *iov;
+    XenBlockGrant **grants;
+    XenBlockIndirect *indirect; /* NULL for a direct request */
+    void *bounce;               /* NULL: I/O goes straight to mapped pages */
+    unsigned nr_grants;         /* mapped ones that are held */
+    QEMUIOVector qiov;
+    BlockAcctCookie acct;
+    XenBlkifSegment direct_segs[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+    struct iovec direct_iov[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+    XenBlockGrant *direct_grants[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+} XenBlockRequest;
+
+/* Most indirect requests of a ring in flight: bounds what they can hold. */
+#define XEN_BLOCK_MAX_INDIRECTS 32
+
+/* Buffers of one size, allocated when first needed and kept. */
+typedef struct XenBlockBuffers {
+    void **free;
+    unsigned nr_free;
+    size_t size;
+} XenBlockBuffers;
+
+struct XenBlockRing {
+    BlockQueue queue;
+
+    /* Written while starting, read-only then. */
+    XenBlockDisk *disk;
+    const XenBlkifLayout *layout;
+    struct blkif_sring *sring;  /* shared with the frontend */
+    uint8_t *slots;
+    unsigned size;              /* entries, a power of two */
+    unsigned nr_pages;
+    uint32_t *grefs;
+    xenevtchn_handle *channel;
+    evtchn_port_t port;
+    EventNotifier channel_fd;
+
+    /* The private halves of the indices. */
+    RING_IDX req_cons;
+    RING_IDX rsp_prod;
+    bool polling;               /* the frontend need not send events */
+    bool broken;
+    bool complained;            /* about a bad request, once is enough */
+
+    /* A request that waits for others, or that others wait for. */
+    XenBlockRequest *held;
+    bool held_runs;
+    bool resume_scheduled;      /* a bottom half will take again */
+    bool resume_runs;
+
+    /* Each has room for every request of the ring. */
+    XenBlockRequest **batch;
+    unsigned nr_batch;
+    XenBlockRequest **done;
+    unsigned nr_done;
+    XenBlockCopy *copies;
+    XenBlkifSegment *copy_pages;
+
+    BlockRequestPool requests;
+    BlockRequestPool indirects;
+    XenBlockBuffers small_buffers, large_buffers;
+    XenBlockGrants grants;
+} QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
+
+/**
+ * xen_block_ring_start:
+ *
+ * Maps the ring and binds its event channel.  The ring is quiesced; the first
+ * block_queue_quiesce_end() lets it take requests.  Under the BQL.
+ *
+ * Returns: %false with @errp set and nothing left behind on error.
+ */
+bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
+                          XenBlockDisk *disk, const XenBlockRingParams *params,
+                          Error **errp);
+
+/**
+ * xen_block_ring_stop:
+ *
+ * Gives everything back.  The ring must be quiesced.  Under the BQL.
+ */
+void xen_block_ring_stop(XenBlockRing *ring);
+
+/* Between xen-block-ring.c and xen-block-io.c; in the ring's thread. */
+
+/**
+ * xen_block_io_prepare:
+ *
+ * Gives the data of every request in @ring->batch a place: granted pages or a
+ * buffer, which for a write is filled.  A request that cannot have one gets a
+ * fault.
+ */
+void xen_block_io_prepare(XenBlockRing *ring);
+
+/** xen_block_io_submit: runs @r; xen_block_ring_done() follows. */
+void xen_block_io_submit(XenBlockRequest *r);
+
+/**
+ * xen_block_io_deliver:
+ *
+ * Copies what the requests in @ring->done have read into buffers to the
+ * frontend.
+ */
+void xen_block_io_deliver(XenBlockRing *ring);
+
+/**
+ * xen_block_io_end:
+ *
+ * Lets go of the place of the data of @r and accounts for it.
+ *
+ * Returns: the status to answer with.
+ */
+int16_t xen_block_io_end(XenBlockRequest *r);
+
+/** xen_block_ring_done: @r has run, or has a fault. */
+void xen_block_ring_done(XenBlockRequest *r);
+
+/** xen_block_io_init: allocates what the functions above need.  BQL. */
+void xen_block_io_init(XenBlockRing *ring);
+
+/** xen_block_io_cleanup: frees it.  BQL. */
+void xen_block_io_cleanup(XenBlockRing *ring);
+
+#endif /* HW_BLOCK_XEN_BLOCK_RING_H */

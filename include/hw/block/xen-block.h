@@ -1,0 +1,104 @@
+/*
+ * Xen PV disk
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * xen-block.c is the device, xen-block-connect.c what it agrees on with a
+ * frontend, xen-block-toolstack.c disks that a toolstack asks for.  All of
+ * that is control and runs under the BQL; the rings are in xen-block-ring.h.
+ */
+
+#ifndef HW_BLOCK_XEN_BLOCK_H
+#define HW_BLOCK_XEN_BLOCK_H
+
+#include "hw/block/block.h"
+#include "hw/block/queue-iothreads.h"
+#include "hw/block/xen-block-ring.h"
+#include "hw/block/xen-vdev.h"
+#include "hw/xen/xen-bus.h"
+
+#define TYPE_XEN_BLOCK_DEVICE "xen-block"
+#define TYPE_XEN_DISK_DEVICE "xen-disk"
+#define TYPE_XEN_CDROM_DEVICE "xen-cdrom"
+
+OBJECT_DECLARE_TYPE(XenBlockDevice, XenBlockDeviceClass, XEN_BLOCK_DEVICE)
+
+/* Property num-queues: as many as it is useful to offer. */
+#define XEN_BLOCK_AUTO_NUM_QUEUES UINT16_MAX
+#define XEN_BLOCK_MAX_AUTO_QUEUES 16
+#define XEN_BLOCK_MAX_QUEUES 256
+
+/* A grant reference per page has to come out of xenstore; 4 MiB are plenty. */
+#define XEN_BLOCK_MAX_RING_PAGE_ORDER 10
+
+typedef struct XenBlockConf {
+    XenVdev vdev;
+    BlockConf conf;
+    QueueIOThreadsConf iothreads;
+    uint32_t max_ring_page_order;
+    uint16_t num_queues;
+    uint16_t max_indirect_segments; /* 0: no indirect requests */
+    uint32_t max_persistent_grants; /* of a ring; 0: by its size */
+    bool persistent_grants;
+    bool write_barriers;
+} XenBlockConf;
+
+struct XenBlockDevice {
+    XenDevice xendev;
+    XenBlockConf props;
+    unsigned info;              /* VDISK_* */
+    bool ready;                 /* realized to its end */
+
+    XenBlockDisk disk;
+    char *vdev_name;
+    QueueIOThreads iothreads;
+    XenBlockRing *rings;        /* while connected */
+    unsigned nr_rings;
+    unsigned connections;       /* counts them, to tell late news from new */
+
+    struct XenBlockToolstack *toolstack; /* NULL: made by the user */
+};
+
+struct XenBlockDeviceClass {
+    XenDeviceClass parent_class;
+    const char *device_type;    /* key "device-type" of the frontend */
+    unsigned info;              /* VDISK_* that every such device has */
+};
+
+/**
+ * xen_block_connect:
+ *
+ * Reads what the frontend has written to xenstore and starts the rings that
+ * it describes.  On error @errp is set and there is no ring.
+ */
+void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
+
+/**
+ * xen_block_disconnect:
+ *
+ * Waits for the requests in flight and gives the rings back.  Main loop
+ * thread.  Does nothing if there are none.
+ */
+void xen_block_disconnect(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_offer:
+ *
+ * Publishes features and transport parameters, before state InitWait.
+ */
+void xen_block_offer(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_move_ring:
+ * @dev: a xen-disk or xen-cdrom
+ * @iothread: where to move ring @index, %NULL for the main loop
+ *
+ * Waits for the requests in flight on that ring only.  A ring that is not
+ * connected at present will come up there.  Main loop thread.
+ *
+ * Returns: %false with @errp set if there is no such ring.
+ */
+bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
+                         Error **errp);
+
+#endif /* HW_BLOCK_XEN_BLOCK_H */
