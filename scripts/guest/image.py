@@ -5,9 +5,10 @@
     build/guest/initramfs-KEY       KEY: checksum of all that goes into it
 
 The kernel is fetched with the host's apt, not installed; busybox, fio and
-mke2fs are the host's own.
+mkfs.ext4 are the host's own.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -27,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 META_PACKAGE = 'linux-image-amd64'
 WANTED = ('virtio_pci', 'virtio_blk', 'ext4')
 OPTIONAL = ('crc32c_generic',)      # ext4 asks for it at mount time
-PROGRAMS = {'fio': 'fio', 'mke2fs': 'e2fsprogs'}
+PROGRAMS = {'fio': 'fio', 'mkfs.ext4': 'e2fsprogs'}
 PARTS = ('init', 'image.py', 'initramfs.py', 'modules.py')
 
 
@@ -54,14 +55,14 @@ def make_image(folder, say, deb):
     unpacked = kernel_folder(folder, say, deb)
     release = unpacked.name
     kernel = unpacked / 'boot' / f'vmlinuz-{release}'
-    inputs = [HERE / name for name in PARTS] + [busybox, kernel]
+    inputs = [busybox, kernel]
     for program in programs.values():
         inputs += [program, *map(Path, libraries(program))]
     initramfs = folder / f'initramfs-{key_of(inputs)}'
     if not initramfs.exists():
         say(f'guest image for Linux {release}')
         for old in folder.glob('initramfs-*'):
-            old.unlink()
+            old.unlink(missing_ok=True)
         write_whole(initramfs, lambda stream: fill(
             Archive(stream), busybox, programs,
             Modules(unpacked / 'lib' / 'modules' / release)))
@@ -79,7 +80,6 @@ def fill(archive, busybox, programs, modules):
         archive.file(f'/lib/modules/{name}.ko', data)
         loaded += f'/lib/modules/{name}.ko\n'
     archive.file('/etc/modules-in-order', loaded.encode())
-    archive.file('/etc/mke2fs.conf', b'')
     archive.close()
 
 
@@ -150,6 +150,8 @@ def find_program(name, package):
 def key_of(paths):
     """Changes with any input; size and time stand for a big file's bytes."""
     digest = hashlib.sha256()
+    for name in PARTS:
+        digest.update((HERE / name).read_bytes())
     for path in paths:
         stat = path.stat()
         digest.update(f'{path} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
@@ -162,7 +164,8 @@ def write_whole(path, write):
         write(file)
         file.flush()
         os.chmod(file.name, 0o644)
-        os.link(file.name, path)
+        with contextlib.suppress(FileExistsError):  # made by another run
+            os.link(file.name, path)
 
 
 def command(words, failure, cwd=None):

@@ -79,7 +79,8 @@ class Machine:
     def add_disk(self, name, disk, queues, mapping, **properties):
         """A virtio-blk-pci with this id and serial number.
 
-        mapping: for each IOThread in turn its list of queues.
+        mapping: for each IOThread in turn its list of queues, which may
+        be empty.
         """
         self.add('-blockdev', json.dumps(disk.node(f'node-{name}')))
         self.add('-device', json.dumps({
@@ -87,7 +88,7 @@ class Machine:
             'drive': f'node-{name}', 'num-queues': queues,
             'iothread-vq-mapping': [
                 {'iothread': iothread, 'vqs': list(vqs)}
-                for iothread, vqs in zip(self.iothreads, mapping)],
+                for iothread, vqs in zip(self.iothreads, mapping) if vqs],
             **{key.replace('_', '-'): value
                for key, value in properties.items()}}))
 

@@ -59,6 +59,7 @@ def shell(options, say):
         say(f'/dev/vda: {result.image.describe()}; what you write to it is '
             'thrown away at the end')
         say('Ctrl-A X ends the guest, Ctrl-A C switches to QEMU\'s monitor')
+        say(f'booting Linux {result.release}')
         with machine:
             return machine.run_on_terminal()
 

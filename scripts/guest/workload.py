@@ -59,35 +59,51 @@ def fill(machine, disk, size):
                 f'count={size // MIB}', timeout=120)
 
 
-def write_and_verify(machine, disk, vcpus, timeout=180):
-    """Random writes from every CPU, then checked from another CPU each.
+def write_and_verify(machine, disk, vcpus, size=VERIFY_BYTES):
+    """Random writes from every CPU, then checked from another CPU each."""
+    written, errors = write(machine, disk, vcpus, size)
+    if errors:
+        return Verified(written, 0, vcpus, errors)
+    return verify(machine, disk, vcpus, size)
+
+
+def write(machine, disk, vcpus, size, timeout=180):
+    """Each CPU fills an area of its own; (bytes written, errors)."""
+    result = fio(machine, verify_job(disk, vcpus, size, 0, 'do_verify=0'),
+                 timeout)
+    return total(result.jobs, 'write', 'io_bytes'), result.errors
+
+
+def verify(machine, disk, vcpus, size, timeout=180):
+    """Read back what write() wrote, every area from the next CPU.
 
     fio repeats its random sequence to know what must be where; each block
     holds a checksum (crc32c), its offset and the job's seed.
     """
-    area = max(VERIFY_BYTES // vcpus // MIB, 1) * MIB
-    write = fio(machine, verify_job(disk, vcpus, area, 0), timeout)
-    check = fio(machine, verify_job(disk, vcpus, area, 1)
-                .replace('do_verify=0', 'verify_only=1'), timeout)
-    errors = write.errors + check.errors
-    written = sum(job['write']['io_bytes'] for job in write.jobs)
-    read = sum(job['read']['io_bytes'] for job in check.jobs)
-    if written != area * vcpus:
-        errors.append(f'{written:,} of {area * vcpus:,} bytes written')
+    result = fio(machine, verify_job(disk, vcpus, size, 1, 'verify_only=1'),
+                 timeout)
+    errors = list(result.errors)
+    written = area_size(size, vcpus) * vcpus
+    read = total(result.jobs, 'read', 'io_bytes')
     if read != written:
         errors.append(f'{read:,} of {written:,} bytes read back')
     return Verified(written, read // BLOCK, vcpus, errors)
 
 
-def verify_job(disk, vcpus, area, shift):
+def area_size(size, vcpus):
+    return max(size // vcpus // MIB, 1) * MIB
+
+
+def verify_job(disk, vcpus, size, shift, mode):
+    area = area_size(size, vcpus)
     text = COMMON.format(disk=disk.name) + f'''
 rw=randwrite
 bssplit=4k/60:16k/25:64k/15
 verify=crc32c
 verify_interval={BLOCK}
 verify_fatal=1
-do_verify=0
 size={area}
+{mode}
 '''
     for cpu in range(vcpus):
         text += f'''
@@ -96,6 +112,10 @@ offset={cpu * area}
 cpus_allowed={(cpu + shift) % vcpus}
 '''
     return text
+
+
+def total(jobs, direction, field):
+    return sum(job[direction][field] for job in jobs)
 
 
 def random_read_iops(machine, disk, vcpus, size, seconds):
@@ -115,7 +135,7 @@ group_reporting=1
 ''', timeout=seconds + 60)
     if result.errors:
         raise RunError('fio failed while reading', result.errors)
-    return sum(job['read']['iops'] for job in result.jobs)
+    return total(result.jobs, 'read', 'iops')
 
 
 @dataclass

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The parts of scripts/run that need no guest."""
+
+import io
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import tap
+from guest import disk, modules, options, qmp, report, session, survey
+from guest.accel import BOOT_SECTOR, Accelerator, choose
+from guest.channel import Channel
+from guest.errors import RunError, UsageError
+from guest.initramfs import Archive
+from guest.machine import spread
+from guest.workload import Verified
+
+PROGRAM = sys.executable    # stands for a QEMU
+
+SURVEY = '''disk vda many virtio0
+queue 0 0, 1
+queue 1 2, 3
+disk vdb one virtio1
+queue 0 0, 1, 2, 3
+           CPU0       CPU1       CPU2       CPU3
+  4:          0          2          0          0   IO-APIC   4-edge      ttyS0
+ 24:          0          0          0          0   {chip0}   virtio0-config
+ 25:          3          0        100          0   {chip1}   virtio0-req.0
+ 26:          0       1234          0          1   {chip2}   virtio0-req.1
+ 30:          0          0          0          3   {other}   virtio1-virtqueues
+'''
+OLD = {'chip0': 'PCI-MSI 16384-edge', 'chip1': 'PCI-MSI 16385-edge',
+       'chip2': 'PCI-MSI 16386-edge', 'other': 'PCI-MSI 32769-edge'}
+NEW = {'chip0': 'PCI-MSIX-0000:00:02.0   0-edge',
+       'chip1': 'PCI-MSIX-0000:00:02.0   1-edge',
+       'chip2': 'PCI-MSIX-0000:00:02.0   2-edge',
+       'other': 'PCI-MSIX-0000:00:03.0   1-edge'}
+
+
+def parse(*arguments, **environment):
+    return options.parse([f'QEMU={PROGRAM}', *arguments], environment)
+
+
+class OptionsTest(unittest.TestCase):
+    def test_defaults(self):
+        asked = parse()
+        self.assertEqual((asked.queues, asked.iothreads, asked.vcpus,
+                          asked.accel, asked.image, asked.shell),
+                         (4, 2, 4, 'auto', None, False))
+        self.assertEqual(asked.notes, [])
+
+    def test_arguments_win_over_environment(self):
+        asked = parse('QUEUES=3', QUEUES='8', ACCEL='tcg', HOME='/')
+        self.assertEqual((asked.queues, asked.accel), (3, 'tcg'))
+
+    def test_empty_means_default(self):
+        self.assertEqual(parse('QUEUES=', QUEUES='8').queues, 4)
+        self.assertEqual(parse(QUEUES='').queues, 4)
+
+    def test_vcpus_follow_queues(self):
+        self.assertEqual(parse('QUEUES=8').vcpus, 8)
+        self.assertTrue(parse('QUEUES=8').notes)
+        self.assertEqual(parse('QUEUES=500').vcpus, options.MAX_AUTO_VCPUS)
+        self.assertEqual(parse('QUEUES=8', 'VCPUS=2').vcpus, 2)
+        self.assertEqual(parse('QUEUES=1').iothreads, 1)
+
+    def test_nonsense_is_refused_in_one_line(self):
+        for words in (['QUEUES=0'], ['QUEUES=5000'], ['QUEUES=x'],
+                      ['QUEUES=-1'], ['QUEUES=1.5'], ['QUEUES=²'],
+                      ['IOTHREADS=0'], ['IOTHREADS=5'], ['IOTHREADS=65'],
+                      ['VCPUS=0'], ['VCPUS=256'], ['RUNTIME=0'],
+                      ['ACCEL=hvf'], ['IMAGE=/nowhere'], ['IMAGE=/'],
+                      ['QEMU=/nowhere'], ['QEMU=/etc/passwd'],
+                      ['FORMAT=raw'], ['COLOUR=1'], ['--fast'], ['shell']):
+            with self.subTest(words):
+                with self.assertRaises(UsageError) as caught:
+                    parse(*words)
+                self.assertNotIn('\n', str(caught.exception))
+                self.assertIn(words[0].split('=')[0], str(caught.exception))
+
+
+class SurveyTest(unittest.TestCase):
+    def test_both_notations_of_msi_x(self):
+        for chips in (OLD, NEW):
+            disks = survey.parse(SURVEY.format(**chips))
+            self.assertEqual(set(disks), {'many', 'one'})
+            first, second = disks['many'].queues
+            self.assertEqual(first.cpus, [0, 1])
+            self.assertEqual(first.vector, survey.Vector(25, 1, 103))
+            self.assertEqual(second.vector, survey.Vector(26, 2, 1235))
+            self.assertFalse(first.shared)
+            only = disks['one'].queues[0]
+            self.assertEqual(only.vector, survey.Vector(30, 1, 3))
+            self.assertFalse(only.shared)
+
+    def test_queues_are_sorted_as_numbers(self):
+        text = 'disk vda d virtio0\n' + ''.join(
+            f'queue {n} {n}\n' for n in (0, 1, 10, 11, 2))
+        self.assertEqual([q.number for q in survey.parse(text)['d'].queues],
+                         [0, 1, 2, 10, 11])
+
+    def test_pin_interrupt(self):
+        text = ('disk vda d virtio0\nqueue 0 0\nqueue 1 1\n 10: 5 6 IO-APIC '
+                '10-fasteoi virtio0, virtio1\n')
+        queue = survey.parse(text)['d'].queues[1]
+        self.assertEqual(queue.vector, survey.Vector(10, None, 11))
+        self.assertTrue(queue.shared)
+
+    def test_cpu_ranges(self):
+        self.assertEqual(survey.cpu_ranges([5, 0, 2, 1]), '0-2, 5')
+        self.assertEqual(survey.cpu_ranges([]), '')
+
+
+def good_result():
+    found = survey.parse(SURVEY.format(**NEW))['many']
+    found.queues[0].iothread = 'iothread0'
+    found.queues[1].iothread = 'iothread1'
+    return session.Result(
+        parse('QUEUES=2'), '10.0.99', Accelerator('tcg', 'as asked'), '6.1',
+        disk.Disk(Path('/d.raw'), 'raw', disk.SCRATCH_SIZE), found,
+        spread(2, 2), {'iothread0': 1.25, 'iothread1': 0.5},
+        {1: 1000.0, 2: 1900.0}, Verified(32 << 20, 8192, 4, []))
+
+
+class JudgeTest(unittest.TestCase):
+    def failures(self, damage):
+        result = good_result()
+        damage(result)
+        session.judge(result)
+        text = report.render(result)
+        self.assertEqual(bool(result.failures), 'FAILED' in text)
+        return result.failures
+
+    def test_good(self):
+        self.assertEqual(self.failures(lambda result: None), [])
+
+    def test_each_defect_fails(self):
+        def queue(result):
+            return result.disk.queues[1]
+
+        defects = {
+            'missing queue': lambda r: r.disk.queues.pop(),
+            'no vector': lambda r: setattr(queue(r), 'vector', None),
+            'pin interrupt': lambda r: setattr(queue(r).vector, 'entry',
+                                               None),
+            'silent vector': lambda r: setattr(queue(r).vector, 'count', 0),
+            'shared vector': lambda r: setattr(queue(r), 'shared', True),
+            'stray interrupt': lambda r: queue(r).others.append(0),
+            'wrong IOThread': lambda r: setattr(queue(r), 'iothread',
+                                                'iothread0'),
+            'bad data': lambda r: r.verified.errors.append('crc32c'),
+        }
+        for name, damage in defects.items():
+            with self.subTest(name):
+                self.assertEqual(len(self.failures(damage)), 1)
+
+    def test_more_queues_than_cpus_is_no_failure(self):
+        result = good_result()
+        result.options.queues, result.options.vcpus = 4, 2
+        result.mapping = [[0], [1], [2, 3]]
+        session.judge(result)
+        self.assertEqual(result.failures, [])
+        self.assertIn('2 of the 4 queues', result.notes[0])
+
+
+class ReportTest(unittest.TestCase):
+    def test_text(self):
+        result = good_result()
+        session.judge(result)
+        text = report.render(result)
+        self.assertIn('    0  0-1        1 (IRQ 25)           103  '
+                      'iothread0\n', text)
+        self.assertIn('iothread1    0.50 s  1\n', text)
+        self.assertIn(f'2 queues  1,900 IOPS  {"#" * 30}  1.90 x\n', text)
+        self.assertIn('8,192 blocks of 4 KiB checked (crc32c), all right',
+                      text)
+        self.assertNotIn('\33', text)
+        self.assertTrue(text.isascii())
+        self.assertNotIn(' \n', text)
+
+    def test_colour(self):
+        result = good_result()
+        text = report.render(result, report.Style(True, True))
+        self.assertIn(report.GREEN, text)
+        self.assertIn('█', text)
+
+
+class PartsTest(unittest.TestCase):
+    def test_spread(self):
+        self.assertEqual(spread(5, 2), [[0, 2, 4], [1, 3]])
+
+    def test_boot_sector(self):
+        self.assertEqual(len(BOOT_SECTOR), 512)
+        self.assertEqual(BOOT_SECTOR[-2:], b'\x55\xaa')
+        # The descriptor table register's operand and the code segment.
+        self.assertEqual(BOOT_SECTOR[0x90:0x96], b'\x0f\0\x80\x7c\0\0')
+        self.assertEqual(BOOT_SECTOR[0x88:0x90], b'\0\0\0\0\0\x9a\x20\0')
+
+    def test_tcg_on_request_is_not_probed(self):
+        self.assertEqual(choose('tcg', '/nowhere').name, 'tcg')
+
+    def test_archive(self):
+        stream = io.BytesIO()
+        archive = Archive(stream)
+        archive.file('/a/b/c', b'12345')
+        archive.file('/a/b/c', b'again')
+        archive.link('/a/l', 'b/c')
+        archive.close()
+        data = stream.getvalue()
+        self.assertEqual(data.count(b'070701'), 5)      # a a/b a/b/c a/l end
+        self.assertEqual(len(data) % 4, 0)
+        self.assertIn(b'a/b/c\0' + b'12345\0\0\0' + b'070701', data)
+
+    def test_module_order(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / 'kernel').mkdir()
+            (folder / 'modules.builtin').write_text('kernel/core.ko\n')
+            for module, needs in (('top-disk', 'ring,bus,core'),
+                                  ('bus', 'ring'), ('ring', '')):
+                (folder / 'kernel' / f'{module}.ko').write_bytes(
+                    b'\x7fELF\0license=GPL\0depends=' + needs.encode()
+                    + b'\0name=x\0')
+            order = modules.Modules(folder).in_order(['top_disk'], ['none'])
+            self.assertEqual([entry[0] for entry in order],
+                             ['ring', 'bus', 'top_disk'])
+            with self.assertRaises(RunError):
+                modules.Modules(folder).in_order(['none'])
+
+    def test_scratch_disk(self):
+        with tempfile.TemporaryDirectory() as name:
+            made = disk.scratch(Path(name) / 'd', 32 << 20)
+            self.assertEqual(made.path.stat().st_size, 32 << 20)
+            self.assertLess(made.path.stat().st_blocks, 100)
+            with self.assertRaises(RunError) as caught:
+                disk.scratch(Path(name) / 'e', 1 << 62)
+            self.assertIn('needed', str(caught.exception))
+            self.assertFalse((Path(name) / 'e').exists())
+
+
+class Wire:
+    """A socket that has all its input at once, then ends."""
+
+    def __init__(self, data):
+        self.data, self.sent = data, b''
+
+    def settimeout(self, seconds):
+        pass
+
+    def sendall(self, data):
+        self.sent += data
+
+    def recv(self, size):
+        data, self.data = self.data[:7], self.data[7:]
+        return data
+
+
+class ProtocolTest(unittest.TestCase):
+    def test_qmp(self):
+        wire = Wire(b'{"QMP": {}}\n{"return": {}}\n{"event": "STOP"}\n'
+                    b'{"return": [1]}\n{"error": {"desc": "no"}}\n')
+        monitor = qmp.Qmp(wire)
+        monitor.handshake(1)
+        self.assertEqual(monitor.command('x', some_name=1), [1])
+        self.assertIn(b'{"some-name": 1}', wire.sent)
+        self.assertEqual(monitor.events, [{'event': 'STOP'}])
+        with self.assertRaisesRegex(RunError, 'y: no'):
+            monitor.command('y')
+        with self.assertRaisesRegex(RunError, 'closed'):
+            monitor.command('z')
+
+    def test_channel(self):
+        channel = Channel(Wire(
+            b'\xff\0noise\nready 6.1.0\r\n'
+            b'2 0 H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA==\n'
+            b'1 5 H4sIAAAAAAAAAwMAAAAAAAAAAAA=\n'))
+        while channel.pump(1):
+            pass
+        self.assertEqual(channel.release, '6.1.0')
+        self.assertEqual(channel.answers, {2: (0, 'hello'), 1: (5, '')})
+
+    def test_garbled_answer(self):
+        channel = Channel(Wire(b'1 0 H4sIAAAA!\n'))
+        with self.assertRaisesRegex(RunError, 'garbled'):
+            while channel.pump(1):
+                pass
+
+
+if __name__ == '__main__':
+    tap.main()
