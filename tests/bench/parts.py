@@ -9,6 +9,7 @@ import dataclasses
 import os
 
 import stats
+from sharing import shared_lines
 from scenario import BACKENDS, Scenario, Session
 
 
@@ -43,6 +44,33 @@ def counts(bench, arguments):
         rows.append({'scenario': s.name, 'stock': stock.as_json(),
                      'ours': ours.as_json()})
     return rows
+
+
+def sharing(bench, arguments):
+    """cache lines that several IOThreads write, and the code that does"""
+    s = Scenario(queues=2)
+    rows = {title: shared_lines(bench, getattr(arguments, title), s)
+            for title in ('stock', 'ours')}
+    heading(f'Cache lines that IOThreads share: {s.name}')
+    print(f'{"":8}{"written by several":^28}{"written by one, read by others":^32}')
+    print(f'{"":8}{"lines":>10}{"writes/request":>18}'
+          f'{"lines":>12}{"writes/request":>18}')
+    for title, lines in rows.items():
+        text = f'{title:8}'
+        for several in (True, False):
+            chosen = [line for line in lines if (line.writers > 1) == several]
+            text += (f'{len(chosen):{10 if several else 12}}'
+                     f'{sum(line.writes for line in chosen):18.2f}')
+        print(text, flush=True)
+    for title, lines in rows.items():
+        print(f'\n{title}: writes per request, the code that writes')
+        for line in lines:
+            print(f'  line {line.address:#x}: {line.writers} write, '
+                  f'{line.readers} more read')
+            for code, writes in line.writes_by_code.items():
+                print(f'{writes:12.2f}  {code}')
+    return {title: [line.as_json() for line in lines]
+            for title, lines in rows.items()}
 
 
 def memory(bench, arguments):
@@ -172,4 +200,5 @@ PARTS = {
     'throughput': throughput,
     'scaling': scaling,
     'memory': memory,
+    'sharing': sharing,
 }

@@ -27,10 +27,10 @@ class Qemu:
     """One QEMU process, from start to close(); use it in a 'with'."""
 
     def __init__(self, binary, args, memory_mib=256, wrapper=(), patience=30,
-                 env=None):
+                 keep_fds=()):
         """binary: qemu-system-x86_64; args: its options for this machine.
         wrapper: a command to run it under.  patience: seconds that any
-        answer may take."""
+        answer may take.  keep_fds: file descriptors that it inherits."""
         self.patience = patience
         self.process = None
         self.folder = tempfile.mkdtemp(prefix='qemu-bench-')
@@ -38,12 +38,12 @@ class Qemu:
         os.ftruncate(self.memory_fd, memory_mib * MIB)
         self.memory = mmap.mmap(self.memory_fd, memory_mib * MIB)
         try:
-            self._start(binary, args, memory_mib, wrapper, env)
+            self._start(binary, args, memory_mib, wrapper, keep_fds)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, binary, args, memory_mib, wrapper, env):
+    def _start(self, binary, args, memory_mib, wrapper, keep_fds):
         if not os.access(binary, os.X_OK):
             raise BenchError(f'{binary}: no such program; build it first')
         listeners = {name: self._listen(name) for name in ('qmp', 'qtest')}
@@ -62,9 +62,8 @@ class Qemu:
             *args]
         self.errors = open(os.path.join(self.folder, 'stderr'), 'w+b')
         self.process = subprocess.Popen(
-            command, pass_fds=[self.memory_fd], stdin=subprocess.DEVNULL,
-            stdout=self.errors, stderr=self.errors,
-            env={**os.environ, **(env or {})})
+            command, pass_fds=[self.memory_fd, *keep_fds],
+            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
         self.qtest_socket = self._accept(listeners['qtest'])
         self.qmp_socket = self._accept(listeners['qmp'])
         self.qmp_file = self.qmp_socket.makefile('rb')

@@ -49,11 +49,14 @@ class Bench:
             os.makedirs(output, exist_ok=True)
         except OSError as e:
             raise BenchError(f'{output}: {e.strerror}') from None
-        self.driver = self._build_driver()
+        self.driver = self.program('virtio-ring-driver')
 
-    def _build_driver(self):
-        sources = glob.glob(os.path.join(HERE, 'virtio-ring-*.[ch]'))
-        program = os.path.join(self.output, 'virtio-ring-driver')
+    def program(self, name):
+        """Path of a C program of this folder: PREFIX-*.c for a program
+        PREFIX-driver, else the one file.  Compiled unless that is done."""
+        sources = glob.glob(os.path.join(
+            HERE, name.replace('-driver', '-*') + '.[ch]'))
+        program = os.path.join(self.output, name)
         if os.path.exists(program) and os.path.getmtime(program) >= max(
                 map(os.path.getmtime, sources)):
             return program
@@ -65,7 +68,7 @@ class Bench:
                            '-o', program,
                            *(s for s in sources if s.endswith('.c'))],
                           check=False).returncode:
-            raise BenchError('virtio-ring-driver does not compile')
+            raise BenchError(f'{name} does not compile')
         return program
 
     # --- Disks ---
