@@ -50,78 +50,130 @@ static inline void vring_chain_begin(VRing *r, VRingChain *chain)
     chain->hold = r->hold;
 }
 
-/* The chain is whole and goes to the caller. */
-static inline void vring_chain_end(VRing *r, VRingChain *chain)
-{
-    r->inuse += chain->ndescs;
-    chain->hold->inflight++;
-}
-
 /*
  * Name what is wrong with the ring and let go of the chain that was being
  * read.  Returns -EINVAL.
  */
 int vring_malformed(VRing *r, VRingChain *chain, const char *fault);
 
-/* The rest of vring_add_segment(); use that. */
-int vring_add_segment_slow(VRing *r, VRingChain *chain, hwaddr addr,
-                           uint32_t len, bool is_write);
-
-/**
- * vring_add_segment() - map one descriptor's buffer
- *
- * Returns 0, or -EINVAL after vring_malformed().
+/*
+ * Add one descriptor's buffer to the chain, whatever it takes: other ranges,
+ * several segments, the DMA API.  Returns 0, or -EINVAL after
+ * vring_malformed().
  */
-static inline int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr,
-                                    uint32_t len, bool is_write)
-{
-    const RingViewRange *range;
-    unsigned n = chain->out_num + chain->in_num;
-    size_t size = len;
-    void *host;
+int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
+                      bool is_write);
 
-    if (unlikely(len == 0)) {
-        return vring_malformed(r, chain, "zero-sized buffer");
-    }
-    if (unlikely(!is_write && chain->in_num)) {
-        return vring_malformed(r, chain, "device-readable descriptor after "
-                               "a device-writable one");
-    }
-    if (unlikely(n == VRING_MAX_SEGMENTS)) {
-        return vring_malformed(r, chain, "too many descriptors in a chain");
-    }
-    host = ring_view_map(chain->hold->view, &r->hint, addr, &size, is_write,
-                         &range);
-    if (unlikely(!host || size != len)) {
-        return vring_add_segment_slow(r, chain, addr, len, is_write);
-    }
-    r->iov[n].iov_base = host;
-    r->iov[n].iov_len = len;
-    if (is_write) {
-        chain->in_num++;
-        chain->in_len += len;
-        chain->track |= range->track;
-    } else {
-        chain->out_num++;
-        chain->out_len += len;
-    }
-    return 0;
+/*
+ * The chain's sums in registers while its descriptors are walked.  Nothing
+ * takes the address of a walk but what is inlined, that is the point of it.
+ */
+typedef struct VRingWalk {
+    const RingViewRange *range;     /* hit last */
+    struct iovec *iov;
+    unsigned num;                   /* segments, and those to be written */
+    unsigned in_num;
+    uint64_t len;                   /* bytes, and those to be written */
+    uint64_t in_len;
+    bool track;
+} VRingWalk;
+
+static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
+{
+    return (VRingWalk) {
+        .range = &chain->hold->view->ranges[r->hint],
+        .iov = r->iov,
+        .num = chain->out_num + chain->in_num,
+        .in_num = chain->in_num,
+        .len = chain->out_len + chain->in_len,
+        .in_len = chain->in_len,
+        .track = chain->track,
+    };
+}
+
+static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
+{
+    chain->out_num = w.num - w.in_num;
+    chain->in_num = w.in_num;
+    chain->out_len = w.len - w.in_len;
+    chain->in_len = w.in_len;
+    chain->track = w.track;
 }
 
 /**
- * vring_map_table() - an indirect table
- * @len: bytes, as the guest says; checked here
- *
- * Returns its address, in guest memory (copy each entry once) or of a copy,
- * or NULL after vring_malformed().
+ * vring_walk_add() - vring_add_segment(), quick when the buffer lies in the
+ * same range as the one before it
+ */
+static inline QEMU_ALWAYS_INLINE
+int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
+                   uint32_t len, bool is_write)
+{
+    hwaddr offset = addr - w->range->start;
+
+    /* A length of 0 is the largest of all here, and not quick. */
+    if (likely(offset < w->range->len &&
+               (hwaddr)len - 1 < w->range->len - offset &&
+               w->num < VRING_MAX_SEGMENTS &&
+               (is_write ? !w->range->readonly : !w->in_num))) {
+        w->iov[w->num].iov_base = w->range->host + offset;
+        w->iov[w->num].iov_len = len;
+        w->num++;
+        w->len += len;
+        w->in_num += is_write;
+        w->in_len += is_write ? len : 0;
+        w->track |= is_write & w->range->track;
+        return 0;
+    }
+    vring_walk_store(*w, chain);
+    if (vring_add_segment(r, chain, addr, len, is_write)) {
+        return -EINVAL;
+    }
+    *w = vring_walk_load(r, chain);
+    return 0;
+}
+
+/*
+ * An indirect table, wherever it lies.  Returns its address, in guest memory
+ * (copy each entry once) or of a copy, or NULL after vring_malformed().
  */
 const void *vring_map_table(VRing *r, VRingChain *chain, hwaddr addr,
                             uint32_t len);
 
-/* Is the sum of the chain's buffers more than 2^32 bytes (2.7.4.2)? */
-static inline bool vring_chain_is_overlong(const VRingChain *chain)
+/**
+ * vring_walk_table() - vring_map_table(), quick as vring_walk_add() is
+ * @len: bytes, as the guest says; checked here
+ */
+static inline QEMU_ALWAYS_INLINE
+const void *vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
+                             hwaddr addr, uint32_t len)
 {
-    return chain->out_len + chain->in_len > UINT64_C(1) << 32;
+    hwaddr offset = addr - w->range->start;
+    uint8_t *host = w->range->host + offset;
+    const void *table;
+
+    if (likely(offset < w->range->len &&
+               (hwaddr)len - 1 < w->range->len - offset &&
+               len % sizeof(struct vring_desc) == 0 &&
+               QEMU_PTR_IS_ALIGNED(host, sizeof(uint64_t)))) {
+        return host;
+    }
+    table = vring_map_table(r, chain, addr, len);
+    w->range = &chain->hold->view->ranges[r->hint];
+    return table;
+}
+
+/* Is the sum of the chain's buffers more than 2^32 bytes (2.7.4.2)? */
+static inline bool vring_walk_is_overlong(VRingWalk w)
+{
+    return w.len > UINT64_C(1) << 32;
+}
+
+/* The chain is whole and goes to the caller. */
+static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
+{
+    vring_walk_store(w, chain);
+    r->inuse += chain->ndescs;
+    chain->hold->inflight++;
 }
 
 /* Unmap slow segments and report written pages: vring_push()'s rare part. */

@@ -32,14 +32,15 @@ static inline bool vring_packed_is_available(const VRing *r)
 }
 
 /* All entries of the table, in order; only WRITE has a meaning in them. */
-static int vring_packed_take_table(VRing *r, VRingChain *chain,
-                                   const VRingDescCopy *indirect)
+static inline QEMU_ALWAYS_INLINE
+int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
+                            hwaddr addr, uint32_t len)
 {
-    unsigned num = indirect->len / sizeof(struct vring_packed_desc);
+    unsigned num = len / sizeof(struct vring_packed_desc);
     const struct vring_packed_desc *table;
 
-    table = vring_map_table(r, chain, indirect->addr, indirect->len);
-    if (!table) {
+    table = vring_walk_table(r, chain, w, addr, len);
+    if (unlikely(!table)) {
         return -EINVAL;
     }
     for (unsigned i = 0; i < num; i++) {
@@ -49,8 +50,8 @@ static int vring_packed_take_table(VRing *r, VRingChain *chain,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_add_segment(r, chain, d.addr, d.len,
-                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, d.len,
+                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
             return -EINVAL;
         }
     }
@@ -58,7 +59,8 @@ static int vring_packed_take_table(VRing *r, VRingChain *chain,
 }
 
 /* The chain from last_avail_idx on; the last may be an indirect one. */
-static int vring_packed_take_chain(VRing *r, VRingChain *chain)
+static inline QEMU_ALWAYS_INLINE
+int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
 {
     unsigned i = r->last_avail_idx;
     unsigned room = r->num - r->inuse;
@@ -74,10 +76,10 @@ static int vring_packed_take_chain(VRing *r, VRingChain *chain)
         chain->id = d.w16[DESC_ID];
         chain->ndescs = seen;
         if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
-            return vring_packed_take_table(r, chain, &d);
+            return vring_packed_walk_table(r, chain, w, d.addr, d.len);
         }
-        if (vring_add_segment(r, chain, d.addr, d.len,
-                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, d.len,
+                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
             return -EINVAL;
         }
         if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
@@ -90,6 +92,7 @@ static int vring_packed_take_chain(VRing *r, VRingChain *chain)
 int vring_take_packed(VRing *r, VRingChain *chain)
 {
     unsigned next;
+    VRingWalk w;
 
     if (!vring_packed_is_available(r)) {
         return 0;
@@ -98,10 +101,11 @@ int vring_take_packed(VRing *r, VRingChain *chain)
     smp_rmb();
 
     vring_chain_begin(r, chain);
-    if (vring_packed_take_chain(r, chain)) {
+    w = vring_walk_load(r, chain);
+    if (vring_packed_walk(r, chain, &w)) {
         return -EINVAL;
     }
-    if (unlikely(vring_chain_is_overlong(chain))) {
+    if (unlikely(vring_walk_is_overlong(w))) {
         return vring_malformed(r, chain, "chain of more than 2^32 bytes");
     }
     next = r->last_avail_idx + chain->ndescs;
@@ -110,7 +114,7 @@ int vring_take_packed(VRing *r, VRingChain *chain)
         r->avail_wrap = !r->avail_wrap;
     }
     r->last_avail_idx = next;
-    vring_chain_end(r, chain);
+    vring_chain_end(r, chain, w);
     return 1;
 }
 

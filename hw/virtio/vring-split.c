@@ -40,15 +40,16 @@ static int vring_split_look(VRing *r)
 }
 
 /* Every entry that the table links, from its first. */
-static int vring_split_take_table(VRing *r, VRingChain *chain,
-                                  const VRingDescCopy *indirect)
+static inline QEMU_ALWAYS_INLINE
+int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
+                           hwaddr addr, uint32_t len)
 {
-    unsigned num = indirect->len / sizeof(struct vring_desc);
+    unsigned num = len / sizeof(struct vring_desc);
     const struct vring_desc *table;
     unsigned i = 0;
 
-    table = vring_map_table(r, chain, indirect->addr, indirect->len);
-    if (!table) {
+    table = vring_walk_table(r, chain, w, addr, len);
+    if (unlikely(!table)) {
         return -EINVAL;
     }
     for (unsigned seen = 1; ; seen++) {
@@ -58,8 +59,8 @@ static int vring_split_take_table(VRing *r, VRingChain *chain,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_add_segment(r, chain, d.addr, d.len,
-                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, d.len,
+                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
             return -EINVAL;
         }
         if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
@@ -77,16 +78,17 @@ static int vring_split_take_table(VRing *r, VRingChain *chain,
 }
 
 /* The chain from descriptor @i on; the last may be an indirect one. */
-static int vring_split_take_chain(VRing *r, VRingChain *chain, unsigned i)
+static inline QEMU_ALWAYS_INLINE
+int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
 {
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->desc[i]);
 
         if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
-            return vring_split_take_table(r, chain, &d);
+            return vring_split_walk_table(r, chain, w, d.addr, d.len);
         }
-        if (vring_add_segment(r, chain, d.addr, d.len,
-                              d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, d.len,
+                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
             return -EINVAL;
         }
         if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
@@ -106,6 +108,7 @@ static int vring_split_take_chain(VRing *r, VRingChain *chain, unsigned i)
 int vring_take_split(VRing *r, VRingChain *chain)
 {
     uint16_t head;
+    VRingWalk w;
 
     if (r->last_avail_idx == r->shadow_avail_idx) {
         int ret = vring_split_look(r);
@@ -126,16 +129,17 @@ int vring_take_split(VRing *r, VRingChain *chain)
         return vring_malformed(r, chain, "available entry is beyond the "
                                "descriptor table");
     }
-    if (vring_split_take_chain(r, chain, head)) {
+    w = vring_walk_load(r, chain);
+    if (vring_split_walk(r, chain, &w, head)) {
         return -EINVAL;
     }
-    if (unlikely(vring_chain_is_overlong(chain))) {
+    if (unlikely(vring_walk_is_overlong(w))) {
         return vring_malformed(r, chain, "chain of more than 2^32 bytes");
     }
     chain->id = head;
     chain->ndescs = 1;
     r->last_avail_idx++;
-    vring_chain_end(r, chain);
+    vring_chain_end(r, chain, w);
     return 1;
 }
 

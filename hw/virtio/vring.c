@@ -303,9 +303,16 @@ static void *vring_map_slow(VRing *r, VRingChain *chain, hwaddr addr,
     return host;
 }
 
-int vring_add_segment_slow(VRing *r, VRingChain *chain, hwaddr addr,
-                           uint32_t len, bool is_write)
+int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
+                      bool is_write)
 {
+    if (len == 0) {
+        return vring_malformed(r, chain, "zero-sized buffer");
+    }
+    if (!is_write && chain->in_num) {
+        return vring_malformed(r, chain, "device-readable descriptor after "
+                               "a device-writable one");
+    }
     if (len - 1 > HWADDR_MAX - addr) {
         return vring_malformed(r, chain, "buffer beyond the end of the "
                                "address space");
