@@ -9,7 +9,8 @@
 #: make check           the tests; TESTS="NAME..." runs only these
 #: make check-full      all tests, the long ones too
 #: make stock           build the untouched base too, in build/stock
-#: make bench           compare ours with stock; BENCH="ARGUMENT..."
+#: make bench           compare ours with stock; QUICK=1 in three minutes;
+#:                      BENCH="ARGUMENT..." for tests/bench/run --help
 #: make install         install to the configured prefix; DESTDIR is heeded
 #: make clean           remove what was built, keep the prepared base
 #: make distclean       remove the build folder
@@ -53,7 +54,7 @@ bench:
 	$(setup) build bench
 	$(tool) build --build=$(BUILD)
 	$(tool) stock --build=$(BUILD)
-	@tests/bench/run --build $(BUILD) $(BENCH)
+	@tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
 
 install:
 	$(setup) build

@@ -145,18 +145,36 @@ static void table_print(UseTable *t)
     }
 }
 
+/* The trace is long: this is most of the work */
+static uint64_t parse_hex(const char **text)
+{
+    uint64_t n = 0;
+
+    for (;; (*text)++) {
+        char c = **text;
+
+        if (c >= '0' && c <= '9') {
+            n = n << 4 | (c - '0');
+        } else if (c >= 'a' && c <= 'f') {
+            n = n << 4 | (c - 'a' + 10);
+        } else {
+            return n;
+        }
+    }
+}
+
 /* @text: "ADDRESS,SIZE"; one access may reach into a second line */
 static void trace_access(Trace *trace, const char *text, bool write)
 {
-    char *end;
-    uint64_t addr = strtoull(text, &end, 16);
-    uint64_t size = *end == ',' ? strtoull(end + 1, NULL, 10) : 1;
+    uint64_t addr = parse_hex(&text);
+    int size = *text == ',' ? atoi(text + 1) : 1;
     Use use = { .pc = trace->pc, .thread = trace->thread, .write = write };
 
     if (write && addr == trace->marker) {
         trace->marks++;
+        return;
     }
-    if (trace->marks != 1 || !size) {
+    if (trace->marks != 1 || size <= 0) {
         return;
     }
     for (use.line = addr >> LINE_SHIFT;
@@ -171,7 +189,8 @@ static void trace_line(Trace *trace, const char *line)
 
     if (line[0] == 'I' && line[1] == ' ') {
         if (trace->marks == 1) {
-            trace->pc = strtoull(line + 3, NULL, 16);
+            line += 3;
+            trace->pc = parse_hex(&line);
         }
     } else if (line[0] == ' ' && line[2] == ' ') {
         if (trace->marker) {
@@ -180,7 +199,7 @@ static void trace_line(Trace *trace, const char *line)
     } else {
         sched = strstr(line, "SCHED[");
         if (sched && strstr(sched, "acquired lock")) {
-            trace->thread = strtoul(sched + 6, NULL, 10);
+            trace->thread = atoi(sched + 6);
         }
     }
 }
@@ -189,13 +208,14 @@ static void trace_line(Trace *trace, const char *line)
 static void trace_poll_marker(Trace *trace)
 {
     char text[32];
+    const char *p = text;
     ssize_t n;
 
     if (!trace->marker) {
         n = read(STDIN_FILENO, text, sizeof(text) - 1);
         if (n > 0) {
             text[n] = '\0';
-            trace->marker = strtoull(text, NULL, 16);
+            trace->marker = parse_hex(&p);
         }
     }
 }

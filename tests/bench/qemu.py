@@ -61,9 +61,13 @@ class Qemu:
             '-qtest', f'unix:{self.folder}/qtest', '-qtest-log', 'none',
             *args]
         self.errors = open(os.path.join(self.folder, 'stderr'), 'w+b')
-        self.process = subprocess.Popen(
-            command, pass_fds=[self.memory_fd, *keep_fds],
-            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
+        try:
+            self.process = subprocess.Popen(
+                command, pass_fds=[self.memory_fd, *keep_fds],
+                stdin=subprocess.DEVNULL, stdout=self.errors,
+                stderr=self.errors)
+        except OSError as e:
+            raise BenchError(f'{command[0]}: {e.strerror}') from None
         self.qtest_socket = self._accept(listeners['qtest'])
         self.qmp_socket = self._accept(listeners['qmp'])
         self.qmp_file = self.qmp_socket.makefile('rb')
@@ -197,8 +201,7 @@ class Qemu:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-            self.errors.close()
-        for name in ('qmp_socket', 'qtest_socket', 'memory'):
+        for name in ('errors', 'qmp_socket', 'qtest_socket', 'memory'):
             if hasattr(self, name):
                 getattr(self, name).close()
         if self.memory_fd is not None:

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of the benchmark's parts: what it counts is what there is to count."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import callgrind                                    # noqa: E402
+import chart                                        # noqa: E402
+import sharing                                      # noqa: E402
+import stats                                        # noqa: E402
+from qemu import BenchError                         # noqa: E402
+from scenario import Bench, Scenario, Session       # noqa: E402
+
+QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
+
+PROFILE = """\
+# callgrind format
+positions: line
+events: Ir Dr Ge
+fn=(1) iothread_run
+10 5 0 1
++3 2
+calls=1 20
++1 900 0 90
+cfn=(2) leaf.constprop.0
+calls=7 20
+* 1000 9 99
+fn=(2)
+* 40 1 4
+-2 1
+fn=(1)
+8 10
+totals: 58 1 5
+"""
+
+
+class CallgrindTest(unittest.TestCase):
+    def read(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'callgrind.out-01')
+            with open(path, 'w') as f:
+                f.write(text)
+            return (callgrind.read_profile(path),
+                    callgrind.read_iothreads(folder))
+
+    def test_self_cost_without_callees(self):
+        profile, iothreads = self.read(PROFILE)
+        self.assertEqual(profile.ir, {'iothread_run': 17, 'leaf': 41})
+        self.assertEqual(profile.ge, {'iothread_run': 1, 'leaf': 4})
+        self.assertEqual(iothreads.total(), (58, 5))
+
+    def test_other_threads_do_not_count(self):
+        with self.assertRaisesRegex(BenchError, 'no IOThread'):
+            self.read(PROFILE.replace('iothread_run', 'main'))
+
+    def test_atomics_must_have_been_counted(self):
+        with self.assertRaisesRegex(BenchError, 'atomics'):
+            self.read(PROFILE.replace('Ir Dr Ge', 'Ir Dr Dw'))
+
+    def test_cost_is_the_difference(self):
+        short, _ = self.read(PROFILE)
+        long = callgrind.Profile()
+        for _ in range(3):
+            long.add(short)
+        cost = callgrind.Cost(short, long, 4)
+        self.assertEqual((cost.instructions, cost.atomics), (29, 2.5))
+        self.assertEqual(cost.functions[0], ('leaf', 20.5, 2))
+
+
+class StatsTest(unittest.TestCase):
+    def test_ratio_is_of_pairs(self):
+        r = stats.ratio([(1, 2), (10, 20), (100, 50)])
+        self.assertEqual((r.median, r.low, r.high), (2, 0.5, 2))
+        self.assertEqual((r.stock, r.ours), (10, 20))
+
+    def test_nothing_to_divide_by(self):
+        self.assertIsNone(stats.ratio([(0, 1), (0, 2)]))
+
+    def test_turns(self):
+        turns = []
+        pairs = stats.alternate(2, lambda: turns.append('s') or 1,
+                                lambda: turns.append('o') or 2)
+        self.assertEqual(''.join(turns), 'soos')
+        self.assertEqual(pairs, [(1, 2), (1, 2)])
+
+
+class ChartTest(unittest.TestCase):
+    def test_well_formed(self):
+        figures = {'median': 0.5, 'low': 0.1, 'high': 90}
+        svg = chart.draw({
+            'date': '<now>', 'cpus': 2,
+            'counts': [{'scenario': 'a & b',
+                        'stock': {'instructions': 9, 'atomics': 0.5},
+                        'ours': {'instructions': 5000, 'atomics': 0}}],
+            'throughput': [{'scenario': 'c', 'cpu_us': figures}],
+            'scaling': [{'program': 'ours', 'queues': 2, 'pin': 'same',
+                         **figures}]})
+        document = xml.dom.minidom.parseString(svg)
+        self.assertEqual(len(document.getElementsByTagName('circle')), 2)
+
+
+class ProgramsTest(unittest.TestCase):
+    """The C programs, and all of it on the QEMU that was built."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.bench = Bench(cls.folder.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def uses(self, trace, marker=b'1000\n'):
+        read_end, write_end = os.pipe()
+        os.write(write_end, trace)
+        os.close(write_end)
+        marker_end, told = os.pipe()
+        os.write(told, marker)
+        os.close(told)
+        run = subprocess.run(
+            [self.bench.program('cache-line-users'), str(read_end)],
+            pass_fds=[read_end], stdin=marker_end, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, check=False)
+        os.close(read_end)
+        os.close(marker_end)
+        return run.returncode, sorted(run.stdout.decode().splitlines())
+
+    def test_cache_line_users(self):
+        status, lines = self.uses(
+            b'--1--   SCHED[3]:  acquired lock (x)\n'
+            b'I  400,2\n S 2000,8\n'            # before the first mark
+            b'I  402,2\n S 1000,1\n'            # the mark
+            b'I  404,2\n S 203c,8\n'            # into the next line
+            b'I  406,2\n L 3000,8\n'            # nobody writes that one
+            b'--1--   SCHED[4]: releasing lock (x)\n'
+            b'--1--   SCHED[4]:  acquired lock (x)\n'
+            b'I  404,2\n M 2000,8\n M 2008,8\n'
+            b'I  408,2\n L 2040,4\n'
+            b'I  402,2\n S 1000,1\n'
+            b'I  40a,2\n S 2000,8\n')           # after the last
+        self.assertEqual(status, 0)
+        self.assertEqual(lines, ['80 3 404 w 1', '80 4 404 w 2',
+                                 '81 3 404 w 1', '81 4 408 r 1'])
+
+    def test_trace_cut_short(self):
+        self.assertEqual(self.uses(b'I  400,2\n S 1000,8\n'), (1, []))
+
+    def test_driver_refuses_what_it_does_not_know(self):
+        for options in (['--nonsense'], ['--depth=x'], ['--depth=-1'], []):
+            run = subprocess.run([self.bench.driver, *options],
+                                 stderr=subprocess.PIPE, check=False)
+            self.assertEqual(run.returncode, 1, options)
+            self.assertEqual(run.stderr.count(b'\n'), 1, options)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_load(self):
+        for s in (Scenario(queues=2, depth=32), Scenario(depth=1, poll=True),
+                  Scenario(write=True, depth=256, indirect=True)):
+            with self.subTest(s.name), Session(self.bench, QEMU, s) as session:
+                figures = session.measure(20)
+                self.assertGreater(figures['iops'], 0)
+                self.assertLessEqual(figures['kicks'], 1)
+                self.assertEqual(figures['interrupts'] > 0, not s.poll)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_more_requests_than_descriptors(self):
+        with Session(self.bench, QEMU, Scenario(depth=512)) as session, \
+             self.assertRaisesRegex(BenchError, '512 .* ring of 1024'):
+            session.measure(1)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_backend_that_fails(self):
+        with self.assertRaisesRegex(BenchError, 'no-such-driver'):
+            Session(self.bench, QEMU, Scenario(backend='no-such-driver'))
+
+    def test_no_program(self):
+        with self.assertRaisesRegex(BenchError, '/nowhere: no such program'):
+            Session(self.bench, '/nowhere', Scenario())
+
+
+class SharingTest(unittest.TestCase):
+    def test_line(self):
+        line = sharing.make_line(0x40, [
+            (3, 1, 'w', 1024), (4, 1, 'w', 512), (4, 2, 'r', 256),
+            (5, 2, 'r', 256)], {1: 'f', 2: 'g'})
+        self.assertEqual((line.writers, line.readers), (2, 1))
+        self.assertEqual((line.writes, line.reads), (3, 1))
+        self.assertEqual(line.writes_by_code, {'f': 3})
+
+
+if __name__ == '__main__':
+    unittest.main()
