@@ -13,6 +13,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/timer.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 #include "standard-headers/linux/pci_regs.h"
@@ -73,6 +74,13 @@ void mq_deadline(gint64 start, const char *what)
     if (g_get_monotonic_time() - start > MQ_DEADLINE_US) {
         g_printerr("waited in vain for %s\n", what);
         abort();
+    }
+}
+
+void mq_clock_advance(MqMachine *m, unsigned ms)
+{
+    for (unsigned i = 0; i < ms; i += MQ_STEP_MS) {
+        qtest_clock_step(m->qts, MQ_STEP_MS * SCALE_MS);
     }
 }
 
@@ -245,6 +253,18 @@ void mq_machine_stop(MqMachine *m)
     alloc_destroy(&m->alloc);
     qtest_quit(m->qts);
     g_free(m);
+}
+
+/* By QMP: a throttle group made by the command line would use real time. */
+void mq_slow_disk_add(MqMachine *m, const char *image)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'object-add', 'arguments':"
+                             "{'qom-type': 'throttle-group', 'id': 'slow',"
+                             " 'limits': {'iops-total': 1}}}");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-add', 'arguments':"
+                             "{'driver': 'throttle', 'node-name': 'disk',"
+                             " 'throttle-group': 'slow', 'file': "
+                             "{'driver': 'file', 'filename': %s}}}", image);
 }
 
 static void image_unlink(void *path)

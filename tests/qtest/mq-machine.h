@@ -111,6 +111,22 @@ int mq_slot_devfn(const MqVariant *variant, unsigned slot);
 void mq_slot_window(MqMachine *m, unsigned slot);
 
 /**
+ * mq_slow_disk_add: add @image as node "disk", slowed down to one request in a
+ * second of virtual time, which stands still unless a test moves it.
+ */
+void mq_slow_disk_add(MqMachine *m, const char *image);
+
+/**
+ * mq_clock_advance: let @ms of virtual time pass, in steps of MQ_STEP_MS.
+ *
+ * Where a step passes over an IOThread's timer, QEMU waits in it for that
+ * thread, which sleeps on for what it thinks is left, in real time.  So steps
+ * have to be small.
+ */
+void mq_clock_advance(MqMachine *m, unsigned ms);
+#define MQ_STEP_MS 10
+
+/**
  * mq_deadline: end the test once MQ_DEADLINE_US have passed since @start.
  * @start: g_get_monotonic_time() when the wait began
  * @what: what is being waited for

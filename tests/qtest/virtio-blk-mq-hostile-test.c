@@ -1,0 +1,204 @@
+/*
+ * A guest that breaks the rules of the ring on one of several queues
+ *
+ *     bad ring on one queue  ->  DEVICE_NEEDS_RESET and a configuration
+ *                                interrupt (modern), silence (legacy)
+ *     reset                  ->  all queues work again
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-request.h"
+
+#define QUEUES 4
+#define IMAGE_SIZE (1024 * 1024)
+
+#define N VRING_DESC_F_NEXT
+#define W VRING_DESC_F_WRITE
+
+/**
+ * Sabotage: one way to break a ring.
+ * @offer: what to put into the available ring; relative to the ring's size if
+ *         @beyond
+ * @skip: by how much too far to move the available index
+ * @next: where the first of two descriptors leads; relative if @beyond
+ */
+typedef struct Sabotage {
+    const char *name;
+    uint16_t offer;
+    uint16_t skip;
+    uint16_t next;
+    bool beyond_offer;
+    bool beyond_next;
+    bool no_status;
+} Sabotage;
+
+static const Sabotage sabotages[] = {
+    { .name = "head-beyond-ring", .beyond_offer = true },
+    { .name = "head-ffff", .offer = 0xffff },
+    { .name = "index-jump", .skip = 2000 },
+    { .name = "loop-of-one", .next = 0 },
+    { .name = "loop-of-two", .next = 1 },
+    { .name = "next-beyond-ring", .beyond_next = true },
+    { .name = "next-ffff", .next = 0xffff },
+    { .name = "no-status", .no_status = true },
+};
+
+typedef struct Fixture {
+    char *image;
+    MqMachine *m;
+    MqDevice *d;
+} Fixture;
+
+static Fixture setup(const MqVariant *v, const char *props)
+{
+    g_autofree char *all = g_strdup_printf("drive=disk,num-queues=%u%s%s",
+                                           QUEUES, *props ? "," : "", props);
+    g_autofree char *arg = mq_device_arg(v, 0, all);
+    Fixture f;
+
+    f.image = mq_image_new(IMAGE_SIZE);
+    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
+                           "driver=raw,node-name=disk,file.driver=file,"
+                           "file.filename=%s -device %s", f.image, arg);
+    f.d = mq_device_open(f.m, 0);
+    return f;
+}
+
+static void teardown(Fixture *f)
+{
+    mq_device_close(f->d);
+    mq_machine_stop(f->m);
+    mq_image_free(f->image);
+}
+
+/* Two descriptors at the beginning of the table, made wrong as @s says. */
+static void sabotage(MqQueue *q, const Sabotage *s)
+{
+    MqDevice *d = q->dev;
+    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
+    uint16_t next = s->beyond_next ? q->size : s->next;
+
+    if (s->no_status) {
+        mq_split_write(d, q->desc, 0, r->header, 16, 0, 0);
+    } else {
+        mq_split_write(d, q->desc, 0, r->header, 16, N, next);
+        mq_split_write(d, q->desc, 1, r->status, 1, W | N, 0);
+    }
+    q->avail += s->skip;
+    mq_split_offer(q, s->beyond_offer ? q->size : s->offer);
+    mq_device_notify(d, q->index);
+}
+
+static void check_works(MqDevice *d)
+{
+    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(d->queues[q], 8 * q, 4096, q + 1);
+        mq_vector_wait(d, q + 1);
+        mq_read(d->queues[QUEUES - 1 - q], 8 * q, 4096, q + 1);
+        mq_vector_wait(d, QUEUES - q);
+    }
+}
+
+static void check_sabotage(Fixture *f, const Sabotage *s, unsigned queue)
+{
+    MqDevice *d = f->d;
+    MqQueue *q;
+
+    g_test_message("%s on queue %u", s->name, queue);
+    check_works(d);
+    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    q = d->queues[queue];
+    sabotage(q, s);
+    if (d->modern) {
+        mq_device_wait_broken(d);
+        mq_vector_wait(d, 0);
+    }
+    g_assert_cmpuint(mq_split_used_idx(q), ==, 0);
+    mq_vectors_silent(d);
+    check_works(d);
+}
+
+static void check_all(const MqVariant *v, const char *props)
+{
+    Fixture f = setup(v, props);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sabotages); i++) {
+        check_sabotage(&f, &sabotages[i], i % QUEUES);
+    }
+    teardown(&f);
+}
+
+static void test_ring(const MqVariant *v)
+{
+    check_all(v, "");
+}
+
+static void test_ring_iothread(const MqVariant *v)
+{
+    check_all(v, "iothread=io0");
+}
+
+/* All queues at once. */
+static void test_everywhere(const MqVariant *v)
+{
+    Fixture f = setup(v, "iothread=io0");
+
+    for (unsigned round = 0; round < 3; round++) {
+        mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+        for (unsigned q = 0; q < QUEUES; q++) {
+            sabotage(f.d->queues[q], &sabotages[q]);
+        }
+        if (v->modern) {
+            mq_device_wait_broken(f.d);
+        }
+        check_works(f.d);
+    }
+    teardown(&f);
+}
+
+/* A broken disk leaves its neighbour in the same IOThread alone. */
+static void test_neighbour(const MqVariant *v)
+{
+    g_autofree char *arg0 = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                          "iothread=io0");
+    g_autofree char *arg1 = mq_device_arg(v, 1, "drive=other,num-queues=4,"
+                                          "iothread=io0");
+    MqMachine *m = mq_machine_start(v, "-object iothread,id=io0 "
+                                    "-blockdev null-co,node-name=disk,"
+                                    "size=1048576 -blockdev null-co,"
+                                    "node-name=other,size=1048576 "
+                                    "-device %s -device %s", arg0, arg1);
+    MqDevice *bad = mq_device_open(m, 0);
+    MqDevice *good = mq_device_open(m, 1);
+
+    mq_device_start(bad, 0, MQ_ALL_QUEUES);
+    mq_device_start(good, 0, MQ_ALL_QUEUES);
+    sabotage(bad->queues[1], &sabotages[0]);
+    if (v->modern) {
+        mq_device_wait_broken(bad);
+    }
+    for (unsigned q = 0; q < QUEUES; q++) {
+        g_assert_cmphex(mq_request_run(good->queues[q], VIRTIO_BLK_T_IN, 0,
+                                       NULL, 4096), ==, VIRTIO_BLK_S_OK);
+        mq_vector_wait(good, q + 1);
+    }
+    g_assert_cmphex(mq_device_status(good) & VIRTIO_CONFIG_S_NEEDS_RESET, ==,
+                    0);
+    mq_device_close(bad);
+    mq_device_close(good);
+    mq_machine_stop(m);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("hostile/ring", test_ring, MQ_ALL);
+    mq_test_add("hostile/ring-iothread", test_ring_iothread, MQ_ALL);
+    mq_test_add("hostile/everywhere", test_everywhere, MQ_ALL);
+    mq_test_add("hostile/neighbour", test_neighbour, MQ_ALL);
+    return g_test_run();
+}

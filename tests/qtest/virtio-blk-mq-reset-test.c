@@ -1,0 +1,300 @@
+/*
+ * Reset with requests in flight on several queues
+ *
+ *     driver:  requests on all queues ... reset ... new rings, new requests
+ *     device:                             finish or drop the old ones first,
+ *                                         then never touch them again
+ *
+ * A slow disk holds the requests back until the test lets time pass.  Event
+ * index tells when the device has taken them from the ring.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/pci_regs.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-request.h"
+
+#define QUEUES 4
+#define DEPTH 4
+#define IMAGE_SIZE (1024 * 1024)
+#define RING_FEATURES BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+
+#define IOTHREAD ", 'iothread': 'io0'"
+
+/* @image: NULL for a disk that keeps no data */
+typedef struct Fixture {
+    char *image;
+    MqMachine *m;
+    MqDevice *d;
+} Fixture;
+
+/* What the device must leave alone: guest memory from @addr on. */
+typedef struct Memory {
+    uint64_t addr;
+    size_t len;
+    uint8_t *was;
+} Memory;
+
+static Fixture setup(const MqVariant *v, const char *json)
+{
+    g_autofree char *props =
+        g_strdup_printf("'drive': 'disk', 'num-queues': %u%s", QUEUES, json);
+    Fixture f;
+
+    f.image = mq_image_new(IMAGE_SIZE);
+    f.m = mq_machine_start(v, "-object iothread,id=io0");
+    mq_slow_disk_add(f.m, f.image);
+    g_assert_cmpstr(mq_device_add(f.m, 0, props), ==, NULL);
+    f.d = mq_device_open(f.m, 0);
+    return f;
+}
+
+static void teardown(Fixture *f)
+{
+    mq_device_close(f->d);
+    mq_machine_stop(f->m);
+    mq_image_free(f->image);
+}
+
+/* Fill all queues and make sure that the device holds most of it. */
+static GPtrArray *load(MqDevice *d)
+{
+    GPtrArray *requests = g_ptr_array_new();
+    unsigned held = 0;
+
+    for (unsigned i = 0; i < QUEUES * DEPTH; i++) {
+        MqQueue *q = d->queues[i % QUEUES];
+        MqRequest *r = i & 4 ? mq_read_new(q, 8 * i, 4096)
+                             : mq_write_new(q, 8 * i, 4096, i);
+
+        mq_request_add(r);
+        g_ptr_array_add(requests, r);
+    }
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_queue_kick(d->queues[q]);
+    }
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_queue_wait_taken(d->queues[q]);
+        mq_queue_reap(d->queues[q]);
+    }
+    for (unsigned i = 0; i < requests->len; i++) {
+        held += !((MqRequest *)requests->pdata[i])->done;
+    }
+    g_assert_cmpuint(held, >, QUEUES * DEPTH / 2);
+    return requests;
+}
+
+static void remember(GArray *memory, MqMachine *m, uint64_t addr, size_t len)
+{
+    Memory mem = { addr, len, g_malloc(len) };
+
+    qtest_bufread(m->qts, addr, mem.was, len);
+    g_array_append_val(memory, mem);
+}
+
+/* Where the old rings and buffers are; looked at again after the reset. */
+static GArray *old_memory(MqDevice *d, GPtrArray *requests)
+{
+    GArray *memory = g_array_new(false, false, sizeof(Memory));
+
+    for (unsigned q = 0; q < QUEUES; q++) {
+        remember(memory, d->machine, d->queues[q]->area,
+                 d->queues[q]->area_size);
+    }
+    for (unsigned i = 0; i < requests->len; i++) {
+        MqRequest *r = requests->pdata[i];
+
+        remember(memory, d->machine, r->header, 16 + r->len + 1);
+    }
+    return memory;
+}
+
+static void memory_read_again(GArray *memory, MqMachine *m)
+{
+    for (unsigned i = 0; i < memory->len; i++) {
+        Memory *mem = &g_array_index(memory, Memory, i);
+
+        qtest_bufread(m->qts, mem->addr, mem->was, mem->len);
+    }
+}
+
+static void memory_check_and_free(GArray *memory, MqMachine *m)
+{
+    for (unsigned i = 0; i < memory->len; i++) {
+        Memory *mem = &g_array_index(memory, Memory, i);
+        g_autofree uint8_t *is = g_malloc(mem->len);
+
+        qtest_bufread(m->qts, mem->addr, is, mem->len);
+        g_assert_cmpmem(is, mem->len, mem->was, mem->len);
+        g_free(mem->was);
+    }
+    g_array_free(memory, true);
+}
+
+/* Time for a throttled request or two to come through, were there any left. */
+static void time_passes(MqMachine *m)
+{
+    mq_clock_advance(m, 2000);
+}
+
+/* Wait for a request that the throttle may hold back. */
+static uint8_t wait_throttled(MqRequest *r)
+{
+    gint64 start = g_get_monotonic_time();
+
+    while (!r->done) {
+        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
+        mq_queue_reap(r->queue);
+        mq_deadline(start, "a throttled request");
+    }
+    return mq_request_status(r);
+}
+
+/* A new driver on the same device: every queue works, on new rings. */
+static void check_works(Fixture *f)
+{
+    mq_device_start(f->d, RING_FEATURES, MQ_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        MqRequest *w = mq_write_new(f->d->queues[q], 1024 + q, MQ_SECTOR,
+                                    q + 77);
+        MqRequest *r = mq_read_new(f->d->queues[q], 1024 + q, MQ_SECTOR);
+
+        mq_request_submit(w);
+        g_assert_cmphex(wait_throttled(w), ==, VIRTIO_BLK_S_OK);
+        mq_vector_wait(f->d, q + 1);
+        mq_request_free(w);
+
+        mq_queue_set_event(f->d->queues[q], 0);
+        mq_request_submit(r);
+        g_assert_cmphex(wait_throttled(r), ==, VIRTIO_BLK_S_OK);
+        mq_vector_wait(f->d, q + 1);
+        if (f->image) {
+            mq_read_check(r, q + 77);
+        }
+        mq_request_free(r);
+    }
+}
+
+/* Have requests in flight, @reset, and see that they stay dead. */
+static void check_reset(Fixture *f, void (*reset)(Fixture *f))
+{
+    GPtrArray *requests;
+    GArray *memory;
+
+    mq_device_start(f->d, RING_FEATURES, MQ_ALL_QUEUES);
+    requests = load(f->d);
+    memory = old_memory(f->d, requests);
+    reset(f);
+    memory_read_again(memory, f->m);
+    time_passes(f->m);
+    check_works(f);
+    memory_check_and_free(memory, f->m);
+    g_ptr_array_free(requests, true);
+}
+
+/* The driver writes 0 to the status. */
+static void reset_status(Fixture *f)
+{
+    mq_device_reset(f->d);
+    for (unsigned v = 0; v < f->d->num_vectors; v++) {
+        mq_vector_take(f->d, v);
+    }
+    time_passes(f->m);
+    mq_vectors_silent(f->d);
+}
+
+static void test_status(const MqVariant *v)
+{
+    Fixture f = setup(v, "");
+
+    check_reset(&f, reset_status);
+    check_reset(&f, reset_status);
+    teardown(&f);
+}
+
+static void test_status_iothread(const MqVariant *v)
+{
+    Fixture f = setup(v, IOTHREAD);
+
+    check_reset(&f, reset_status);
+    check_reset(&f, reset_status);
+    teardown(&f);
+}
+
+/* The machine is reset; firmware would set up PCI again. */
+static void reset_system(Fixture *f)
+{
+    mq_device_close(f->d);
+    qtest_system_reset(f->m->qts);
+    mq_machine_init_pci(f->m);
+    f->d = mq_device_open(f->m, 0);
+    g_assert_cmphex(mq_device_status(f->d), ==, 0);
+}
+
+static void test_system(const MqVariant *v)
+{
+    Fixture f = setup(v, IOTHREAD);
+
+    check_reset(&f, reset_system);
+    teardown(&f);
+}
+
+/* A function level reset, which PCI Express devices have. */
+static void reset_function(Fixture *f)
+{
+    uint8_t cap = qpci_find_capability(f->d->pci, PCI_CAP_ID_EXP, 0);
+
+    g_assert_cmpint(cap, !=, 0);
+    g_assert_cmphex(qpci_config_readl(f->d->pci, cap + PCI_EXP_DEVCAP) &
+                    PCI_EXP_DEVCAP_FLR, !=, 0);
+    qpci_config_writew(f->d->pci, cap + PCI_EXP_DEVCTL,
+                       PCI_EXP_DEVCTL_BCR_FLR);
+    mq_device_close(f->d);
+    f->d = mq_device_open(f->m, 0);
+    g_assert_cmphex(mq_device_status(f->d), ==, 0);
+}
+
+static void test_function(const MqVariant *v)
+{
+    Fixture f = setup(v, IOTHREAD);
+
+    check_reset(&f, reset_function);
+    teardown(&f);
+}
+
+/* Requests that finish in their own time, not in the virtual one. */
+static void test_again_and_again(const MqVariant *v)
+{
+    g_autofree char *arg = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                         "iothread=io0");
+    Fixture f;
+
+    f.image = NULL;
+    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev null-co,"
+                           "node-name=disk,size=1048576,latency-ns=2000000 "
+                           "-device %s", arg);
+    f.d = mq_device_open(f.m, 0);
+    for (unsigned round = 0; round < 10; round++) {
+        mq_device_start(f.d, RING_FEATURES, MQ_ALL_QUEUES);
+        for (unsigned i = 0; i < QUEUES * round; i++) {
+            mq_request_submit(mq_read_new(f.d->queues[i % QUEUES], i, 4096));
+        }
+        mq_device_reset(f.d);
+    }
+    check_works(&f);
+    mq_device_close(f.d);
+    mq_machine_stop(f.m);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("reset/status", test_status, MQ_ALL);
+    mq_test_add("reset/status-iothread", test_status_iothread, MQ_ALL);
+    mq_test_add("reset/system", test_system, MQ_ALL);
+    mq_test_add("reset/function", test_function, MQ_Q35_MODERN);
+    mq_test_add("reset/again-and-again", test_again_and_again, MQ_ALL);
+    return g_test_run();
+}
