@@ -38,9 +38,7 @@ static void block_queue_bh(void *opaque)
     queue->target_seq = seq;
 
     if (block_queue_listening(queue)) {
-        if (!was_listening) {
-            queue->ops->start_listening(queue);
-        }
+        queue->ops->start_listening(queue);
         return;
     }
     if (was_listening) {
@@ -114,6 +112,15 @@ void block_queue_quiesce_end(BlockQueue *queue)
 
     if (--queue->quiesce_count == 0) {
         block_queue_set_seq(queue, queue->seq + 1);
+    }
+}
+
+void block_queue_poke(BlockQueue *queue)
+{
+    GLOBAL_STATE_CODE();
+
+    if (queue->quiesce_count == 0) {
+        block_queue_set_seq(queue, queue->seq + 2);
     }
 }
 

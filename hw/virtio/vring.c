@@ -11,6 +11,7 @@
 /* A segment that went through the DMA API: MMIO, ROM, or no direct RAM. */
 struct VRingSlow {
     void *host;
+    hwaddr addr;
     hwaddr len;
     bool is_write;
     uint64_t in_offset;         /* of the bytes that the device writes */
@@ -293,6 +294,7 @@ static void *vring_map_slow(VRing *r, VRingChain *chain, hwaddr addr,
     s = g_new(VRingSlow, 1);
     *s = (VRingSlow) {
         .host = host,
+        .addr = addr,
         .len = len,
         .is_write = is_write,
         .in_offset = chain->in_len,
@@ -398,6 +400,26 @@ void vring_drop(VRing *r, VRingChain *chain)
     if (!r->pushed) {
         vring_release_retired(r);
     }
+}
+
+hwaddr vring_chain_address(const VRingChain *chain, unsigned segment)
+{
+    const uint8_t *host = chain->iov[segment].iov_base;
+    const RingView *view = chain->hold->view;
+
+    for (const VRingSlow *s = chain->slow; s; s = s->next) {
+        if (s->host == host) {
+            return s->addr;
+        }
+    }
+    for (unsigned i = 0; i < view->nranges; i++) {
+        const RingViewRange *range = &view->ranges[i];
+
+        if (host >= range->host && host - range->host < range->len) {
+            return range->start + (host - range->host);
+        }
+    }
+    g_assert_not_reached();
 }
 
 /* The used entries of this batch, and the index that shows them. */

@@ -32,12 +32,22 @@
  */
 #define BLOCK_QUEUE_ALIGN 128
 
+/*
+ * For a local variable of the data path that is written before it is read:
+ * the build clears all others (-ftrivial-auto-var-init=zero).
+ */
+#if __has_attribute(uninitialized)
+#define BLOCK_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define BLOCK_UNINITIALIZED
+#endif
+
 typedef struct BlockQueue BlockQueue;
 
 typedef struct BlockQueueOps {
     /*
-     * Begin to take requests, looking at once for those already there.
-     * Called in the owner thread.
+     * Take requests, looking at once for those already there.  Called in the
+     * owner thread; after block_queue_poke() when listening already.
      */
     void (*start_listening)(BlockQueue *queue);
 
@@ -101,6 +111,14 @@ void block_queue_quiesce_wait(BlockQueue *queue);
 
 /** block_queue_quiesce_end: undo one block_queue_quiesce_begin().  BQL. */
 void block_queue_quiesce_end(BlockQueue *queue);
+
+/**
+ * block_queue_poke: have the owner call start_listening() once more.
+ *
+ * For what control has changed and the owner should look at.  A queue that
+ * is quiesced is left alone: it will look when it resumes.  BQL.
+ */
+void block_queue_poke(BlockQueue *queue);
 
 /**
  * block_queue_move: give the queue to another AioContext.

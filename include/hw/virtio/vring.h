@@ -330,6 +330,34 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 bool vring_publish(VRing *r);
 
 /**
+ * vring_adopt() - answer for a chain that another reader took
+ * @chain: @id and @ndescs are right; mapped, unmapped and reported by
+ *         whoever took it
+ *
+ * Before its vring_push(): for requests that came with a migration.  The
+ * positions given to vring_set_state() have counted it as in flight.
+ */
+static inline void vring_adopt(VRing *r, VRingChain *chain)
+{
+    chain->out_num = 0;
+    chain->in_num = 0;
+    chain->slow = NULL;
+    chain->track = false;
+    chain->hold = r->hold;
+    chain->hold->inflight++;
+    if (!r->packed) {
+        chain->ndescs = 1;
+    }
+}
+
+/**
+ * vring_chain_address() - guest address of a segment in @chain->iov
+ *
+ * Slow; for chains that have to travel (migration).  BQL or owner's thread.
+ */
+hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
+
+/**
  * vring_drop() - let go of a chain without giving it back (reset)
  *
  * The ring may be detached.  Reports its pages as written, all of them.

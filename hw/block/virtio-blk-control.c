@@ -1,0 +1,567 @@
+/*
+ * virtio-blk: start, stop, drain, reset
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    created --start--> running --drain--> quiesced --drain end--> running
+ *       ^                  |                                          |
+ *       +--reset-- stopped <----------------stop----------------------+
+ *
+ * While a queue is started, its position in the ring is ours (vring.h); on
+ * every stop and before every save it goes back to the base's VirtQueue, so
+ * that the migration stream and all that looks at the VirtQueue stay stock's.
+ * Everything runs under the BQL and reaches a queue's owner thread only by
+ * block_queue_quiesce_begin/end.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "hw/virtio/virtio-bus.h"
+#include "virtio-blk-queue.h"
+
+/* Blocks of segments for requests that have many, per queue. */
+#define IOV_BLOCKS 64
+
+static void queue_create(VirtIOBlock *s, unsigned i)
+{
+    VirtIOBlkQueue *q = &s->queues[i];
+    unsigned n = s->conf.queue_size;
+
+    block_queue_init(&q->common, i, queue_iothreads_context(&s->map, i),
+                     &virtio_blk_queue_ops);
+    q->dev = s;
+    q->vdev = VIRTIO_DEVICE(s);
+    q->blk = s->blk;
+    q->vq = virtio_get_queue(q->vdev, i);
+    /* Header and status come on top of the data that seg_max allows. */
+    q->iov_block_len = MAX(n, 128) + 2;
+    block_request_pool_init(&q->requests, n, sizeof(VirtIOBlkRequest));
+    block_request_pool_init(&q->iovs, MIN(n, IOV_BLOCKS),
+                            q->iov_block_len * sizeof(struct iovec));
+}
+
+bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    BusState *bus = qdev_get_parent_bus(DEVICE(s));
+    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
+    DeviceState *named = DEVICE(s)->id || !bus->parent ? DEVICE(s)
+                                                       : bus->parent;
+    g_autofree char *owner = g_strdup(named->id ?: blk_name(s->blk));
+
+    if (queue_iothreads_wanted(&s->conf.iothreads)) {
+        if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
+            error_setg(errp, "device is incompatible with iothread "
+                       "(transport does not support notifiers)");
+            return false;
+        }
+        if (!virtio_device_ioeventfd_enabled(vdev)) {
+            error_setg(errp, "ioeventfd is required for iothread");
+            return false;
+        }
+    }
+    if (!*owner) {
+        g_free(owner);
+        owner = g_strdup_printf("virtio-blk-%p", s);
+    }
+    if (!queue_iothreads_init(&s->map, &s->conf.iothreads, s->conf.num_queues,
+                              owner, errp)) {
+        return false;
+    }
+    s->queues = block_queue_alloc(s->conf.num_queues, sizeof(VirtIOBlkQueue));
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        queue_create(s, i);
+    }
+    return true;
+}
+
+static void queue_drop_held(VirtIOBlkQueue *q)
+{
+    while (q->held) {
+        VirtIOBlkRequest *req = q->held;
+
+        q->held = req->next;
+        if (req->elem) {
+            virtqueue_detach_element(q->vq, req->elem, 0);
+        } else {
+            vring_drop(&q->ring, &req->chain);
+        }
+        virtio_blk_request_release(req);
+        block_request_pool_put(&q->requests, req);
+    }
+}
+
+/* Hand the position over to the VirtQueue; the ring stays set up. */
+static void queue_hand_over(VirtIOBlkQueue *q)
+{
+    if (q->started && q->native && !q->vdev->broken) {
+        vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
+    }
+}
+
+static void queue_unset_ring(VirtIOBlkQueue *q)
+{
+    if (q->native) {
+        vring_detach(&q->ring);
+        q->native = false;
+    }
+    q->started = false;
+}
+
+void virtio_blk_queues_cleanup(VirtIOBlock *s)
+{
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        assert(!q->attached);
+        queue_drop_held(q);
+        if (q->ring.iov) {
+            vring_cleanup(&q->ring);
+        }
+        block_queue_cleanup(&q->common);
+        block_request_pool_cleanup(&q->requests);
+        block_request_pool_cleanup(&q->iovs);
+    }
+    block_queue_free(s->queues);
+    s->queues = NULL;
+    queue_iothreads_cleanup(&s->map);
+}
+
+static bool queue_holds_native(VirtIOBlkQueue *q)
+{
+    for (VirtIOBlkRequest *req = q->held; req; req = req->next) {
+        if (!req->elem) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Set the ring up from what the driver has configured.  Requests that were
+ * held back when the VM was stopped keep what they know of the old ring.
+ */
+static void queue_set_ring(VirtIOBlkQueue *q)
+{
+    VirtIODevice *vdev = q->vdev;
+    unsigned i = q->common.index;
+    VRingConfig config;
+
+    vring_config_from_vdev(&config, vdev, i);
+    if (!queue_holds_native(q) && q->ring.iov) {
+        vring_cleanup(&q->ring);
+    }
+    if (!q->ring.iov) {
+        vring_setup(&q->ring, &config, vdev->dma_as);
+    }
+    q->native = vring_attach(&q->ring, q->dev->view_source);
+    if (q->native && !vring_load_from_vdev(&q->ring, vdev, i)) {
+        virtio_blk_queue_fault(q, "ring indexes are further apart than the "
+                               "ring is long");
+    }
+    if (!q->native && queue_holds_native(q)) {
+        queue_drop_held(q);
+        virtio_blk_queue_fault(q, "the ring's memory went away with failed "
+                               "requests in it");
+    }
+}
+
+/* The driver has told where the ring is; take it into use. */
+static void queue_start_ring(VirtIOBlkQueue *q)
+{
+    if (!q->started &&
+        virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0) {
+        q->faulted = false;
+        queue_set_ring(q);
+        q->started = true;
+    }
+}
+
+/* Listen for kicks as soon as nothing holds the queue quiesced. */
+static void queue_start(VirtIOBlkQueue *q, bool notifiers)
+{
+    AioContext *ctx = notifiers ? queue_iothreads_context(&q->dev->map,
+                                                          q->common.index)
+                                : qemu_get_aio_context();
+
+    if (q->attached) {
+        return;
+    }
+    /* Without notifiers kicks and interrupts are calls in the main loop. */
+    block_queue_move(&q->common, ctx);
+    q->guest_notifier = notifiers ? virtio_queue_get_guest_notifier(q->vq)
+                                  : NULL;
+    q->has_kick = notifiers;
+    if (notifiers) {
+        q->kick = *virtio_queue_get_host_notifier(q->vq);
+    }
+    queue_start_ring(q);
+    q->attached = true;
+    block_queue_quiesce_end(&q->common);
+}
+
+static void queue_stop(VirtIOBlkQueue *q)
+{
+    if (!q->attached) {
+        return;
+    }
+    block_queue_quiesce_begin(&q->common);
+    block_queue_quiesce_wait(&q->common);
+    queue_hand_over(q);
+    queue_unset_ring(q);
+    q->attached = false;
+}
+
+/* Rings that became usable after the device was started. */
+void virtio_blk_start_late(VirtIOBlock *s)
+{
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (q->attached && !q->started) {
+            block_queue_quiesce_begin(&q->common);
+            block_queue_quiesce_wait(&q->common);
+            queue_start_ring(q);
+            block_queue_quiesce_end(&q->common);
+        }
+    }
+}
+
+/* Guest memory has changed: may a ring be read natively now, or no more? */
+
+static bool queue_ring_is_direct(VirtIOBlkQueue *q)
+{
+    VRingConfig config;
+    VRing probe = {};
+    bool direct;
+
+    vring_config_from_vdev(&config, q->vdev, q->common.index);
+    vring_setup(&probe, &config, q->vdev->dma_as);
+    direct = vring_attach(&probe, q->dev->view_source);
+    if (direct) {
+        vring_detach(&probe);
+    }
+    vring_cleanup(&probe);
+    return direct;
+}
+
+static void virtio_blk_memory_bh(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    for (unsigned i = 0; s->view_source && i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (q->started && q->native != queue_ring_is_direct(q)) {
+            block_queue_quiesce_begin(&q->common);
+            block_queue_quiesce_wait(&q->common);
+            queue_hand_over(q);
+            queue_unset_ring(q);
+            queue_start_ring(q);
+            block_queue_quiesce_end(&q->common);
+        } else if (q->started) {
+            block_queue_poke(&q->common);
+        }
+    }
+    object_unref(OBJECT(s));
+}
+
+/* Called in the middle of a memory transaction: no waiting here. */
+static void virtio_blk_memory_changed(void *opaque)
+{
+    object_ref(OBJECT(opaque));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), virtio_blk_memory_bh,
+                            opaque);
+}
+
+static void virtio_blk_set_capacity(VirtIOBlock *s)
+{
+    uint64_t nb_sectors;
+
+    blk_get_geometry(s->blk, &nb_sectors);
+    qatomic_set(&s->nb_sectors, nb_sectors);
+}
+
+static void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers)
+{
+    if (!s->view_source) {
+        s->view_source = ring_view_source_new(VIRTIO_DEVICE(s)->dma_as,
+                                              virtio_blk_memory_changed, s);
+    }
+    virtio_blk_set_capacity(s);
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        queue_start(&s->queues[i], notifiers);
+    }
+}
+
+void virtio_blk_stop_queues(VirtIOBlock *s)
+{
+    /* Ask all before waiting for any. */
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_begin(&s->queues[i].common);
+    }
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        queue_stop(&s->queues[i]);
+        block_queue_quiesce_end(&s->queues[i].common);
+    }
+    if (s->view_source) {
+        ring_view_source_free(s->view_source);
+        s->view_source = NULL;
+    }
+}
+
+/* Kicks */
+
+void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+    VirtIOBlkQueue *q = &s->queues[virtio_get_queue_index(vq)];
+
+    if (!s->ioeventfd_disabled && !s->ioeventfd_started) {
+        /* Drivers may kick before they set DRIVER_OK. */
+        virtio_device_start_ioeventfd(vdev);
+        if (!s->ioeventfd_disabled) {
+            return;
+        }
+    }
+    if (s->ioeventfd_started) {
+        /* The transport had no eventfd for this kick: pass it on. */
+        event_notifier_set(virtio_queue_get_host_notifier(vq));
+        return;
+    }
+    virtio_blk_start_queues(s, false);
+    virtio_blk_start_late(s);
+    virtio_blk_queue_handle_output(q);
+}
+
+static int virtio_blk_assign_host_notifiers(VirtIOBlock *s, unsigned n,
+                                            bool assign)
+{
+    VirtioBusState *bus = VIRTIO_BUS(qdev_get_parent_bus(DEVICE(s)));
+    int ret = 0;
+    unsigned done;
+
+    /* One transaction: an update of all eventfds for each would be n^2. */
+    memory_region_transaction_begin();
+    for (done = 0; done < n && ret == 0; done++) {
+        ret = virtio_bus_set_host_notifier(bus, done, assign);
+    }
+    memory_region_transaction_commit();
+
+    if (ret != 0 || !assign) {
+        /* The transaction needed the eventfds open; now they may go. */
+        if (assign) {
+            virtio_blk_assign_host_notifiers(s, done - 1, false);
+        } else {
+            for (unsigned i = 0; i < n; i++) {
+                virtio_bus_cleanup_host_notifier(bus, i);
+            }
+        }
+    }
+    return ret;
+}
+
+int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+    BusState *bus = qdev_get_parent_bus(DEVICE(s));
+    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
+    unsigned n = s->conf.num_queues;
+    Error *err = NULL;
+    int ret;
+
+    if (s->ioeventfd_started || s->ioeventfd_starting) {
+        return 0;
+    }
+    s->ioeventfd_starting = true;
+
+    ret = k->set_guest_notifiers(bus->parent, n, true);
+    if (ret != 0) {
+        error_report("virtio-blk failed to set guest notifier (%d), "
+                     "ensure -accel kvm is set.", ret);
+        goto fail;
+    }
+    ret = virtio_blk_assign_host_notifiers(s, n, true);
+    if (ret != 0) {
+        error_report("virtio-blk failed to set host notifier (%d)", ret);
+        k->set_guest_notifiers(bus->parent, n, false);
+        goto fail;
+    }
+
+    /*
+     * Block jobs do their work where the node lives; beside queue 0 is as
+     * good as any place.  Where that can't be, requests run all the same.
+     */
+    if (blk_set_aio_context(s->blk, queue_iothreads_context(&s->map, 0),
+                            &err) < 0) {
+        warn_report_err(err);
+    }
+
+    s->ioeventfd_starting = false;
+    s->ioeventfd_started = true;
+    virtio_blk_start_queues(s, true);
+    return 0;
+
+fail:
+    s->ioeventfd_disabled = true;
+    s->ioeventfd_starting = false;
+    return -ENOSYS;
+}
+
+void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+    BusState *bus = qdev_get_parent_bus(DEVICE(s));
+    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
+    unsigned n = s->conf.num_queues;
+
+    if (!s->ioeventfd_started || s->ioeventfd_stopping) {
+        return;
+    }
+    s->ioeventfd_stopping = true;
+
+    virtio_blk_stop_queues(s);
+    virtio_blk_assign_host_notifiers(s, n, false);
+    s->ioeventfd_started = false;
+
+    blk_drain(s->blk);
+    /* Whoever else uses the node may keep it in the IOThread. */
+    blk_set_aio_context(s->blk, qemu_get_aio_context(), NULL);
+    k->set_guest_notifiers(bus->parent, n, false);
+    s->ioeventfd_stopping = false;
+}
+
+void virtio_blk_reset(VirtIODevice *vdev)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+
+    assert(!s->ioeventfd_started);
+    virtio_blk_stop_queues(s);
+    blk_drain(s->blk);
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        queue_drop_held(&s->queues[i]);
+    }
+    blk_set_enable_write_cache(s->blk, s->original_wce);
+}
+
+/* Reset and re-enable of one queue (VIRTIO 1.2, 2.6.1) */
+
+void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+    VirtIOBlkQueue *q = &s->queues[n];
+
+    assert(n < s->conf.num_queues);
+    block_queue_quiesce_begin(&q->common);
+    block_queue_quiesce_wait(&q->common);
+    queue_unset_ring(q);
+    queue_drop_held(q);
+    block_queue_quiesce_end(&q->common);
+}
+
+void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+
+    virtio_blk_start_late(s);
+}
+
+/* Drain: the block layer must not see a new request until it says so. */
+
+static void virtio_blk_drained_begin(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_begin(&s->queues[i].common);
+    }
+}
+
+static bool virtio_blk_drained_poll(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        if (!block_queue_quiesced(&s->queues[i].common)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void virtio_blk_drained_end(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_end(&s->queues[i].common);
+    }
+}
+
+static void virtio_blk_resize_bh(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    virtio_blk_set_capacity(s);
+    virtio_notify_config(VIRTIO_DEVICE(s));
+    object_unref(OBJECT(s));
+}
+
+/* May be called in any thread; config interrupts belong to the main loop. */
+static void virtio_blk_resize(void *opaque)
+{
+    object_ref(OBJECT(opaque));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), virtio_blk_resize_bh,
+                            opaque);
+}
+
+const BlockDevOps virtio_blk_dev_ops = {
+    .resize_cb = virtio_blk_resize,
+    .drained_begin = virtio_blk_drained_begin,
+    .drained_poll = virtio_blk_drained_poll,
+    .drained_end = virtio_blk_drained_end,
+};
+
+/* The VM goes on: so do the requests that failed and stopped it. */
+void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
+{
+    VirtIOBlock *s = opaque;
+
+    if (!running) {
+        return;
+    }
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (!s->view_source && q->held) {
+            virtio_blk_start_queues(s, false);
+        }
+        qatomic_set(&q->restart, true);
+        block_queue_poke(&q->common);
+    }
+}
+
+bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
+                                   IOThread *iothread, Error **errp)
+{
+    IOThread *old;
+
+    if (queue >= s->conf.num_queues) {
+        error_setg(errp, "queue %u does not exist", queue);
+        error_append_hint(errp, "The device has queues 0 to %u.\n",
+                          s->conf.num_queues - 1);
+        return false;
+    }
+    if (iothread && (s->ioeventfd_disabled ||
+                     !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s)))) {
+        error_setg(errp, "ioeventfd is required for iothread");
+        return false;
+    }
+    old = queue_iothreads_set(&s->map, queue, iothread);
+    block_queue_move(&s->queues[queue].common,
+                     queue_iothreads_context(&s->map, queue));
+    object_unref(OBJECT(old));
+    return true;
+}

@@ -1,0 +1,135 @@
+/*
+ * virtio-blk: what travels with a migration
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    base's VirtIODevice state (ring positions handed over in pre_save)
+ *    { 1, [queue], element }...   requests held back by werror/rerror=stop
+ *    0
+ *
+ * The stream is stock QEMU's, in both directions.  The base's element speaks
+ * of guest physical addresses, which a natively taken chain does not keep:
+ * they are worked out backwards from the view that it is mapped by.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "migration/qemu-file-types.h"
+#include "virtio-blk-queue.h"
+
+int virtio_blk_pre_save(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    /* With ioeventfd the queues have stopped and done so already. */
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (q->started && q->native) {
+            vring_store_to_vdev(&q->ring, vdev, i);
+        }
+    }
+    return 0;
+}
+
+static void save_request(VirtIODevice *vdev, QEMUFile *f,
+                         VirtIOBlkRequest *req)
+{
+    const VRingChain *chain = &req->chain;
+    struct iovec *iov = chain->iov;
+    g_autofree hwaddr *addr = g_new(hwaddr, chain->out_num + chain->in_num);
+    VirtQueueElement elem = {
+        .index = chain->id,
+        .ndescs = chain->ndescs,
+        .out_num = chain->out_num,
+        .in_num = chain->in_num,
+        .out_addr = addr,
+        .in_addr = addr + chain->out_num,
+        .out_sg = iov,
+        .in_sg = iov + chain->out_num,
+    };
+
+    if (req->elem) {
+        qemu_put_virtqueue_element(vdev, f, req->elem);
+        return;
+    }
+    for (unsigned i = 0; i < chain->out_num + chain->in_num; i++) {
+        addr[i] = vring_chain_address(chain, i);
+    }
+    qemu_put_virtqueue_element(vdev, f, &elem);
+}
+
+void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkRequest *req = s->queues[i].held;
+
+        for (; req; req = req->next) {
+            qemu_put_sbyte(f, 1);
+            if (s->conf.num_queues > 1) {
+                qemu_put_be32(f, i);
+            }
+            save_request(vdev, f, req);
+        }
+    }
+    qemu_put_sbyte(f, 0);
+}
+
+static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
+{
+    unsigned n = elem->out_num + elem->in_num;
+    g_autofree struct iovec *iov = g_new(struct iovec, n);
+    VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
+    VRingChain chain = {
+        .id = elem->index,
+        .ndescs = elem->ndescs,
+        .out_num = elem->out_num,
+        .in_num = elem->in_num,
+        .out_len = iov_size(elem->out_sg, elem->out_num),
+        .in_len = iov_size(elem->in_sg, elem->in_num),
+        .iov = iov,
+    };
+
+    if (!req) {
+        error_report("virtio-blk: more failed requests than queue %u has "
+                     "entries", q->common.index);
+        return -EINVAL;
+    }
+    memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));
+    memcpy(iov + elem->out_num, elem->in_sg, elem->in_num * sizeof(*iov));
+    if (!virtio_blk_request_init(req, q, &chain)) {
+        block_request_pool_put(&q->requests, req);
+        return -ENOMEM;
+    }
+    req->elem = elem;
+    req->next = q->held;
+    q->held = req;
+    return 0;
+}
+
+int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+
+    while (qemu_get_sbyte(f)) {
+        unsigned i = s->conf.num_queues > 1 ? qemu_get_be32(f) : 0;
+        VirtQueueElement *elem;
+        int ret;
+
+        if (i >= s->conf.num_queues) {
+            error_report("Invalid virtqueue index in request list: 0x%x", i);
+            return -EINVAL;
+        }
+        elem = qemu_get_virtqueue_element(vdev, f, sizeof(VirtQueueElement));
+        ret = load_request(&s->queues[i], elem);
+        if (ret < 0) {
+            virtqueue_detach_element(s->queues[i].vq, elem, 0);
+            g_free(elem);
+            return ret;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,204 @@
+/*
+ * Inside of virtio-blk: queue and request
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    ring --take--> request --run--> coroutine --answer--> done --flush--> ring
+ *                      |                                              |
+ *                      +--- error, werror=stop: held until "cont"     +- one
+ *                                                                  interrupt
+ *
+ * All of it belongs to the queue's owner thread (hw/block/block-queue.h),
+ * but for what is marked as control's.
+ */
+
+#ifndef HW_BLOCK_VIRTIO_BLK_QUEUE_H
+#define HW_BLOCK_VIRTIO_BLK_QUEUE_H
+
+#include "block/accounting.h"
+#include "hw/block/block-queue.h"
+#include "hw/virtio/virtio-access.h"
+#include "hw/virtio/virtio-blk.h"
+#include "hw/virtio/vring.h"
+#include "qemu/iov.h"
+
+/* Segments that a request can hold without a block from the iovec pool. */
+#define VIRTIO_BLK_INLINE_SEGMENTS 4
+
+/* Requests that may be merged into one. */
+#define VIRTIO_BLK_MAX_MERGE 32
+
+typedef struct VirtIOBlkRequest VirtIOBlkRequest;
+
+struct VirtIOBlkRequest {
+    VirtIOBlkRequest *next;     /* in the pool, a run, done or held */
+    VirtIOBlkQueue *queue;
+    VRingChain chain;           /* chain.iov is a copy owned by the request */
+
+    /* Set for a chain that the base's virtqueue calls took. */
+    VirtQueueElement *elem;
+
+    uint32_t type;              /* as the driver wrote it, CPU byte order */
+    uint64_t sector;
+    uint8_t *status;            /* where the answer goes */
+    QEMUIOVector qiov;          /* data, without header and status */
+    QEMUIOVector merged;        /* head of a run of several: all their data */
+    BlockAcctCookie acct;
+
+    struct iovec *block;        /* from queue->iovs or malloc; may be NULL */
+    bool block_malloced;
+    struct iovec inline_iov[VIRTIO_BLK_INLINE_SEGMENTS];
+};
+
+/* Neighbouring reads or writes on their way to become one. */
+typedef struct VirtIOBlkRun {
+    VirtIOBlkRequest *head;
+    VirtIOBlkRequest **tail;
+    unsigned count;
+    unsigned niov;
+    uint64_t bytes;
+    uint64_t next_sector;
+    bool is_write;
+} VirtIOBlkRun;
+
+struct VirtIOBlkQueue {
+    BlockQueue common;          /* first: a VirtIOBlkQueue is a BlockQueue */
+
+    /* Written by control while quiesced. */
+    VirtIOBlock *dev;
+    VirtIODevice *vdev;
+    BlockBackend *blk;
+    VirtQueue *vq;
+    EventNotifier *guest_notifier;  /* NULL: no notifiers, main loop only */
+    EventNotifier kick;         /* a copy of the VirtQueue's host notifier */
+    bool has_kick;              /* false: kicks come by handle_output() */
+    bool attached;              /* listens for kicks, once not quiesced */
+    bool started;               /* has a ring */
+    bool native;                /* our ring reader, else the base's */
+    bool restart;               /* atomic: run the held requests again */
+
+    /* The owner's. */
+    bool faulted;               /* malformed ring; until reset */
+    bool flush_pending;
+    bool direct_irq;            /* in the main loop: raise it by a call */
+    VirtIOBlkRequest *done;     /* answered, not yet given back */
+    VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
+    VirtIOBlkRun run;
+    unsigned iov_block_len;     /* segments in a block of @iovs */
+    BlockRequestPool requests;
+    BlockRequestPool iovs;
+    VRing ring;
+} QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
+
+/* virtio-blk-queue.c: a queue at work */
+
+extern const BlockQueueOps virtio_blk_queue_ops;
+
+/**
+ * virtio_blk_queue_handle_output: a kick that came as a call, main loop.
+ */
+void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_queue_fault: stop the queue for good, the driver broke the rules.
+ *
+ * One line names device, queue and @what; the device needs a reset (VIRTIO
+ * 1.2, 2.1.1).  Owner thread.
+ */
+void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
+
+/**
+ * virtio_blk_request_complete: answer @req with @status.
+ *
+ * The driver sees it with the rest of the batch.  The request must not be
+ * used afterwards.  Owner thread.
+ */
+void virtio_blk_request_complete(VirtIOBlkRequest *req, uint8_t status);
+
+/**
+ * virtio_blk_request_hold: keep @req until the VM is continued.
+ */
+void virtio_blk_request_hold(VirtIOBlkRequest *req);
+
+/**
+ * virtio_blk_request_abandon: give up a request that was not answered.
+ *
+ * After a fault; the ring does not get it back.
+ */
+void virtio_blk_request_abandon(VirtIOBlkRequest *req);
+
+/* virtio-blk-request.c: one request */
+
+/**
+ * virtio_blk_request_init: a request from a chain just taken.
+ * @chain: with its segments in the ring reader's scratch
+ *
+ * Copies what it needs.  Returns false when memory for an outsized chain
+ * can not be had.
+ */
+bool virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             const VRingChain *chain);
+
+/** virtio_blk_request_release: free what init attached. */
+void virtio_blk_request_release(VirtIOBlkRequest *req);
+
+/**
+ * virtio_blk_request_parse: header, status and data (VIRTIO 1.2, 5.2.6).
+ *
+ * Returns NULL, or a constant text naming what the driver did wrong.
+ */
+const char *virtio_blk_request_parse(VirtIOBlkRequest *req);
+
+/** virtio_blk_request_submit: run @req, maybe merged with its neighbours. */
+void virtio_blk_request_submit(VirtIOBlkRequest *req);
+
+/** virtio_blk_run_submit: send what has been gathered for merging. */
+void virtio_blk_run_submit(VirtIOBlkQueue *q);
+
+/** virtio_blk_iov_block_get: @n segments, NULL when they can't be had. */
+struct iovec *virtio_blk_iov_block_get(VirtIOBlkQueue *q, unsigned n,
+                                       bool *malloced);
+void virtio_blk_iov_block_put(VirtIOBlkQueue *q, struct iovec *block,
+                              bool malloced);
+
+/* virtio-blk-zoned.c: zone commands, run in the request's coroutine */
+
+/**
+ * virtio_blk_zone_command: serve a zone command.
+ *
+ * Returns the status for the driver (VIRTIO 1.2, 5.2.6.2); *@fault is set to
+ * a constant text when the driver's buffers make an answer impossible.
+ */
+uint8_t coroutine_fn virtio_blk_zone_command(VirtIOBlkRequest *req,
+                                             const char **fault);
+
+/** virtio_blk_zone_config: the zoned part of the config space.  BQL. */
+void virtio_blk_zone_config(VirtIOBlock *s, struct virtio_blk_config *config);
+
+/* virtio-blk-control.c: start, stop, drain, reset.  All under the BQL. */
+
+extern const BlockDevOps virtio_blk_dev_ops;
+
+/** virtio_blk_start_late: take rings set up since the start into use. */
+void virtio_blk_start_late(VirtIOBlock *s);
+
+bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
+/** virtio_blk_stop_queues: end all work and give the rings back. */
+void virtio_blk_stop_queues(VirtIOBlock *s);
+
+void virtio_blk_queues_cleanup(VirtIOBlock *s);
+void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq);
+int virtio_blk_start_ioeventfd(VirtIODevice *vdev);
+void virtio_blk_stop_ioeventfd(VirtIODevice *vdev);
+void virtio_blk_reset(VirtIODevice *vdev);
+void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n);
+void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n);
+void virtio_blk_vm_state_change(void *opaque, bool running, RunState state);
+
+/* virtio-blk-migration.c.  BQL, queues settled. */
+
+int virtio_blk_pre_save(void *opaque);
+void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f);
+int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id);
+
+#endif /* HW_BLOCK_VIRTIO_BLK_QUEUE_H */

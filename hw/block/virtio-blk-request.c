@@ -1,0 +1,568 @@
+/*
+ * virtio-blk: one request
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    chain:  [ header | data out... ] [ data in... | status ]
+ *               |          |               |           |
+ *               v          +-----+---------+           v
+ *          type, sector        qiov                answer
+ *
+ * Framing is the driver's choice (VIRTIO 1.2, 2.7.4.3): the header may lie in
+ * pieces, and data may share a descriptor with it or with the status.  What
+ * all drivers do, one descriptor each, costs no copy of the segment list.
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "qemu/coroutine.h"
+#include "system/block-backend-io.h"
+#include "virtio-blk-queue.h"
+#include "trace/trace-hw_block.h"
+
+struct iovec *virtio_blk_iov_block_get(VirtIOBlkQueue *q, unsigned n,
+                                       bool *malloced)
+{
+    struct iovec *block = NULL;
+
+    if (n <= q->iov_block_len) {
+        block = block_request_pool_get(&q->iovs);
+    }
+    *malloced = !block;
+    return block ?: g_try_new(struct iovec, n);
+}
+
+void virtio_blk_iov_block_put(VirtIOBlkQueue *q, struct iovec *block,
+                              bool malloced)
+{
+    if (malloced) {
+        g_free(block);
+    } else {
+        block_request_pool_put(&q->iovs, block);
+    }
+}
+
+/* Does some segment hold both data and what is not data? */
+static bool chain_needs_split(const VRingChain *chain)
+{
+    return chain->out_num == 0 || chain->in_num == 0 ||
+           chain->iov[0].iov_len != sizeof(struct virtio_blk_outhdr) ||
+           chain->iov[chain->out_num + chain->in_num - 1].iov_len != 1;
+}
+
+bool virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             const VRingChain *chain)
+{
+    unsigned n = chain->out_num + chain->in_num;
+    /* The data's own list, behind the chain's, if it is not a part of it. */
+    unsigned room = chain_needs_split(chain) ? 2 * n : n;
+
+    req->next = NULL;
+    req->queue = q;
+    req->elem = NULL;
+    req->chain = *chain;
+    req->merged.nalloc = 0;
+    req->block = NULL;
+    req->chain.iov = req->inline_iov;
+    if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
+        req->block = virtio_blk_iov_block_get(q, room, &req->block_malloced);
+        if (!req->block) {
+            return false;
+        }
+        req->chain.iov = req->block;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        req->chain.iov[i] = chain->iov[i];
+    }
+    return true;
+}
+
+void virtio_blk_request_release(VirtIOBlkRequest *req)
+{
+    if (unlikely(req->block)) {
+        virtio_blk_iov_block_put(req->queue, req->block, req->block_malloced);
+        req->block = NULL;
+    }
+    if (unlikely(req->elem)) {
+        g_free(req->elem);
+        req->elem = NULL;
+    }
+}
+
+/*
+ * Point req->qiov at @len bytes that begin @skip bytes into the @n segments
+ * at @iov.
+ */
+static void request_set_data(VirtIOBlkRequest *req, struct iovec *iov,
+                             unsigned n, size_t skip, size_t len)
+{
+    struct iovec *data = iov;
+
+    if (unlikely(chain_needs_split(&req->chain))) {
+        data = req->chain.iov + req->chain.out_num + req->chain.in_num;
+        n = iov_copy(data, n, iov, n, skip, len);
+    } else {
+        /* The header is a segment of its own, and so is the status. */
+        data += !!skip;
+        n--;
+    }
+    req->qiov.iov = data;
+    req->qiov.niov = n;
+    req->qiov.nalloc = -1;
+    req->qiov.size = len;
+}
+
+/*
+ * The direction bit is the driver's word; where the command leaves no choice
+ * it does not count, or we would write what the driver lets us only read.
+ */
+static bool request_data_is_out(uint32_t type)
+{
+    switch (type & ~(VIRTIO_BLK_T_OUT | VIRTIO_BLK_T_BARRIER)) {
+    case VIRTIO_BLK_T_GET_ID:
+    case VIRTIO_BLK_T_ZONE_REPORT:
+        return false;
+    default:
+        return type & VIRTIO_BLK_T_OUT;
+    }
+}
+
+const char *virtio_blk_request_parse(VirtIOBlkRequest *req)
+{
+    VRingChain *chain = &req->chain;
+    VirtIODevice *vdev = req->queue->vdev;
+    struct iovec *in = chain->iov + chain->out_num;
+    BLOCK_UNINITIALIZED struct virtio_blk_outhdr header;
+
+    if (unlikely(chain->out_num < 1 || chain->in_num < 1)) {
+        return "request misses its header or its status";
+    }
+    if (likely(chain->iov[0].iov_len >= sizeof(header))) {
+        memcpy(&header, chain->iov[0].iov_base, sizeof(header));
+    } else if (iov_to_buf(chain->iov, chain->out_num, 0, &header,
+                          sizeof(header)) != sizeof(header)) {
+        return "request header is too short";
+    }
+    if (unlikely(in[chain->in_num - 1].iov_len < 1)) {
+        return "request has no room for its status";
+    }
+
+    req->type = virtio_ldl_p(vdev, &header.type);
+    req->sector = virtio_ldq_p(vdev, &header.sector);
+    req->status = (uint8_t *)in[chain->in_num - 1].iov_base +
+                  in[chain->in_num - 1].iov_len - 1;
+    if (request_data_is_out(req->type)) {
+        request_set_data(req, chain->iov, chain->out_num, sizeof(header),
+                         chain->out_len - sizeof(header));
+    } else {
+        request_set_data(req, in, chain->in_num, 0, chain->in_len - 1);
+    }
+    return NULL;
+}
+
+static bool request_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
+{
+    uint64_t count = bytes >> BDRV_SECTOR_BITS;
+    uint64_t capacity = qatomic_read(&s->nb_sectors);
+
+    return count <= BDRV_REQUEST_MAX_SECTORS &&
+           !(sector & s->sector_mask) &&
+           !(bytes & ((s->sector_mask << BDRV_SECTOR_BITS) |
+                      (BDRV_SECTOR_SIZE - 1))) &&
+           sector <= capacity && count <= capacity - sector;
+}
+
+/* True if @req was dealt with and must not be answered with success. */
+static bool request_error(VirtIOBlkRequest *req, int error, bool is_read,
+                          bool account)
+{
+    BlockBackend *blk = req->queue->blk;
+    BlockErrorAction action = blk_get_error_action(blk, is_read, error);
+
+    if (action == BLOCK_ERROR_ACTION_STOP) {
+        virtio_blk_request_hold(req);
+    } else if (action == BLOCK_ERROR_ACTION_REPORT) {
+        if (account) {
+            block_acct_failed(blk_get_stats(blk), &req->acct);
+        }
+        virtio_blk_request_complete(req, VIRTIO_BLK_S_IOERR);
+    }
+    blk_error_action(blk, action, is_read, error);
+    return action != BLOCK_ERROR_ACTION_IGNORE;
+}
+
+/* Reads and writes */
+
+static void rw_done(VirtIOBlkRequest *req, int ret)
+{
+    VirtIOBlkQueue *q = req->queue;
+    bool is_read = !(req->type & VIRTIO_BLK_T_OUT);
+
+    trace_virtio_blk_rw_complete(q->vdev, req, ret);
+    if (unlikely(ret < 0) && request_error(req, -ret, is_read, true)) {
+        return;
+    }
+    block_acct_done(blk_get_stats(q->blk), &req->acct);
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+}
+
+static void coroutine_fn virtio_blk_rw_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+    QEMUIOVector *qiov = req->merged.nalloc ? &req->merged : &req->qiov;
+    int64_t offset = req->sector << BDRV_SECTOR_BITS;
+    BdrvRequestFlags flags = 0;
+    int ret;
+
+    if (!req->chain.slow && blk_ram_registrar_ok(&q->dev->blk_ram_registrar)) {
+        flags |= BDRV_REQ_REGISTERED_BUF;
+    }
+    if (req->type & VIRTIO_BLK_T_OUT) {
+        ret = blk_co_pwritev(q->blk, offset, qiov->size, qiov, flags);
+    } else {
+        ret = blk_co_preadv(q->blk, offset, qiov->size, qiov, flags);
+    }
+
+    if (unlikely(req->merged.nalloc)) {
+        virtio_blk_iov_block_put(q, req->merged.iov, req->merged.nalloc < 0);
+        req->merged.nalloc = 0;
+        while (req) {
+            VirtIOBlkRequest *next = req->next;
+
+            rw_done(req, ret);
+            req = next;
+        }
+    } else {
+        rw_done(req, ret);
+    }
+}
+
+static void request_start(VirtIOBlkRequest *req, CoroutineEntry *entry)
+{
+    qemu_coroutine_enter(qemu_coroutine_create(entry, req));
+}
+
+static bool run_join(VirtIOBlkQueue *q)
+{
+    VirtIOBlkRun *run = &q->run;
+    QEMUIOVector *merged = &run->head->merged;
+    struct iovec *iov;
+    bool malloced;
+    unsigned n = 0;
+
+    iov = virtio_blk_iov_block_get(q, run->niov, &malloced);
+    if (!iov) {
+        return false;
+    }
+    for (VirtIOBlkRequest *req = run->head; req; req = req->next) {
+        for (int i = 0; i < req->qiov.niov; i++) {
+            iov[n++] = req->qiov.iov[i];
+        }
+    }
+    merged->iov = iov;
+    merged->niov = n;
+    merged->nalloc = malloced ? -1 : 1;
+    merged->size = run->bytes;
+    trace_virtio_blk_submit_multireq(q->vdev, run, 0, run->count,
+                                     run->head->sector << BDRV_SECTOR_BITS,
+                                     run->bytes, run->is_write);
+    block_acct_merge_done(blk_get_stats(q->blk),
+                          run->is_write ? BLOCK_ACCT_WRITE : BLOCK_ACCT_READ,
+                          run->count - 1);
+    return true;
+}
+
+void virtio_blk_run_submit(VirtIOBlkQueue *q)
+{
+    VirtIOBlkRun *run = &q->run;
+    VirtIOBlkRequest *req = run->head;
+
+    if (!req) {
+        return;
+    }
+    if (likely(run->count == 1) || run_join(q)) {
+        run->head = NULL;
+        request_start(req, virtio_blk_rw_co);
+        return;
+    }
+    run->head = NULL;
+    while (req) {
+        VirtIOBlkRequest *next = req->next;
+
+        request_start(req, virtio_blk_rw_co);
+        req = next;
+    }
+}
+
+static bool run_can_append(VirtIOBlkQueue *q, VirtIOBlkRequest *req,
+                           bool is_write)
+{
+    VirtIOBlkRun *run = &q->run;
+    BlockBackend *blk = q->blk;
+
+    return req->sector == run->next_sector &&
+           is_write == run->is_write &&
+           q->dev->conf.request_merging &&
+           run->count < VIRTIO_BLK_MAX_MERGE &&
+           run->niov + req->qiov.niov <= blk_get_max_iov(blk) &&
+           run->bytes + req->qiov.size <= blk_get_max_transfer(blk) &&
+           run->bytes + req->qiov.size <= BDRV_REQUEST_MAX_BYTES;
+}
+
+static void request_submit_rw(VirtIOBlkRequest *req)
+{
+    VirtIOBlkQueue *q = req->queue;
+    VirtIOBlkRun *run = &q->run;
+    bool is_write = req->type & VIRTIO_BLK_T_OUT;
+    enum BlockAcctType acct = is_write ? BLOCK_ACCT_WRITE : BLOCK_ACCT_READ;
+
+    if (is_write) {
+        trace_virtio_blk_handle_write(q->vdev, req, req->sector,
+                                      req->qiov.size / BDRV_SECTOR_SIZE);
+    } else {
+        trace_virtio_blk_handle_read(q->vdev, req, req->sector,
+                                     req->qiov.size / BDRV_SECTOR_SIZE);
+    }
+    if (unlikely(!request_range_ok(q->dev, req->sector, req->qiov.size))) {
+        block_acct_invalid(blk_get_stats(q->blk), acct);
+        virtio_blk_request_complete(req, VIRTIO_BLK_S_IOERR);
+        return;
+    }
+    block_acct_start(blk_get_stats(q->blk), &req->acct, req->qiov.size, acct);
+
+    req->next = NULL;
+    if (run->head && run_can_append(q, req, is_write)) {
+        *run->tail = req;
+        run->count++;
+        run->niov += req->qiov.niov;
+        run->bytes += req->qiov.size;
+    } else {
+        virtio_blk_run_submit(q);
+        run->head = req;
+        run->is_write = is_write;
+        run->count = 1;
+        run->niov = req->qiov.niov;
+        run->bytes = req->qiov.size;
+    }
+    run->tail = &req->next;
+    run->next_sector = req->sector + (req->qiov.size >> BDRV_SECTOR_BITS);
+}
+
+/* Flush */
+
+static void coroutine_fn virtio_blk_flush_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+    int ret = blk_co_flush(q->blk);
+
+    if (ret < 0 && request_error(req, -ret, false, true)) {
+        return;
+    }
+    block_acct_done(blk_get_stats(q->blk), &req->acct);
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+}
+
+static void request_submit_flush(VirtIOBlkRequest *req)
+{
+    VirtIOBlkQueue *q = req->queue;
+
+    block_acct_start(blk_get_stats(q->blk), &req->acct, 0, BLOCK_ACCT_FLUSH);
+    if (q->run.is_write) {
+        virtio_blk_run_submit(q);
+    }
+    request_start(req, virtio_blk_flush_co);
+}
+
+/* Discard and write zeroes, one segment each (VIRTIO 1.2, 5.2.6.2) */
+
+static bool request_is_write_zeroes(const VirtIOBlkRequest *req)
+{
+    return (req->type & ~VIRTIO_BLK_T_BARRIER) == VIRTIO_BLK_T_WRITE_ZEROES;
+}
+
+static void coroutine_fn virtio_blk_discard_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+    int ret = blk_co_pdiscard(q->blk, req->sector << BDRV_SECTOR_BITS,
+                              req->acct.bytes, 0);
+
+    if (ret < 0 && request_error(req, -ret, false, false)) {
+        return;
+    }
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+}
+
+static void write_zeroes_done(VirtIOBlkRequest *req, int ret)
+{
+    if (ret < 0 && request_error(req, -ret, false, true)) {
+        return;
+    }
+    block_acct_done(blk_get_stats(req->queue->blk), &req->acct);
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+}
+
+static void coroutine_fn virtio_blk_write_zeroes_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+
+    write_zeroes_done(req, blk_co_pwrite_zeroes(
+                          req->queue->blk, req->sector << BDRV_SECTOR_BITS,
+                          req->acct.bytes, 0));
+}
+
+static void coroutine_fn virtio_blk_write_zeroes_unmap_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+
+    write_zeroes_done(req, blk_co_pwrite_zeroes(
+                          req->queue->blk, req->sector << BDRV_SECTOR_BITS,
+                          req->acct.bytes, BDRV_REQ_MAY_UNMAP));
+}
+
+/* The answer to a segment that can't be served, VIRTIO_BLK_S_OK if it can. */
+static uint8_t check_discard_segment(VirtIOBlock *s, uint64_t sector,
+                                     uint32_t count, uint32_t flags,
+                                     bool is_write_zeroes)
+{
+    uint32_t max = is_write_zeroes ? s->conf.max_write_zeroes_sectors
+                                   : s->conf.max_discard_sectors;
+    uint32_t allowed = is_write_zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+                                       : 0;
+
+    if (count > max ||
+        !request_range_ok(s, sector, (uint64_t)count << BDRV_SECTOR_BITS)) {
+        return VIRTIO_BLK_S_IOERR;
+    }
+    return flags & ~allowed ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_OK;
+}
+
+static const char *request_submit_discard(VirtIOBlkRequest *req)
+{
+    VirtIOBlkQueue *q = req->queue;
+    bool is_write_zeroes = request_is_write_zeroes(req);
+    struct virtio_blk_discard_write_zeroes segment;
+    uint32_t count, flags;
+    uint8_t status;
+
+    if (!(req->type & VIRTIO_BLK_T_OUT) || req->qiov.size > sizeof(segment)) {
+        virtio_blk_request_complete(req, VIRTIO_BLK_S_UNSUPP);
+        return NULL;
+    }
+    if (qemu_iovec_to_buf(&req->qiov, 0, &segment, sizeof(segment)) !=
+        sizeof(segment)) {
+        return "discard or write zeroes segment is too short";
+    }
+    req->sector = virtio_ldq_p(q->vdev, &segment.sector);
+    count = virtio_ldl_p(q->vdev, &segment.num_sectors);
+    flags = virtio_ldl_p(q->vdev, &segment.flags);
+
+    status = check_discard_segment(q->dev, req->sector, count, flags,
+                                   is_write_zeroes);
+    if (status != VIRTIO_BLK_S_OK) {
+        if (is_write_zeroes) {
+            block_acct_invalid(blk_get_stats(q->blk), BLOCK_ACCT_WRITE);
+        }
+        virtio_blk_request_complete(req, status);
+        return NULL;
+    }
+    if (is_write_zeroes) {
+        block_acct_start(blk_get_stats(q->blk), &req->acct,
+                         (int64_t)count << BDRV_SECTOR_BITS, BLOCK_ACCT_WRITE);
+        request_start(req, flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+                           ? virtio_blk_write_zeroes_unmap_co
+                           : virtio_blk_write_zeroes_co);
+    } else {
+        req->acct.bytes = (int64_t)count << BDRV_SECTOR_BITS;
+        request_start(req, virtio_blk_discard_co);
+    }
+    return NULL;
+}
+
+/* The rest */
+
+static void request_get_id(VirtIOBlkRequest *req)
+{
+    const char *serial = req->queue->dev->conf.serial ?: "";
+    /* Only a string shorter than the field has its NUL. */
+    size_t len = MIN(strlen(serial) + 1, VIRTIO_BLK_ID_BYTES);
+
+    qemu_iovec_from_buf(&req->qiov, 0, serial, MIN(len, req->qiov.size));
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+}
+
+/*
+ * SCSI passthrough is gone, but legacy drivers look at the errors field.
+ * They place its header in the segment before the status.
+ */
+static void request_scsi(VirtIOBlkRequest *req)
+{
+    VRingChain *chain = &req->chain;
+    struct iovec *iov = chain->iov + chain->out_num + chain->in_num - 2;
+    uint8_t status = VIRTIO_BLK_S_IOERR;
+
+    if (chain->out_num >= 2 && chain->in_num >= 3 &&
+        iov->iov_len == sizeof(struct virtio_scsi_inhdr)) {
+        struct virtio_scsi_inhdr *scsi = iov->iov_base;
+
+        virtio_stl_p(req->queue->vdev, &scsi->errors, 255);
+        status = VIRTIO_BLK_S_UNSUPP;
+    }
+    virtio_blk_request_complete(req, status);
+}
+
+static void coroutine_fn virtio_blk_zone_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+    const char *fault = NULL;
+    uint8_t status = virtio_blk_zone_command(req, &fault);
+
+    virtio_blk_request_complete(req, status);
+    if (fault) {
+        virtio_blk_queue_fault(q, fault);
+    }
+}
+
+void virtio_blk_request_submit(VirtIOBlkRequest *req)
+{
+    VirtIOBlkQueue *q = req->queue;
+    const char *fault;
+
+    /* Bit 0 is the direction; the barrier flag is long since ignored. */
+    switch (req->type & ~(VIRTIO_BLK_T_OUT | VIRTIO_BLK_T_BARRIER)) {
+    case VIRTIO_BLK_T_IN:
+        request_submit_rw(req);
+        break;
+    case VIRTIO_BLK_T_FLUSH:
+        request_submit_flush(req);
+        break;
+    case VIRTIO_BLK_T_DISCARD & ~VIRTIO_BLK_T_OUT:
+    case VIRTIO_BLK_T_WRITE_ZEROES & ~VIRTIO_BLK_T_OUT:
+        fault = request_submit_discard(req);
+        if (unlikely(fault)) {
+            virtio_blk_request_abandon(req);
+            virtio_blk_queue_fault(q, fault);
+        }
+        break;
+    case VIRTIO_BLK_T_GET_ID:
+        request_get_id(req);
+        break;
+    case VIRTIO_BLK_T_SCSI_CMD:
+        request_scsi(req);
+        break;
+    case VIRTIO_BLK_T_ZONE_REPORT:
+    case VIRTIO_BLK_T_ZONE_OPEN:
+    case VIRTIO_BLK_T_ZONE_CLOSE:
+    case VIRTIO_BLK_T_ZONE_FINISH:
+    case VIRTIO_BLK_T_ZONE_RESET:
+    case VIRTIO_BLK_T_ZONE_RESET_ALL:
+    case VIRTIO_BLK_T_ZONE_APPEND & ~VIRTIO_BLK_T_OUT:
+        request_start(req, virtio_blk_zone_co);
+        break;
+    default:
+        virtio_blk_request_complete(req, VIRTIO_BLK_S_UNSUPP);
+    }
+}
