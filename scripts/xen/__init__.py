@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real Xen under emulation: images from Debian packages, a machine, a disk.
+
+    debs.py      Debian packages, fetched and unpacked without installing
+    stage.py     a build step that runs only when its inputs changed
+    images.py    hypervisor, kernel, the initramfs of dom0 and of the domU
+    machine.py   QEMU booting them; scripts for dom0 and for the domU
+    domu.py      the PV domU: its life, its disks, its queues
+    session.py   one whole run for a person
+    report.py    what it prints
+    inside/      what runs inside: init of both domains and their agent
+
+What is not about Xen comes from the package guest next to this one.
+"""

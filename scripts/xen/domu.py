@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The PV domU: its life, its disks, and what each side knows of a queue.
+
+    the domU     /sys/block/xvda/mq      queue -> vCPUs
+                 /proc/interrupts        queue -> interrupts of its channel
+                 dmesg                   what the frontend negotiated
+    xenstore     .../queue-N/            queue -> event channel, ring pages
+    dom0         /proc/PID/task          which IOThread worked for a queue
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from guest.errors import RunError
+from guest.survey import Queue, Vector
+
+from .images import MODEL
+from .machine import DOMU_MIB
+
+NAME = 'guest'
+CONFIG = f'''
+name = "{NAME}"
+type = "pv"
+kernel = "/domu/vmlinux"
+ramdisk = "/domu/initrd"
+extra = "console=hvc0 loglevel=3 mitigations=off panic=1"
+memory = {DOMU_MIB - 32}
+vcpus = VCPUS
+on_crash = "preserve"
+device_model_override = "{MODEL}"
+disk = ["DISK"]
+'''
+VDEVS = {'xvda': 51712, 'xvdb': 51728}
+START_SECONDS = 150
+BLOCK = 4096
+
+
+@dataclass
+class XenDisk:
+    """A disk as the domU and the xenstore have it."""
+    name: str
+    queues: list                # survey.Queue; vector.entry: event channel
+    features: dict = field(default_factory=dict)
+    ring_pages: int = 1
+
+
+class DomU:
+    """The one PV domU of a XenMachine."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.dom0 = machine.dom0
+        self.run = machine.domu.run
+        self.begin = machine.domu.begin
+        self.wait = machine.domu.wait
+
+    # Its life, by the toolstack
+
+    def create(self, vcpus, mib):
+        """Make and boot it with a disk of that size."""
+        config = CONFIG.replace('VCPUS', str(vcpus)).replace(
+            'DISK', self.new_disk('xvda', mib))
+        self.dom0.run(f"cat >/etc/domu.cfg <<'END'\n{config}\nEND")
+        self.xl('create /etc/domu.cfg')
+        self.dom0.run(f'attach-domu {NAME}')
+        self.machine.domu.wait_ready(START_SECONDS)
+
+    def xl(self, words, timeout=START_SECONDS):
+        """A command of the toolstack, with its log if it fails."""
+        status, said = self.dom0.run(f'xl {words}', timeout, check=False)
+        if status:
+            log = self.dom0.run('tail -n 20 /var/log/xen/*.log')
+            raise RunError(f'xl {words} failed (status {status})',
+                           (said + log).splitlines())
+        return said
+
+    def new_disk(self, vdev, mib):
+        """xl's words for a new raw image in dom0."""
+        self.dom0.run(f'truncate -s {mib}M /images/{vdev}')
+        return ('format=raw,access=rw,backendtype=qdisk,'
+                f'vdev={vdev},target=/images/{vdev}')
+
+    def attach(self, vdev, mib):
+        """Plug a disk in; returns when the domU has it."""
+        self.xl(f"block-attach {NAME} '{self.new_disk(vdev, mib)}'")
+        self.run('until [ "$(cat /sys/block/%s/size 2>/dev/null || echo 0)"'
+                 ' -gt 0 ]; do usleep 20000; done' % vdev)
+
+    def detach(self, vdev):
+        """Unplug a disk; returns when the domU has lost it."""
+        self.xl(f'block-detach {NAME} {vdev}')
+        self.run(f'while [ -e /sys/block/{vdev} ]; do usleep 20000; done')
+
+    def restore(self, path):
+        """Bring it back as it was when it was saved in @path of dom0."""
+        self.xl(f'restore {path}')
+        self.dom0.run(f'attach-domu {NAME}')
+
+    # Its disks
+
+    def survey(self, name='xvda'):
+        """The disk as it is now."""
+        found = []
+        for line in self.run(f'cd /sys/block/{name}/mq && '
+                             'for n in *; do echo $n $(cat $n/cpu_list); done'
+                             ).splitlines():
+            number, *cpus = line.replace(',', ' ').split()
+            found.append(Queue(int(number), [int(cpu) for cpu in cpus]))
+        found.sort(key=lambda queue: queue.number)
+        disk = XenDisk(name, found, self.features(name))
+        self._read_xenstore(disk)
+        self.refresh(disk)
+        return disk
+
+    def features(self, name):
+        """What the frontend says it negotiated: {'feature': 'enabled'}."""
+        lines = re.findall(rf'blkfront: {name}: (.*)',
+                           self.run('dmesg'))
+        return dict(re.findall(r'(\w[\w ]*): (\w+)', lines[-1])
+                    if lines else ())
+
+    def _read_xenstore(self, disk):
+        """Event channels and the size of a ring."""
+        domid = self.dom0.run(f'xl domid {NAME}').strip()
+        nodes = dict(re.findall(r'^(\S+) = "(.*)"$', self.dom0.run(
+            'xenstore-ls -f '
+            f'/local/domain/{domid}/device/vbd/{VDEVS[disk.name]}'), re.M))
+        nodes = {path.partition('/vbd/')[2].partition('/')[2]: value
+                 for path, value in nodes.items()}
+        disk.ring_pages = 1 << int(nodes.get('ring-page-order', 0))
+        for queue in disk.queues:
+            own = f'queue-{queue.number}/event-channel'
+            port = nodes.get(own, nodes.get('event-channel'))
+            queue.vector = Vector(None, int(port), 0)
+
+    def refresh(self, disk):
+        """Bring the interrupt counts up to date; [count by queue].
+
+        The frontend binds the channels queue by queue, so the lines of
+        /proc/interrupts are in that order, if this is the only disk.
+        """
+        lines = re.findall(r'^\s*(\d+):((?:\s+\d+)+)\s.*\sblkif$',
+                           self.run('cat /proc/interrupts'), re.M)
+        if len(lines) != len(disk.queues):
+            raise RunError(f'{len(disk.queues)} queues, but {len(lines)} '
+                           'event channels of block devices in the domU')
+        for queue, (irq, counts) in zip(disk.queues, lines):
+            queue.vector.irq = int(irq)
+            queue.vector.count = sum(map(int, counts.split()))
+        return [queue.vector.count for queue in disk.queues]
+
+    def use_alone(self, disk, number, reads=64):
+        """Read through one queue only; {queue: interrupts} that it raised."""
+        queue = disk.queues[number]
+        before = self.refresh(disk)
+        self.run(f'taskset -c {queue.cpus[0]} dd if=/dev/{disk.name} '
+                 f'of=/dev/null bs={BLOCK} count={reads} iflag=direct')
+        after = self.refresh(disk)
+        return {n: after[n] - before[n] for n in range(len(after))
+                if after[n] > before[n]}
+
+    # The device model in dom0
+
+    def iothread_times(self):
+        """{IOThread: nanoseconds of CPU so far}."""
+        said = self.xl(f"qemu-monitor-command {NAME} 'info iothreads'")
+        threads = re.findall(r'^(\S+):\s+thread_id=(\d+)', said, re.M)
+        domid = self.dom0.run(f'xl domid {NAME}').strip()
+        times = self.dom0.run(
+            'cd /proc/$(xenstore-read '
+            f'/local/domain/{domid}/image/device-model-pid)/task\n'
+            + '\n'.join(f'cat {tid}/schedstat' for _, tid in threads))
+        return {name: int(line.split()[0])
+                for (name, _), line in zip(threads, times.splitlines())}
+
+    def trace(self, disk, reads=256):
+        """Find out which IOThread serves each queue, by using it alone."""
+        for queue in disk.queues:
+            times = self.iothread_times()
+            raised = self.use_alone(disk, queue.number, reads)
+            grown = {name: after - times.get(name, 0)
+                     for name, after in self.iothread_times().items()}
+            queue.others = [n for n in raised if n != queue.number]
+            queue.iothread = max(grown, key=grown.get) if grown else None
+
+    def reload_driver(self, queues):
+        """Load the frontend again, with at most this many queues."""
+        self.run('rmmod xen-blkfront && '
+                 f'insmod /modules/xen_blkfront.ko max_queues={queues} && '
+                 'until [ "$(cat /sys/block/xvda/size 2>/dev/null || echo 0)"'
+                 ' -gt 0 ]; do usleep 20000; done')
