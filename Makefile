@@ -6,6 +6,7 @@
 #: make run             boot a Linux guest on a many-queue disk, and report
 #:                      QUEUES=N IOTHREADS=N IMAGE=FILE ACCEL=kvm|tcg
 #: make shell           the same guest, interactive
+#: make run-xen         the same on a real Xen: a domU on our disk; VCPUS=N
 #: make check           the tests; TESTS="NAME..." runs only these
 #: make check-full      all tests, the long ones too
 #: make stock           build the untouched base too, in build/stock
@@ -25,8 +26,9 @@ BENCH ?=
 setup = @scripts/setup
 tool = @scripts/base/run
 run = @scripts/run QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
+run_xen = $(subst run QEMU,run-xen QEMU,$(run))
 
-.PHONY: all build stock run shell check check-full bench install clean \
+.PHONY: all build stock run run-xen shell check check-full bench install clean \
         distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
@@ -45,6 +47,11 @@ run shell:
 	$(setup) build guest
 	$(tool) build --build=$(BUILD)
 	$(run) $(if $(filter shell,$@),--shell)
+
+run-xen:
+	$(setup) build guest
+	$(tool) build --build=$(BUILD)
+	$(run_xen)
 
 check check-full:
 	$(setup) build guest check

@@ -15,7 +15,7 @@ from guest.errors import RunError
 from guest.survey import Queue, Vector
 
 from .images import MODEL
-from .machine import DOMU_MIB
+from .machine import DOMU_MIB, LOGS
 
 NAME = 'guest'
 CONFIG = f'''
@@ -69,7 +69,7 @@ class DomU:
         """A command of the toolstack, with its log if it fails."""
         status, said = self.dom0.run(f'xl {words}', timeout, check=False)
         if status:
-            log = self.dom0.run('tail -n 20 /var/log/xen/*.log')
+            log = self.dom0.run(LOGS, check=False)[1]
             raise RunError(f'xl {words} failed (status {status})',
                            (said + log).splitlines())
         return said
@@ -95,6 +95,19 @@ class DomU:
         """Bring it back as it was when it was saved in @path of dom0."""
         self.xl(f'restore {path}')
         self.dom0.run(f'attach-domu {NAME}')
+
+    def state(self):
+        """xl's letters for its state, or None if it is not there."""
+        match = re.search(rf'^{NAME}\s+\d+\s+\d+\s+\d+\s+(\S+)',
+                          self.xl('list'), re.M)
+        return match[1] if match else None
+
+    def power_off(self):
+        """From inside; returns when dom0 has cleaned up after it."""
+        self.begin('poweroff -f')
+        self.dom0.run('while xenstore-exists /local/domain/0/backend/qdisk/*'
+                      f' || xl domid {NAME}; do usleep 100000; done '
+                      '2>/dev/null >&2')
 
     # Its disks
 
@@ -183,9 +196,13 @@ class DomU:
             queue.others = [n for n in raised if n != queue.number]
             queue.iothread = max(grown, key=grown.get) if grown else None
 
-    def reload_driver(self, queues):
-        """Load the frontend again, with at most this many queues."""
-        self.run('rmmod xen-blkfront && '
-                 f'insmod /modules/xen_blkfront.ko max_queues={queues} && '
+    def reload_driver(self, **parameters):
+        """Load the frontend again, with these parameters of the module."""
+        words = ' '.join(f'{key}={value}'
+                         for key, value in parameters.items())
+        self.run('cd /sys/bus/xen/drivers/vbd && '
+                 'for disk in vbd-*; do echo $disk >unbind; done && '
+                 'rmmod xen_blkfront && '
+                 f'insmod /modules/xen_blkfront.ko {words} && '
                  'until [ "$(cat /sys/block/xvda/size 2>/dev/null || echo 0)"'
                  ' -gt 0 ]; do usleep 20000; done')

@@ -13,6 +13,7 @@ The protocol is that of guest/channel.py.  Every wait has a limit, and
 whoever fails says what the machine did last.
 """
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -31,6 +32,8 @@ XEN_OPTIONS = ('com1=115200,8n1 console=com1 loglvl=warning '
                f'guest_loglvl=warning dom0_max_vcpus={DOM0_CPUS} '
                f'dom0_mem={DOM0_MIB}M spec-ctrl=no noreboot=1')
 DOM0_OPTIONS = 'console=hvc0 loglevel=4 mitigations=off panic=1'
+# The device model's and the domU's words, in dom0
+LOGS = 'tail -n 12 /var/log/xen/qemu-dm-*.log /var/log/xen/console/*.log'
 
 
 class Dom0Port(Channel):
@@ -156,7 +159,8 @@ class XenMachine:
         try:
             port.wait_until(done, time.monotonic() + timeout, self.check)
         except TimeoutError:
-            raise self.failure(f'{complaint} within {timeout} s') from None
+            raise self.failure(f'{complaint} within {timeout} s',
+                               port is not self.dom0.port) from None
         except RunError as error:
             raise self.failure(str(error)) from None
 
@@ -164,11 +168,15 @@ class XenMachine:
         if self.process.poll() is not None:
             raise RunError(f'QEMU ended with status {self.process.returncode}')
 
-    def failure(self, message):
-        """A RunError with what QEMU, Xen and dom0 said last."""
+    def failure(self, message, ask_dom0=False):
+        """A RunError with what all concerned said last; nothing lives on."""
         details = [f'qemu: {line}'
                    for line in tail(self.folder / 'qemu.log', 8)]
         details += [f'console: {line}' for line in tail(self.console_log, 16)]
+        if ask_dom0:
+            with contextlib.suppress(RunError):
+                details += self.dom0.run(LOGS, timeout=30).splitlines()
+        self.kill()
         return RunError(message, details)
 
 

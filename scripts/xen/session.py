@@ -13,7 +13,8 @@ from .domu import DomU
 from .images import Images
 from .machine import DOM0_CPUS, XenMachine
 
-DISK_MIB = 128
+DISK_MIB = 64
+VERIFY_BYTES = 16 << 20
 
 
 @dataclass
@@ -65,13 +66,13 @@ def work(domu, result, say):
     workload.fill(domu, result.disk, DISK_MIB << 20)
     say('verified writes from every vCPU')
     result.verified = workload.write_and_verify(domu, result.disk,
-                                                options.vcpus)
+                                                options.vcpus, VERIFY_BYTES)
     domu.refresh(result.disk)
     measure(domu, result, len(result.disk.queues), say)
     result.iothread_seconds = {
         name: spent / 1e9 for name, spent in domu.iothread_times().items()}
     if len(result.disk.queues) > 1:
-        domu.reload_driver(1)
+        domu.reload_driver(max_queues=1)
         domu.run('echo none >/sys/block/xvda/queue/scheduler')
         measure(domu, result, 1, say)
 
