@@ -195,6 +195,13 @@ void mq_device_close(MqDevice *d)
     g_free(d);
 }
 
+void mq_device_move(MqDevice *d, MqMachine *to)
+{
+    d->machine = to;
+    d->qts = to->qts;
+    d->pci->bus = to->pci;
+}
+
 uint8_t mq_device_status(MqDevice *d)
 {
     return reg_readb(d, d->modern ? d->common + COMMON(device_status)

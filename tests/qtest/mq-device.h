@@ -57,6 +57,12 @@ MqDevice *mq_device_open(MqMachine *m, unsigned slot);
 /* mq_device_close: forget a device, which may be gone. */
 void mq_device_close(MqDevice *d);
 
+/**
+ * mq_device_move: go on with a device, its queues and requests after the
+ * machine has been migrated to @to.
+ */
+void mq_device_move(MqDevice *d, MqMachine *to);
+
 uint8_t mq_device_status(MqDevice *d);
 void mq_device_set_status(MqDevice *d, uint8_t status);
 uint64_t mq_device_offered(MqDevice *d);

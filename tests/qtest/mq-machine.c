@@ -256,15 +256,56 @@ void mq_machine_stop(MqMachine *m)
 }
 
 /* By QMP: a throttle group made by the command line would use real time. */
-void mq_slow_disk_add(MqMachine *m, const char *image)
+void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors)
 {
+    g_autofree char *file =
+        g_strdup_printf("{'driver': 'file', 'filename': '%s'}", image);
+    g_autofree char *json =
+        errors ? g_strdup_printf("{'driver': 'blkdebug', 'image': %s,"
+                                 " 'inject-error': %s}", file, errors)
+               : g_strdup(file);
+
     qtest_qmp_assert_success(m->qts, "{'execute': 'object-add', 'arguments':"
                              "{'qom-type': 'throttle-group', 'id': 'slow',"
                              " 'limits': {'iops-total': 1}}}");
     qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-add', 'arguments':"
                              "{'driver': 'throttle', 'node-name': 'disk',"
-                             " 'throttle-group': 'slow', 'file': "
-                             "{'driver': 'file', 'filename': %s}}}", image);
+                             " 'throttle-group': 'slow', 'file': %p}}",
+                             qobject_from_json(json, &error_abort));
+}
+
+/* Wait for the end of a migration as one side sees it. */
+static void wait_migrated(MqMachine *m)
+{
+    gint64 start = g_get_monotonic_time();
+    bool done = false;
+
+    while (!done) {
+        QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
+                                                   " 'query-migrate'}");
+        const char *status = qdict_get_try_str(info, "status");
+
+        g_assert_cmpstr(status, !=, "failed");
+        done = !g_strcmp0(status, "completed");
+        qobject_unref(info);
+        mq_deadline(start, "a migration");
+    }
+}
+
+void mq_machine_migrate(MqMachine *from, MqMachine *to)
+{
+    char *file = mq_image_new(0);
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+
+    qtest_qmp_assert_success(from->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(from->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_migrated(from);
+    qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_migrated(to);
+    migrate_allocator(&from->alloc, &to->alloc);
+    mq_image_free(file);
 }
 
 static void image_unlink(void *path)

@@ -113,8 +113,15 @@ void mq_slot_window(MqMachine *m, unsigned slot);
 /**
  * mq_slow_disk_add: add @image as node "disk", slowed down to one request in a
  * second of virtual time, which stands still unless a test moves it.
+ * @errors: JSON array of errors that blkdebug is to inject, or NULL
  */
-void mq_slow_disk_add(MqMachine *m, const char *image);
+void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors);
+
+/**
+ * mq_machine_migrate: move what runs on @from to @to, which was started with
+ * "-incoming defer" and the same devices.  @to is stopped then.
+ */
+void mq_machine_migrate(MqMachine *from, MqMachine *to);
 
 /**
  * mq_clock_advance: let @ms of virtual time pass, in steps of MQ_STEP_MS.

@@ -57,6 +57,12 @@ void mq_request_add(MqRequest *r)
     mq_queue_add(r->queue, segs, num, false, r);
 }
 
+void mq_request_add_segs(MqRequest *r, const MqSegment *segs, unsigned num,
+                         bool indirect)
+{
+    mq_queue_add(r->queue, segs, num, indirect, r);
+}
+
 void mq_request_submit(MqRequest *r)
 {
     mq_request_add(r);
@@ -91,6 +97,21 @@ uint8_t mq_request_wait(MqRequest *r)
         }
         mq_deadline(start, "a request");
     }
+}
+
+unsigned mq_request_outcome(MqRequest *r)
+{
+    MqDevice *d = r->queue->dev;
+    gint64 start = g_get_monotonic_time();
+
+    while (!(mq_device_status(d) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        mq_queue_reap(r->queue);
+        if (r->done) {
+            return mq_request_status(r);
+        }
+        mq_deadline(start, "a request or DEVICE_NEEDS_RESET");
+    }
+    return MQ_BROKEN;
 }
 
 void mq_request_finish(MqRequest *r)

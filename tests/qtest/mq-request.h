@@ -41,8 +41,26 @@ void mq_request_free(MqRequest *r);
 /* mq_request_add: put it on its queue as header, data, status. */
 void mq_request_add(MqRequest *r);
 
+/**
+ * mq_request_add_segs: put it on its queue in a layout of the caller's.
+ * @indirect: in a table of its own
+ */
+void mq_request_add_segs(MqRequest *r, const MqSegment *segs, unsigned num,
+                         bool indirect);
+
 /* mq_request_submit: put it on its queue and kick that. */
 void mq_request_submit(MqRequest *r);
+
+/* MQ_BROKEN: not a status: the device asks for a reset. */
+#define MQ_BROKEN 0x100
+
+/**
+ * mq_request_outcome: wait until the device has used @r or asks for a reset
+ * (modern interface only).
+ *
+ * Returns: its status byte, or MQ_BROKEN.
+ */
+unsigned mq_request_outcome(MqRequest *r);
 
 /* mq_queue_reap: take all used requests of @q and mark them as done. */
 void mq_queue_reap(MqQueue *q);

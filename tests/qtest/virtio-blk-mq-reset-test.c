@@ -45,7 +45,7 @@ static Fixture setup(const MqVariant *v, const char *json)
 
     f.image = mq_image_new(IMAGE_SIZE);
     f.m = mq_machine_start(v, "-object iothread,id=io0");
-    mq_slow_disk_add(f.m, f.image);
+    mq_slow_disk_add(f.m, f.image, NULL);
     g_assert_cmpstr(mq_device_add(f.m, 0, props), ==, NULL);
     f.d = mq_device_open(f.m, 0);
     return f;

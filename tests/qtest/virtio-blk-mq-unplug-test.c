@@ -66,7 +66,7 @@ static void check_unplug(const MqVariant *v, const char *json)
     uint64_t ring;
     MqDevice *d;
 
-    mq_slow_disk_add(m, image);
+    mq_slow_disk_add(m, image, NULL);
     d = plug(m, json);
     load(d);
     ring = d->queues[0]->device;
@@ -81,7 +81,7 @@ static void check_unplug(const MqVariant *v, const char *json)
 
     /* Nothing holds the disk, and another can take its place. */
     remove_disk(m);
-    mq_slow_disk_add(m, image);
+    mq_slow_disk_add(m, image, NULL);
     d = plug(m, json);
     load(d);
     mq_device_del(m, 0);
@@ -123,7 +123,7 @@ static void test_neighbour(const MqVariant *v)
     MqDevice *d, *other;
     MqRequest *r[QUEUES];
 
-    mq_slow_disk_add(m, image);
+    mq_slow_disk_add(m, image, NULL);
     g_assert_cmpstr(mq_device_add(m, 1, "'drive': 'null', 'num-queues': 4,"
                                   "'iothread-vq-mapping': ["
                                   "{'iothread': 'io0'},"

@@ -1,0 +1,62 @@
+/*
+ * A disk with several queues, from image to driver
+ *
+ *     image --- node "disk" --- virtio-blk-pci in slot 0 --- MqDevice
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "mq-disk.h"
+
+#define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
+#define EVENT BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+#define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
+
+static const MqRing rings[] = {
+    { "split", 0, false },
+    { "split, event index", EVENT, false },
+    { "split, indirect", INDIRECT, true },
+    { "split, event index, indirect", EVENT | INDIRECT, true },
+    { "packed", PACKED, false },
+    { "packed, event index", PACKED | EVENT, false },
+    { "packed, indirect", PACKED | INDIRECT, true },
+    { "packed, event index, indirect", PACKED | EVENT | INDIRECT, true },
+};
+
+MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
+                     const char *props)
+{
+    g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
+    g_autofree char *arg = mq_device_arg(v, 0, all);
+    MqDisk disk;
+
+    disk.image = mq_image_new(size);
+    disk.m = mq_machine_start(v, MQ_IOTHREADS "-blockdev driver=raw,"
+                              "node-name=disk,file.driver=file,"
+                              "file.node-name=file,file.filename=%s%s%s "
+                              "-device %s", disk.image, options ? "," : "",
+                              options ?: "", arg);
+    disk.d = mq_device_open(disk.m, 0);
+    return disk;
+}
+
+void mq_disk_stop(MqDisk *disk)
+{
+    mq_device_close(disk->d);
+    mq_machine_stop(disk->m);
+    mq_image_free(disk->image);
+}
+
+void mq_disk_for_each_ring(MqDisk *disk,
+                           void (*fn)(MqDisk *disk, const MqRing *ring))
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(rings); i++) {
+        if ((rings[i].features & PACKED) && !disk->d->modern) {
+            continue;
+        }
+        g_test_message("ring: %s", rings[i].name);
+        mq_device_start(disk->d, rings[i].features, MQ_ALL_QUEUES);
+        fn(disk, &rings[i]);
+    }
+}

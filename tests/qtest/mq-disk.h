@@ -1,0 +1,58 @@
+/*
+ * A disk with several queues, from image to driver
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MQ_DISK_H
+#define MQ_DISK_H
+
+#include "mq-request.h"
+
+/* Machine options that give every test disk two IOThreads to choose from. */
+#define MQ_IOTHREADS "-object iothread,id=io0 -object iothread,id=io1 "
+
+/**
+ * MqDisk: what most tests need.
+ * @image: file name of the raw image behind node "disk"
+ */
+typedef struct MqDisk {
+    char *image;
+    MqMachine *m;
+    MqDevice *d;
+} MqDisk;
+
+/**
+ * mq_disk_start: start a machine with one virtio-blk on node "disk", a raw
+ * image of @size bytes.
+ * @options: more options for the node "disk" as "name=value,...", or NULL
+ * @props: properties of the device, "name=value,..."
+ */
+MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
+                     const char *props);
+void mq_disk_stop(MqDisk *disk);
+
+/*
+ * Ways to use a ring.
+ */
+
+/**
+ * MqRing: a set of ring features with a name.
+ * @features: which of MQ_RING_FEATURES
+ * @indirect: put all chains into indirect tables
+ */
+typedef struct MqRing {
+    const char *name;
+    uint64_t features;
+    bool indirect;
+} MqRing;
+
+/**
+ * mq_disk_for_each_ring: run @fn with each way to use a ring that the device's
+ * interface has, having started the device with it.  The device needs the
+ * property packed=on.
+ */
+void mq_disk_for_each_ring(MqDisk *disk,
+                           void (*fn)(MqDisk *disk, const MqRing *ring));
+
+#endif

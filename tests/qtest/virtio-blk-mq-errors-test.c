@@ -1,0 +1,291 @@
+/*
+ * Errors of the disk and the policies for them, on several queues
+ *
+ *     report:  VIRTIO_BLK_S_IOERR
+ *     ignore:  as if nothing had happened
+ *     stop:    the machine stops, the failed requests wait in the device;
+ *              cont        runs them again
+ *              reset       drops them
+ *              migration   takes them along
+ *
+ * The disk is slow, so that the device has taken the requests of all queues
+ * before the first one fails.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-disk.h"
+
+#define QUEUES 4
+#define IMAGE_SIZE (1024 * 1024)
+#define RING_FEATURES BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+
+#define MAPPED "'iothread-vq-mapping': [{'iothread': 'io0'}," \
+               "{'iothread': 'io1'}]"
+
+/* Where the n-th of a test's requests goes. */
+#define SECTOR_OF(n) (64 + 8 * (n))
+
+typedef struct Fixture {
+    MqDisk disk;
+    MqRequest *r[QUEUES];
+} Fixture;
+
+/* On @m, a disk whose first access to each of QUEUES places fails. */
+static void plug(MqMachine *m, const char *image, const char *iotype,
+                 const char *json)
+{
+    g_autofree char *props =
+        g_strdup_printf("'drive': 'disk', 'num-queues': %u, %s", QUEUES, json);
+    g_autoptr(GString) errors = g_string_new("[");
+
+    for (unsigned i = 0; iotype && i < QUEUES; i++) {
+        g_string_append_printf(errors, "%s{'event': 'none', 'iotype': '%s',"
+                               "'sector': %u, 'once': true, 'errno': 5}",
+                               i ? "," : "", iotype, SECTOR_OF(i));
+    }
+    g_string_append(errors, "]");
+    mq_slow_disk_add(m, image, iotype ? errors->str : NULL);
+    g_assert_cmpstr(mq_device_add(m, 0, props), ==, NULL);
+}
+
+static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
+{
+    Fixture f = { .disk.image = mq_image_new(IMAGE_SIZE) };
+
+    f.disk.m = mq_machine_start(v, MQ_IOTHREADS);
+    plug(f.disk.m, f.disk.image, iotype, json);
+    f.disk.d = mq_device_open(f.disk.m, 0);
+    mq_device_start(f.disk.d, RING_FEATURES, MQ_ALL_QUEUES);
+    return f;
+}
+
+static uint8_t wait_slow(MqRequest *r)
+{
+    gint64 start = g_get_monotonic_time();
+
+    while (!r->done) {
+        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
+        mq_queue_reap(r->queue);
+        mq_deadline(start, "a request on the slow disk");
+    }
+    return mq_request_status(r);
+}
+
+/* A request on each queue, bound to fail, in the hands of the device. */
+static void submit(Fixture *f, bool write)
+{
+    MqRequest *first = mq_read_new(f->disk.d->queues[0], 0, MQ_SECTOR);
+
+    /* Uses up what the throttle lets through at once. */
+    mq_request_submit(first);
+    mq_queue_wait_taken(f->disk.d->queues[0]);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        MqQueue *q = f->disk.d->queues[i];
+
+        f->r[i] = write ? mq_write_new(q, SECTOR_OF(i), 4096, 10 + i)
+                        : mq_read_new(q, SECTOR_OF(i), 4096);
+        mq_request_submit(f->r[i]);
+        mq_queue_wait_taken(q);
+        g_assert_false(f->r[i]->done);
+    }
+    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    mq_request_free(first);
+}
+
+static char *run_state(MqMachine *m)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
+                                              " 'query-status'}");
+    char *state = g_strdup(qdict_get_str(rsp, "status"));
+
+    qobject_unref(rsp);
+    return state;
+}
+
+/* Let time pass until the machine stops; then all requests are held back. */
+static void wait_stopped(Fixture *f)
+{
+    gint64 start = g_get_monotonic_time();
+    g_autofree char *state = NULL;
+
+    while (g_strcmp0(state, "io-error")) {
+        mq_clock_advance(f->disk.m, MQ_STEP_MS);
+        g_free(state);
+        state = run_state(f->disk.m);
+        mq_deadline(start, "an error to stop the machine");
+    }
+    for (unsigned i = 0; i < QUEUES; i++) {
+        mq_queue_reap(f->disk.d->queues[i]);
+        g_assert_false(f->r[i]->done);
+        g_assert_cmphex(mq_request_status(f->r[i]), ==, MQ_STATUS_NONE);
+    }
+}
+
+static void cont(MqMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'cont'}");
+}
+
+static void finish_all(Fixture *f)
+{
+    for (unsigned i = 0; i < QUEUES; i++) {
+        g_assert_cmphex(wait_slow(f->r[i]), ==, VIRTIO_BLK_S_OK);
+        mq_request_free(f->r[i]);
+    }
+}
+
+/* What the writes of submit() have left on the disk. */
+static void check_written(Fixture *f)
+{
+    for (unsigned i = 0; i < QUEUES; i++) {
+        MqRequest *r = mq_read_new(f->disk.d->queues[(i + 1) % QUEUES],
+                                   SECTOR_OF(i), 4096);
+
+        mq_request_submit(r);
+        g_assert_cmphex(wait_slow(r), ==, VIRTIO_BLK_S_OK);
+        mq_read_check(r, 10 + i);
+        mq_request_free(r);
+    }
+}
+
+static void check_stop_write(const MqVariant *v, const char *json)
+{
+    Fixture f = setup(v, "write", json);
+
+    submit(&f, true);
+    wait_stopped(&f);
+    cont(f.disk.m);
+    finish_all(&f);
+    check_written(&f);
+    mq_disk_stop(&f.disk);
+}
+
+static void test_stop_write(const MqVariant *v)
+{
+    check_stop_write(v, "'werror': 'stop'");
+}
+
+static void test_stop_write_iothreads(const MqVariant *v)
+{
+    check_stop_write(v, "'werror': 'stop', " MAPPED);
+}
+
+static void test_stop_read(const MqVariant *v)
+{
+    Fixture f = setup(v, "read", "'rerror': 'stop', " MAPPED);
+
+    submit(&f, false);
+    wait_stopped(&f);
+    cont(f.disk.m);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        uint8_t zeroes[4096] = { 0 }, got[4096];
+
+        g_assert_cmphex(wait_slow(f.r[i]), ==, VIRTIO_BLK_S_OK);
+        qtest_memread(f.disk.m->qts, f.r[i]->data, got, sizeof(got));
+        g_assert_cmpmem(got, sizeof(got), zeroes, sizeof(zeroes));
+    }
+    mq_disk_stop(&f.disk);
+}
+
+/* The driver resets the device while it holds requests back. */
+static void test_stop_reset(const MqVariant *v)
+{
+    Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
+
+    submit(&f, true);
+    wait_stopped(&f);
+    mq_device_reset(f.disk.d);
+    cont(f.disk.m);
+    mq_device_start(f.disk.d, RING_FEATURES, MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        g_assert_cmphex(qtest_readb(f.disk.m->qts, f.r[i]->status), ==,
+                        MQ_STATUS_NONE);
+    }
+    submit(&f, true);
+    finish_all(&f);
+    check_written(&f);
+    mq_disk_stop(&f.disk);
+}
+
+static void check_statuses(const MqVariant *v, const char *iotype,
+                           const char *json, uint8_t status)
+{
+    Fixture f = setup(v, iotype, json);
+
+    submit(&f, !strcmp(iotype, "write"));
+    for (unsigned i = 0; i < QUEUES; i++) {
+        g_assert_cmphex(wait_slow(f.r[i]), ==, status);
+    }
+    mq_disk_stop(&f.disk);
+}
+
+static void test_report(const MqVariant *v)
+{
+    check_statuses(v, "write", "'werror': 'report', " MAPPED,
+                   VIRTIO_BLK_S_IOERR);
+    check_statuses(v, "read", "'rerror': 'report'", VIRTIO_BLK_S_IOERR);
+}
+
+static void test_ignore(const MqVariant *v)
+{
+    check_statuses(v, "write", "'werror': 'ignore', " MAPPED, VIRTIO_BLK_S_OK);
+    check_statuses(v, "read", "'rerror': 'ignore'", VIRTIO_BLK_S_OK);
+}
+
+/* enospc is the default: stop for that error, report the others. */
+static void test_default(const MqVariant *v)
+{
+    check_statuses(v, "write", MAPPED, VIRTIO_BLK_S_IOERR);
+    check_statuses(v, "read", MAPPED, VIRTIO_BLK_S_IOERR);
+}
+
+/* The requests go on where the guest has gone; the old machine is over. */
+static void check_migrate(const MqVariant *v, const char *json)
+{
+    Fixture f = setup(v, "write", json);
+    MqMachine *old = f.disk.m;
+    MqMachine *new = mq_machine_start(v, MQ_IOTHREADS "-incoming defer");
+
+    plug(new, f.disk.image, NULL, json);
+    submit(&f, true);
+    wait_stopped(&f);
+    mq_machine_migrate(old, new);
+    mq_device_move(f.disk.d, new);
+    f.disk.m = new;
+    mq_machine_stop(old);
+
+    cont(new);
+    finish_all(&f);
+    check_written(&f);
+    mq_disk_stop(&f.disk);
+}
+
+static void test_migrate(const MqVariant *v)
+{
+    check_migrate(v, "'werror': 'stop'");
+}
+
+static void test_migrate_iothreads(const MqVariant *v)
+{
+    check_migrate(v, "'werror': 'stop', " MAPPED);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("errors/stop-write", test_stop_write, MQ_BOTH);
+    mq_test_add("errors/stop-write-iothreads", test_stop_write_iothreads,
+                MQ_BOTH);
+    mq_test_add("errors/stop-read", test_stop_read, MQ_BOTH);
+    mq_test_add("errors/stop-reset", test_stop_reset, MQ_BOTH);
+    mq_test_add("errors/report", test_report, MQ_BOTH);
+    mq_test_add("errors/ignore", test_ignore, MQ_BOTH);
+    mq_test_add("errors/default", test_default, MQ_BOTH);
+    mq_test_add("errors/migrate", test_migrate, MQ_BOTH);
+    mq_test_add("errors/migrate-iothreads", test_migrate_iothreads, MQ_BOTH);
+    return g_test_run();
+}
