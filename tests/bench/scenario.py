@@ -49,13 +49,11 @@ class Bench:
             os.makedirs(output, exist_ok=True)
         except OSError as e:
             raise BenchError(f'{output}: {e.strerror}') from None
-        self.driver = self.program('virtio-ring-driver')
+        self.driver = self.program('ring-driver')
 
     def program(self, name):
-        """Path of a C program of this folder: PREFIX-*.c for a program
-        PREFIX-driver, else the one file.  Compiled unless that is done."""
-        sources = glob.glob(os.path.join(
-            HERE, name.replace('-driver', '-*') + '.[ch]'))
+        """Path of the C program NAME*.c, compiled unless that is done."""
+        sources = glob.glob(os.path.join(HERE, name + '*.[ch]'))
         program = os.path.join(self.output, name)
         if os.path.exists(program) and os.path.getmtime(program) >= max(
                 map(os.path.getmtime, sources)):

@@ -2,7 +2,7 @@
 """Bring a virtio-blk-pci device up to DRIVER_OK, register by register.
 
 VIRTIO 1.2: section 3.1 (initialisation), 4.1.4 (PCI capabilities).
-The rings lie in shared guest memory; virtio-ring-driver runs them.
+The rings lie in shared guest memory; ring-driver runs them.
 
     guest memory      0x0010_0000   MSI-X words, one a queue
                       0x0100_0000   queue 0: descriptors, available, used,
@@ -30,7 +30,7 @@ F_VERSION_1 = 1 << 32
 # Device status
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK = 1, 2, 4, 8
 
-SLOT_SIZE = 128         # virtio-ring-driver.c
+SLOT_SIZE = 128         # ring-driver-virtio.c
 BLOCK_SIZE = 4096
 
 
@@ -184,7 +184,7 @@ class VirtioBlk:
         return desc, avail, used, slots, notify, self._msix_word(i)
 
     def driver_options(self):
-        """What virtio-ring-driver has to know of this device."""
+        """What ring-driver has to know of this device."""
         return [f'--memory-fd={self.qemu.memory_fd}',
                 f'--qtest-fd={self.qemu.qtest_socket.fileno()}',
                 f'--blocks={self.blocks}', f'--ring-size={self.ring_size}',

@@ -1,23 +1,22 @@
 /*
- * A virtio-blk driver that lives on the host
+ * A driver of a paravirtual disk that lives on the host
  *
  *   this program                       guest memory                  QEMU
  *  +-------------+        +-----------------------------+        +---------+
- *  | fill, kick, | -----> | descriptors   available ring| -----> | device, |
- *  | collect     | <----- | used ring     status  data  | <----- | a queue |
- *  |             |        | MSI-X words (one a queue)   | <----- | each    |
+ *  | fill, kick, | -----> | rings, control data         | -----> | device, |
+ *  | collect     | <----- | data                        | <----- | a queue |
+ *  |             |        | MSI-X words (virtio)        | <----- | each    |
  *  +-------------+        +-----------------------------+        +---------+
- *        |                                                            ^
- *        +------------------- qtest socket: kicks --------------------+
+ *        |                                                         ^    |
+ *        +---- kicks: qtest socket (virtio), eventfds (Xen) -------+    |
+ *        +<--- events: eventfds (Xen) ----------------------------------+
  *
  * QEMU runs without a processor (-accel qtest) and its memory is a file that
  * both sides map, so that a benchmark sees what the device costs and nothing
- * of what a guest costs.  The caller has brought the device up to DRIVER_OK
- * and says on the command line where everything lies; this program only does
- * what a driver does per request: fill, kick if the device asks for it, and
- * collect.  Results go to stdout as one JSON object.
- *
- * Split rings with VIRTIO_F_EVENT_IDX, VIRTIO 1.2 section 2.7.
+ * of what a guest costs.  The caller has connected the device and says on the
+ * command line where everything lies; this program only does what a driver
+ * does per request: fill, kick if the device asks for it, and collect.
+ * Results go to stdout as one JSON object.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,14 +31,14 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "virtio-ring-driver.h"
+#include "ring-driver.h"
 
 void __attribute__((noreturn, format(printf, 1, 2)))
 die(const char *format, ...)
 {
     va_list args;
 
-    fputs("virtio-ring-driver: ", stderr);
+    fputs("ring-driver: ", stderr);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -65,6 +64,11 @@ uint64_t now_ns(void)
     return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
 }
 
+uint64_t driver_now(const Driver *d)
+{
+    return d->latency ? now_ns() : 0;
+}
+
 static void map_memory(Driver *d, int fd)
 {
     struct stat st;
@@ -80,6 +84,71 @@ static void map_memory(Driver *d, int fd)
     }
 }
 
+void *guest_ptr(const Driver *d, uint64_t addr, uint64_t size)
+{
+    if (addr > d->memory_size || size > d->memory_size - addr) {
+        die("guest address 0x%" PRIx64 " is outside of guest memory", addr);
+    }
+    return d->memory + addr;
+}
+
+/* xorshift64*: quick, and the same sequence in every run */
+static uint64_t random_next(Driver *d)
+{
+    uint64_t x = d->random_state;
+
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    d->random_state = x;
+    return x * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+uint64_t driver_random_sector(Driver *d)
+{
+    return random_next(d) % d->n_blocks * SECTORS_PER_BLOCK;
+}
+
+/* --- Queues, whatever their transport --- */
+
+static void queue_init(Driver *d, const char *spec)
+{
+    Queue *q = &d->queues[d->n_queues];
+
+    q->index = d->n_queues++;
+    q->free_slots = new_array(d->depth, sizeof(*q->free_slots));
+    q->started = new_array(d->depth, sizeof(*q->started));
+    while (q->n_free < d->depth) {
+        q->free_slots[q->n_free] = q->n_free;
+        q->n_free++;
+    }
+    d->ops->init(d, q, spec);
+}
+
+unsigned queue_take_slot(Queue *q, uint64_t now)
+{
+    unsigned slot = q->free_slots[--q->n_free];
+
+    q->started[slot] = now;
+    return slot;
+}
+
+void queue_end_slot(Driver *d, Queue *q, unsigned slot, bool ok, uint64_t now)
+{
+    if (slot >= d->depth || q->n_free == d->depth) {
+        die("queue %u: the device completed request %u, which it was not given",
+            q->index, slot);
+    }
+    q->completed++;
+    q->failed += !ok;
+    q->free_slots[q->n_free++] = slot;
+    if (d->latency && d->n_latencies < MAX_LATENCIES) {
+        d->latency[d->n_latencies++] = now - q->started[slot];
+    }
+}
+
+/* --- The loop --- */
+
 typedef struct {
     uint64_t requests;      /* to submit in all, on all queues together */
     uint64_t deadline;      /* or until then, ns */
@@ -92,7 +161,7 @@ static unsigned driver_fill(Driver *d, Queue *q, Limit *limit)
     if (d->mode == MODE_BATCH && q->n_free < d->depth) {
         return 0;
     }
-    n = queue_submit(d, q, limit->requests);
+    n = d->ops->submit(d, q, limit->requests);
     limit->requests -= n;
     return n;
 }
@@ -114,7 +183,7 @@ static void driver_run(Driver *d, Limit limit)
     uint64_t in_flight = 0, progress = now_ns();
 
     for (unsigned i = 0; i < d->n_queues; i++) {
-        queue_set_used_event(d, &d->queues[i]);
+        d->ops->arm(d, &d->queues[i]);
     }
     for (;;) {
         unsigned collected = 0;
@@ -126,7 +195,7 @@ static void driver_run(Driver *d, Limit limit)
         for (unsigned i = 0; i < d->n_queues; i++) {
             Queue *q = &d->queues[i];
 
-            collected += queue_service(d, q);
+            collected += d->ops->service(d, q);
             in_flight += driver_fill(d, q, &limit);
         }
         in_flight -= collected;
@@ -235,13 +304,16 @@ static void driver_measure(Driver *d, Limit limit)
     for (unsigned i = 0; i < d->n_threads; i++) {
         thread_ns[i] = thread_cpu_ns(d->thread_stats[i]) - thread_ns[i];
     }
-    queues_settle(d);
+    if (d->ops->settle) {
+        d->ops->settle(d);
+    }
     report(d, start, thread_ns);
 }
 
 static void driver_init(Driver *d, const Options *options)
 {
     map_memory(d, options->memory_fd);
+    d->ops = options->xen ? &xen_ring_ops : &virtio_ring_ops;
     d->qtest_fd = options->qtest_fd;
     d->n_blocks = options->blocks;
     d->ring_size = options->ring_size;

@@ -1,5 +1,5 @@
 /*
- * virtio-ring-driver: the command line, written by a program, read by this one
+ * ring-driver: the command line, written by a program, read by this one
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "virtio-ring-driver.h"
+#include "ring-driver.h"
 
 #define N_ELEMENTS(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -34,6 +34,7 @@ static const struct {
     const char *name;
     bool *flag;
 } flag_options[] = {
+    { "xen", &options.xen },
     { "batch", &options.batch },
     { "write", &options.write },
     { "interrupts", &options.interrupts },
@@ -46,7 +47,7 @@ static const struct {
     const char **texts;
     unsigned *n_texts, max;
 } list_options[] = {
-    /* desc,avail,used,slots,notify,msix: guest addresses in hexadecimal */
+    /* Where its parts lie: what a transport makes of it is its own */
     { "queue", options.queues, &options.n_queues, MAX_QUEUES },
     /* A thread's schedstat file: its time on a processor is reported */
     { "thread-stat", options.thread_stats, &options.n_threads, MAX_THREADS },
@@ -105,12 +106,14 @@ void options_parse(Options *result, int argc, char **argv)
             die("do not know the option '%s'", argv[i]);
         }
     }
-    if (options.memory_fd > INT32_MAX || options.qtest_fd > INT32_MAX ||
+    if (options.memory_fd > INT32_MAX ||
+        (options.qtest_fd > INT32_MAX && !options.xen) ||
         !options.blocks || !options.ring_size || !options.depth ||
         !options.n_queues || !options.requests == !options.ms) {
         die("options are missing; the program 'run' knows them");
     }
-    if (options.depth * (options.indirect ? 1 : 3) > options.ring_size) {
+    if (options.depth * (options.indirect || options.xen ? 1 : 3) >
+        options.ring_size) {
         die("%" PRIu64 " requests do not fit a ring of %" PRIu64,
             options.depth, options.ring_size);
     }
