@@ -93,8 +93,8 @@ def probe(qemu, arguments, seconds=PROBE_SECONDS):
         disk.write(BOOT_SECTOR)
         disk.flush()
         process = subprocess.Popen(
-            [os.fspath(qemu), '-machine', 'pc', '-nodefaults', '-no-user-config',
-             '-display', 'none', '-m', '64',
+            [os.fspath(qemu), '-machine', 'pc', '-nodefaults',
+             '-no-user-config', '-display', 'none', '-m', '64',
              '-drive', f'file={disk.name},format=raw,snapshot=on',
              '-device', 'isa-debug-exit,iobase=0xf4', *arguments],
             stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)

@@ -8,7 +8,7 @@ The kernel is fetched with the host's apt, not installed; busybox, fio and
 mkfs.ext4 are the host's own.
 """
 
-import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -43,7 +43,9 @@ def guest_image(folder=FOLDER, say=lambda text: None, deb=None):
     """The image, from the cache or made now. deb: a kernel package file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return make_image(folder, say, deb)
+        with open(folder / 'lock', 'w', encoding='ascii') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)    # one maker at a time
+            return make_image(folder, say, deb)
     except OSError as error:
         raise RunError(f'cannot make the guest image: {error}') from error
 
@@ -60,9 +62,9 @@ def make_image(folder, say, deb):
         inputs += [program, *map(Path, libraries(program))]
     initramfs = folder / f'initramfs-{key_of(inputs)}'
     if not initramfs.exists():
-        say(f'guest image for Linux {release}')
+        say(f'making the guest image, Linux {release}')
         for old in folder.glob('initramfs-*'):
-            old.unlink(missing_ok=True)
+            old.unlink()
         write_whole(initramfs, lambda stream: fill(
             Archive(stream), busybox, programs,
             Modules(unpacked / 'lib' / 'modules' / release)))
@@ -164,8 +166,7 @@ def write_whole(path, write):
         write(file)
         file.flush()
         os.chmod(file.name, 0o644)
-        with contextlib.suppress(FileExistsError):  # made by another run
-            os.link(file.name, path)
+        os.link(file.name, path)
 
 
 def command(words, failure, cwd=None):

@@ -189,15 +189,17 @@ class Machine:
         """RunError if QEMU ended or stopped the guest."""
         if self.process.poll() is not None:
             raise RunError(f'QEMU ended with status {self.process.returncode}')
-        for event in self.qmp.poll_events():
+        events = self.qmp.poll_events()[:]
+        self.qmp.events.clear()
+        for event in events:
             data = event.get('data', {})
             if event['event'] == 'BLOCK_IO_ERROR' and \
-                    data['action'] == 'stop':
-                raise RunError(f"the disk {data['device'] or data['qom-path']}"
-                               f" stopped the guest: {data['reason']}")
+                    data.get('action') == 'stop':
+                disk = data.get('device') or data.get('qom-path')
+                raise RunError(f'the disk {disk} stopped the guest: '
+                               f"{data.get('reason')}")
             if event['event'] == 'GUEST_PANICKED':
                 raise RunError('the guest\'s kernel panicked')
-        self.qmp.events.clear()
 
     def iothread_times(self):
         """{IOThread: nanoseconds of CPU so far}."""
@@ -215,8 +217,9 @@ class Machine:
         errors = [line for line in said if ': warning: ' not in line]
         # A QEMU that refuses its arguments is about to end.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(1)
-            message = errors[0] if errors else message
+            status = self.process.wait(1)
+            message = errors[0] if errors else \
+                f'QEMU ended with status {status}'
         details = [f'qemu: {line}' for line in said if line != message]
         details += [f'guest: {line}' for line in tail(self.console_log, 12)]
         return RunError(message, details)

@@ -6,7 +6,7 @@ from .session import mapped_iothread, plural
 from .survey import cpu_ranges
 
 BAR = 30
-RED, GREEN, BOLD, DIM, PLAIN = '\33[31m', '\33[32m', '\33[1m', '\33[2m', '\33[m'
+RED, GREEN, BOLD, PLAIN = '\33[31m', '\33[32m', '\33[1m', '\33[m'
 
 
 class Style:

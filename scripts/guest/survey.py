@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 # serial is a request to the disk, from whatever CPU the shell is on.
 SCRIPT = '''
 for disk in /sys/block/vd*; do
-    echo "disk ${disk##*/} $(cat $disk/serial) $(basename $(readlink $disk/device))"
+    device=$(readlink $disk/device)
+    echo "disk ${disk##*/} $(cat $disk/serial) ${device##*/}"
     for queue in $disk/mq/*; do
         echo "queue ${queue##*/} $(cat $queue/cpu_list)"
     done

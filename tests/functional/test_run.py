@@ -53,8 +53,9 @@ class RunTest(unittest.TestCase):
         done = run('QUEUES=3', 'IOTHREADS=2', 'VCPUS=3', 'RUNTIME=1',
                    f'IMAGE={self.image}')
         self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
-        rows = re.findall(r'^ +(\d)  (\S+) +(\d) \(IRQ \d+\) +([\d,]+)  (\S+)$',
-                          done.stdout, re.M)
+        rows = re.findall(
+            r'^ +(\d)  (\S+) +(\d) \(IRQ \d+\) +([\d,]+)  (\S+)$',
+            done.stdout, re.M)
         self.assertEqual([row[:3] for row in rows],
                          [('0', '0', '1'), ('1', '1', '2'), ('2', '2', '3')])
         self.assertEqual([row[4] for row in rows],

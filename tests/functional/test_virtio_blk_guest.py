@@ -36,6 +36,7 @@ SHAPES = {
     'packed': (4, spread(4, 3), {'packed': True}),
     'vectors': (4, spread(4, 2), {'vectors': 2}),
     'qcow2': (4, spread(4, 2), {}),
+    'full': (2, spread(2, 2), {}),
 }
 
 
@@ -44,6 +45,23 @@ def qcow2(folder, name):
     subprocess.run([disk.find_qemu_img(QEMU), 'create', '-q', '-f', 'qcow2',
                     path, str(SIZE)], check=True)
     return disk.Disk(path, 'qcow2', SIZE)
+
+
+class FullDisk(disk.Disk):
+    """The first write finds no space; the next one does."""
+
+    def node(self, name):
+        return {'node-name': name, 'driver': 'blkdebug',
+                'image': super().node(f'{name}-image'),
+                'inject-error': [{'event': 'none', 'iotype': 'write',
+                                  'errno': 28, 'once': True}]}
+
+
+def make_disk(folder, name):
+    if name == 'qcow2':
+        return qcow2(folder, name)
+    made = disk.scratch(folder / f'{name}.raw', SIZE)
+    return FullDisk(made.path, 'raw', SIZE) if name == 'full' else made
 
 
 class GuestTest(unittest.TestCase):
@@ -57,9 +75,8 @@ class GuestTest(unittest.TestCase):
         cls.addClassCleanup(cls.machine.kill)
         cls.machine.add_iothreads(3)
         for name, (queues, mapping, properties) in SHAPES.items():
-            made = qcow2(path, name) if name == 'qcow2' else \
-                disk.scratch(path / f'{name}.raw', SIZE)
-            cls.machine.add_disk(name, made, queues, mapping, **properties)
+            cls.machine.add_disk(name, make_disk(path, name), queues,
+                                 mapping, **properties)
         cls.machine.start()
         cls.disks = survey.survey(cls.machine)
 
@@ -110,7 +127,19 @@ class GuestTest(unittest.TestCase):
                     self.assertEqual(queue.others, [])
                     self.assertIn(n, mapping[int(queue.iothread[8:])])
 
-    def test_07_written_data(self):
+    def test_07_a_full_disk_stops_the_guest(self):
+        """One line says so; the request is tried again afterwards."""
+        job = self.machine.begin(
+            f"dd if=/dev/zero of=/dev/{self.disks['full'].name} bs=1M "
+            'count=4 oflag=direct')
+        with self.assertRaises(RunError) as caught:
+            self.machine.wait(job)
+        self.assertRegex(str(caught.exception),
+                         'full.* stopped the guest: No space left')
+        self.machine.qmp.command('cont')
+        self.machine.wait(job)
+
+    def test_08_written_data(self):
         """Written from each CPU, read back through another's queue."""
         for name, found in self.disks.items():
             with self.subTest(name):
@@ -119,7 +148,7 @@ class GuestTest(unittest.TestCase):
                 self.assertEqual(done.errors, [])
                 self.assertEqual(done.checked, VERIFY // workload.BLOCK)
 
-    def test_08_damage_is_noticed(self):
+    def test_09_damage_is_noticed(self):
         """The proof that the proof is one."""
         found = self.disks['four']
         workload.write(self.machine, found, VCPUS, VERIFY)
@@ -128,7 +157,7 @@ class GuestTest(unittest.TestCase):
         done = workload.verify(self.machine, found, VCPUS, VERIFY)
         self.assertIn('verify', ' '.join(done.errors))
 
-    def test_09_filesystem(self):
+    def test_10_filesystem(self):
         name = self.disks['four'].name
         self.machine.run(f'''
 set -e
@@ -145,24 +174,24 @@ mount -t ext4 /dev/{name} /mnt
 cd /mnt; md5sum -c /run/sums; cd /
 umount /mnt''')
 
-    def test_10_scripts_side_by_side(self):
+    def test_11_scripts_side_by_side(self):
         slow = self.machine.begin('while ! [ -e /run/go ]; do usleep 10000; '
                                   'done; echo slow')
         self.assertEqual(self.machine.run('echo quick; touch /run/go'),
                          'quick\n')
         self.assertEqual(self.machine.wait(slow), 'slow\n')
 
-    def test_11_a_failing_script_says_why(self):
+    def test_12_a_failing_script_says_why(self):
         with self.assertRaises(RunError) as caught:
             self.machine.run('echo reason; exit 3')
         self.assertIn('status 3', str(caught.exception))
         self.assertEqual(caught.exception.details, ['reason'])
 
-    def test_12_power_off(self):
+    def test_13_power_off(self):
         self.machine.shutdown()
         self.assertEqual(self.machine.process.returncode, 0)
 
-    def test_13_an_ended_qemu_is_one_line(self):
+    def test_14_an_ended_qemu_is_one_line(self):
         with self.assertRaises(RunError) as caught:
             self.machine.run('true', timeout=5)
         self.assertNotIn('\n', str(caught.exception))
