@@ -56,8 +56,8 @@ def usage():
     return ('usage: scripts/run [--shell] [--no-colour] [NAME=VALUE ...]\n\n'
             'Boots a Linux guest on a virtio disk with several queues, runs '
             'verified I/O\non it and reports which CPU, interrupt and '
-            'IOThread serves each queue.\n--shell: an interactive guest instead '
-            '(Ctrl-A X ends it).\n\n' + names)
+            'IOThread serves each queue.\n--shell: an interactive guest '
+            'instead (Ctrl-A X ends it).\n\n' + names)
 
 
 def parse(arguments, environment):

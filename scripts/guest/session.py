@@ -118,8 +118,9 @@ def work(machine, result, sides, say):
             machine, disks[name], options.vcpus, sides[name].size,
             options.runtime)
     say('verified writes from every CPU')
-    result.verified = workload.write_and_verify(machine, result.disk,
-                                                options.vcpus)
+    result.verified = workload.write_and_verify(
+        machine, result.disk, options.vcpus,
+        min(workload.VERIFY_BYTES, result.image.size))
     refresh(machine, result.disk)
     result.iothread_seconds = {
         name: time / 1e9 for name, time in machine.iothread_times().items()}

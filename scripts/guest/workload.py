@@ -11,6 +11,7 @@ from .survey import refresh
 TRACE_READS = 256
 VERIFY_BYTES = 32 * MIB     # in all, split over the CPUs
 BLOCK = 4096
+AREA_UNIT = 64 << 10        # the largest write below
 
 COMMON = '''
 [global]
@@ -91,7 +92,7 @@ def verify(machine, disk, vcpus, size, timeout=180):
 
 
 def area_size(size, vcpus):
-    return max(size // vcpus // MIB, 1) * MIB
+    return max(size // vcpus // AREA_UNIT, 1) * AREA_UNIT
 
 
 def verify_job(disk, vcpus, size, shift, mode):
