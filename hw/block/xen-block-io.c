@@ -332,14 +332,6 @@ static int coroutine_fn request_run(XenBlockRequest *r)
     g_assert_not_reached();
 }
 
-static void coroutine_fn request_co_entry(void *opaque)
-{
-    XenBlockRequest *r = opaque;
-
-    r->ret = request_run(r);
-    xen_block_ring_done(r);
-}
-
 /* As stock: requests that carry data are accounted for, and no others. */
 static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
 {
@@ -353,15 +345,40 @@ static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
     }
 }
 
-void xen_block_io_submit(XenBlockRequest *r)
+/*
+ * Runs requests of the batch for as long as they do not have to wait.  One
+ * that waits takes the coroutine with it, and the rest gets another.
+ */
+static void coroutine_fn batch_co_entry(void *opaque)
 {
-    Coroutine *co = qemu_coroutine_create(request_co_entry, r);
+    XenBlockRing *ring = opaque;
+    BlockAcctStats *stats = blk_get_stats(ring->disk->blk);
+    bool last;
 
-    if (r->req.nr_segs) {
-        block_acct_start(blk_get_stats(r->ring->disk->blk), &r->acct,
-                         r->req.bytes, request_acct_type(r));
+    do {
+        XenBlockRequest *r = ring->batch[ring->next_in_batch++];
+
+        if (likely(!r->fault)) {
+            if (likely(r->req.nr_segs)) {
+                block_acct_start(stats, &r->acct, r->req.bytes,
+                                 request_acct_type(r));
+            }
+            r->ret = request_run(r);
+        }
+        /* Once no request is in flight the ring may be gone. */
+        last = ring->next_in_batch >= ring->nr_batch;
+        xen_block_ring_done(r);
+    } while (!last);
+}
+
+void xen_block_io_run(XenBlockRing *ring)
+{
+    ring->next_in_batch = 0;
+    while (ring->next_in_batch < ring->nr_batch) {
+        qemu_coroutine_enter(qemu_coroutine_create(batch_co_entry, ring));
     }
-    qemu_coroutine_enter(co);
+    ring->nr_batch = 0;
+    ring->next_in_batch = 0;
 }
 
 static void request_account_invalid(XenBlockRequest *r, BlockAcctStats *stats)

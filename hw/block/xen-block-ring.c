@@ -134,16 +134,7 @@ static void ring_submit(XenBlockRing *ring)
     trace_xen_block_ring_batch(ring, ring->queue.index, ring->nr_batch);
 
     xen_block_io_prepare(ring);
-    for (unsigned i = 0; i < ring->nr_batch; i++) {
-        XenBlockRequest *r = ring->batch[i];
-
-        if (unlikely(r->fault)) {
-            xen_block_ring_done(r);
-        } else {
-            xen_block_io_submit(r);
-        }
-    }
-    ring->nr_batch = 0;
+    xen_block_io_run(ring);
 }
 
 /* Can the held request start?  A barrier has to be the only one in flight. */

@@ -126,6 +126,7 @@ struct XenBlockRing {
     /* Each has room for every request of the ring. */
     XenBlockRequest **batch;
     unsigned nr_batch;
+    unsigned next_in_batch;     /* to be started */
     XenBlockRequest **done;
     unsigned nr_done;
     XenBlockCopy *copies;
@@ -167,8 +168,13 @@ void xen_block_ring_stop(XenBlockRing *ring);
  */
 void xen_block_io_prepare(XenBlockRing *ring);
 
-/** xen_block_io_submit: runs @r; xen_block_ring_done() follows. */
-void xen_block_io_submit(XenBlockRequest *r);
+/**
+ * xen_block_io_run:
+ *
+ * Starts every request in @ring->batch, which is empty then.  For each of them
+ * xen_block_ring_done() follows, now or later.
+ */
+void xen_block_io_run(XenBlockRing *ring);
 
 /**
  * xen_block_io_deliver:
@@ -187,7 +193,12 @@ void xen_block_io_deliver(XenBlockRing *ring);
  */
 int16_t xen_block_io_end(XenBlockRequest *r);
 
-/** xen_block_ring_done: @r has run, or has a fault. */
+/**
+ * xen_block_ring_done:
+ *
+ * @r has run or has a fault.  The response may be published and @r be used
+ * again on return.
+ */
 void xen_block_ring_done(XenBlockRequest *r);
 
 /** xen_block_io_init: allocates what the functions above need.  BQL. */
