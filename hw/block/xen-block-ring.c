@@ -171,19 +171,32 @@ static bool ring_rearm(XenBlockRing *ring)
     return !ring_pending(ring);
 }
 
+/* Gets on with what there is; %false if it is for somebody else to go on. */
+static bool ring_step(XenBlockRing *ring)
+{
+    if (unlikely(ring->held)) {
+        if (ring->held_runs || !held_can_start(ring)) {
+            return false;
+        }
+        ring_start_held(ring);
+        return true;
+    }
+    if (!ring_may_take(ring)) {
+        return false;
+    }
+    if (!ring_pending(ring)) {
+        return !ring->polling && !ring_rearm(ring);
+    }
+    ring_take(ring);
+    ring_submit(ring);
+    return true;
+}
+
 static void ring_process(XenBlockRing *ring)
 {
     defer_call_begin();
-    if (ring->held && !ring->held_runs && held_can_start(ring)) {
-        ring_start_held(ring);
-    }
-    while (ring_may_take(ring)) {
-        if (ring_pending(ring)) {
-            ring_take(ring);
-            ring_submit(ring);
-        } else if (ring->polling || ring_rearm(ring)) {
-            break;
-        }
+    while (ring_step(ring)) {
+        /* more */
     }
     defer_call_end();
 }
