@@ -33,6 +33,9 @@
 /* PIIX4 ACPI hotplug: eject register of the bus that is selected at reset. */
 #define PIIX4_EJECT_PORT 0xae08
 
+/* Variable that names another QEMU for the targets of migrations. */
+#define TARGET_BINARY "QTEST_QEMU_BINARY_DST"
+
 static const MqVariant variants[] = {
     { "pc", "legacy", false, false },
     { "pc", "modern", false, true },
@@ -220,11 +223,13 @@ MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     MqMachine *m = g_new0(MqMachine, 1);
     g_autofree char *args = NULL;
     g_autoptr(GString) cmd = g_string_new("");
+    bool target;
     va_list ap;
 
     va_start(ap, fmt);
     args = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+    target = strstr(args, "-incoming");
 
     g_string_printf(cmd, "-machine %s -m 128 -nodefaults ", variant->machine);
     if (variant->pcie) {
@@ -240,7 +245,8 @@ MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     g_string_append(cmd, args);
 
     m->variant = variant;
-    m->qts = qtest_init(cmd->str);
+    m->qts = qtest_init_with_env(target && getenv(TARGET_BINARY)
+                                 ? TARGET_BINARY : NULL, cmd->str, true);
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
     m->pci = qpci_new_pc(m->qts, &m->alloc);
     mq_machine_init_pci(m);

@@ -61,7 +61,9 @@ void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
  * mq_machine_start: start QEMU on @variant's machine.
  * @fmt: further command line, as for printf(); split into words by a shell
  *
- * Never fails: what makes QEMU refuse its command line ends the test.
+ * Never fails: what makes QEMU refuse its command line ends the test.  A
+ * machine with -incoming runs in $QTEST_QEMU_BINARY_DST if that is set: so
+ * migration can be tested between two versions of QEMU.
  */
 MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);

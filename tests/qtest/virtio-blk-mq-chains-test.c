@@ -1,0 +1,300 @@
+/*
+ * Malformed chains of descriptors
+ *
+ * The ring is in order, what hangs on it is not.  A device may answer with a
+ * status, or declare itself broken and wait for a reset; after that every
+ * queue has to work.  Which of the two is told for each case; where a driver
+ * merely does what it should not, both are right.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-disk.h"
+
+#define QUEUES 3
+#define IMAGE_SIZE (1024 * 1024)
+#define PROPS "num-queues=3,packed=on"
+
+#define N VRING_DESC_F_NEXT
+#define W VRING_DESC_F_WRITE
+#define I VRING_DESC_F_INDIRECT
+
+/* Nothing is there on either machine. */
+#define UNMAPPED 0x7fff00000000ull
+/* The local APIC and the firmware's ROM */
+#define MMIO 0xfee00000ull
+#define ROM 0xffff0000ull
+
+/* Right answers */
+enum {
+    STATUS = 1,     /* any status, or used with the status byte elsewhere */
+    BROKEN = 2,
+    EITHER = STATUS | BROKEN,
+};
+
+#define HEADER { AT_HEADER, 16, false }
+#define DONE { AT_STATUS, 1, true }
+
+/* Addresses that stand for parts of the request */
+enum { AT_HEADER = 1, AT_DATA, AT_STATUS };
+
+typedef struct Chain {
+    const char *name;
+    uint32_t type;
+    unsigned num;
+    MqSegment segs[5];
+    unsigned answer;
+} Chain;
+
+static const Chain chains[] = {
+    { "status alone", VIRTIO_BLK_T_IN, 1, { DONE }, BROKEN },
+    { "header alone", VIRTIO_BLK_T_IN, 1, { HEADER }, BROKEN },
+    { "short header", VIRTIO_BLK_T_IN, 2,
+      { { AT_HEADER, 15, false }, DONE }, EITHER },
+    { "short header in two", VIRTIO_BLK_T_IN, 3,
+      { { AT_HEADER, 8, false }, { AT_HEADER, 4, false }, DONE }, EITHER },
+    { "empty header", VIRTIO_BLK_T_IN, 2,
+      { { AT_HEADER, 0, false }, DONE }, EITHER },
+    { "empty data", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { AT_DATA, 0, true }, DONE }, EITHER },
+    { "empty status", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { AT_DATA, 512, true }, { AT_STATUS, 0, true } }, EITHER },
+    { "status before header", VIRTIO_BLK_T_IN, 2, { DONE, HEADER }, BROKEN },
+    { "data between", VIRTIO_BLK_T_OUT, 4,
+      { HEADER, { AT_DATA, 512, true }, { AT_DATA, 512, false }, DONE },
+      BROKEN },
+    { "read into what is not writable", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { AT_DATA, 512, false }, DONE }, EITHER },
+    { "write what is writable", VIRTIO_BLK_T_OUT, 3,
+      { HEADER, { AT_DATA, 512, true }, DONE }, EITHER },
+    { "short discard", VIRTIO_BLK_T_DISCARD, 3,
+      { HEADER, { AT_DATA, 8, false }, DONE }, EITHER },
+    { "short write zeroes", VIRTIO_BLK_T_WRITE_ZEROES, 2,
+      { HEADER, DONE }, EITHER },
+    { "short zone report", VIRTIO_BLK_T_ZONE_REPORT, 3,
+      { HEADER, { AT_DATA, 8, true }, DONE }, EITHER },
+    { "id of no length", VIRTIO_BLK_T_GET_ID, 2, { HEADER, DONE }, STATUS },
+    { "unmapped header", VIRTIO_BLK_T_IN, 2,
+      { { UNMAPPED, 16, false }, DONE }, EITHER },
+    { "unmapped data", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { UNMAPPED, 512, true }, DONE }, EITHER },
+    { "unmapped data, large", VIRTIO_BLK_T_OUT, 3,
+      { HEADER, { UNMAPPED, 65536, false }, DONE }, EITHER },
+    { "unmapped status", VIRTIO_BLK_T_IN, 2,
+      { HEADER, { UNMAPPED, 1, true } }, EITHER },
+    { "data in MMIO", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { MMIO, 512, true }, DONE }, EITHER },
+    { "data from MMIO", VIRTIO_BLK_T_OUT, 3,
+      { HEADER, { MMIO, 512, false }, DONE }, EITHER },
+    { "data in ROM", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { ROM, 4096, true }, DONE }, EITHER },
+    { "header and status in MMIO", VIRTIO_BLK_T_IN, 2,
+      { { MMIO, 16, false }, { MMIO + 64, 1, true } }, EITHER },
+    { "data beyond all addresses", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { UINT64_MAX - 99, 512, true }, DONE }, EITHER },
+    { "4 GiB of data", VIRTIO_BLK_T_IN, 3,
+      { HEADER, { AT_DATA, 0xfffffe00, true }, DONE }, EITHER },
+    { "more than 4 GiB of data", VIRTIO_BLK_T_OUT, 4,
+      { HEADER, { AT_DATA, 0x80000000, false }, { AT_DATA, 0x80000200, false },
+        DONE }, EITHER },
+};
+
+/* A chain's request lies in a page of its own, header first. */
+static uint64_t resolve(const MqRequest *r, uint64_t addr)
+{
+    switch (addr) {
+    case AT_HEADER:
+        return r->header;
+    case AT_DATA:
+        return r->data;
+    case AT_STATUS:
+        return r->status;
+    default:
+        return addr;
+    }
+}
+
+static void check_answer(MqRequest *r, unsigned right)
+{
+    /* A legacy device has no way to say that it is broken. */
+    if (r->queue->dev->modern) {
+        unsigned answer = mq_request_outcome(r);
+
+        g_assert_cmphex(right & (answer == MQ_BROKEN ? BROKEN : STATUS), !=,
+                        0);
+    }
+}
+
+static void check_works(MqDevice *d)
+{
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(d->queues[q], 8 * q, 4096, q + 1);
+        mq_read(d->queues[(q + 1) % QUEUES], 8 * q, 4096, q + 1);
+    }
+}
+
+static void check_chain(MqDisk *disk, const MqRing *ring, unsigned n)
+{
+    const Chain *chain = &chains[n];
+    MqQueue *q = disk->d->queues[n % QUEUES];
+    MqRequest *r = mq_request_new(q, chain->type, 0, 65536);
+    MqSegment segs[ARRAY_SIZE(chain->segs)];
+
+    g_test_message("%s", chain->name);
+    for (unsigned i = 0; i < chain->num; i++) {
+        segs[i] = chain->segs[i];
+        segs[i].addr = resolve(r, segs[i].addr);
+    }
+    mq_request_add_segs(r, segs, chain->num, ring->indirect);
+    mq_queue_kick(q);
+    check_answer(r, chain->answer);
+    mq_device_start(disk->d, ring->features, MQ_ALL_QUEUES);
+    check_works(disk->d);
+}
+
+static void check_chains(MqDisk *disk, const MqRing *ring)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(chains); i++) {
+        check_chain(disk, ring, i);
+    }
+}
+
+static void test_chains(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS);
+
+    mq_disk_for_each_ring(&disk, check_chains);
+    mq_disk_stop(&disk);
+}
+
+static void test_chains_iothread(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+
+    mq_disk_for_each_ring(&disk, check_chains);
+    mq_disk_stop(&disk);
+}
+
+/**
+ * Table: a bad indirect table.
+ * @len: of the table in bytes, as the ring's descriptor has it
+ * @flags: of the ring's descriptor, besides INDIRECT
+ * @entry: flags of the table's first descriptor, besides NEXT
+ * @next: where the table's first descriptor leads
+ * @addr: of the table, if not in the request's data
+ */
+typedef struct Table {
+    const char *name;
+    uint32_t len;
+    uint16_t flags, entry, next;
+    uint64_t addr;
+    unsigned answer;
+} Table;
+
+static const Table tables[] = {
+    { "odd length", 40, 0, 0, 1, 0, BROKEN },
+    { "no length", 0, 0, 0, 1, 0, BROKEN },
+    { "less than a descriptor", 8, 0, 0, 1, 0, BROKEN },
+    { "loop of one", 48, 0, 0, 0, 0, BROKEN },
+    { "next beyond the table", 48, 0, 0, 3, 0, BROKEN },
+    { "next far beyond the table", 48, 0, 0, 0xffff, 0, BROKEN },
+    { "indirect inside indirect", 48, 0, I, 1, 0, EITHER },
+    { "indirect and next", 48, N, 0, 1, 0, EITHER },
+    { "writable table", 48, W, 0, 1, 0, EITHER },
+    { "unmapped table", 48, 0, 0, 1, UNMAPPED, BROKEN },
+    { "table in MMIO", 48, 0, 0, 1, MMIO, EITHER },
+    { "huge table", 0xfffffff0, 0, 0, 1, 0, EITHER },
+};
+
+static void check_table(MqDisk *disk, unsigned n)
+{
+    const Table *t = &tables[n];
+    MqQueue *q = disk->d->queues[n % QUEUES];
+    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
+    uint64_t table = r->data + 1024;
+
+    g_test_message("%s", t->name);
+    mq_split_write(disk->d, table, 0, r->header, 16, N | t->entry, t->next);
+    mq_split_write(disk->d, table, 1, r->data, 512, N | W, 2);
+    mq_split_write(disk->d, table, 2, r->status, 1, W, 0);
+    mq_split_write(disk->d, q->desc, 0, t->addr ?: table, t->len, I | t->flags,
+                   1);
+    mq_split_write(disk->d, q->desc, 1, r->status, 1, W, 0);
+    q->tokens[0] = r;
+    q->chain[0] = UINT_MAX;
+    mq_split_offer(q, 0);
+    mq_device_notify(disk->d, q->index);
+    check_answer(r, t->answer);
+    mq_device_start(disk->d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    check_works(disk->d);
+}
+
+static void check_tables(const MqVariant *v, const char *props)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+
+    mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
+        check_table(&disk, i);
+    }
+    mq_disk_stop(&disk);
+}
+
+static void test_tables(const MqVariant *v)
+{
+    check_tables(v, PROPS);
+}
+
+static void test_tables_iothread(const MqVariant *v)
+{
+    check_tables(v, PROPS ",iothread=io0");
+}
+
+/* As many segments as a device takes, and more than any does. */
+static void check_many(MqDisk *disk, const MqRing *ring)
+{
+    static const struct {
+        unsigned segs, right;
+    } many[] = { { 250, STATUS }, { 1030, EITHER }, { 4000, EITHER } };
+    g_autofree MqSegment *segs = g_new(MqSegment, 4000);
+
+    for (unsigned n = 0; ring->indirect && n < ARRAY_SIZE(many); n++) {
+        MqQueue *q = disk->d->queues[n];
+        MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
+        unsigned num = many[n].segs;
+
+        segs[0] = (MqSegment) { r->header, 16, false };
+        for (unsigned i = 1; i < num - 1; i++) {
+            segs[i] = (MqSegment) { r->data + i % 8 * 512, 512, true };
+        }
+        segs[num - 1] = (MqSegment) { r->status, 1, true };
+        mq_request_add_segs(r, segs, num, true);
+        mq_queue_kick(q);
+        check_answer(r, many[n].right);
+        mq_device_start(disk->d, ring->features, MQ_ALL_QUEUES);
+        check_works(disk->d);
+    }
+}
+
+static void test_many(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+
+    mq_disk_for_each_ring(&disk, check_many);
+    mq_disk_stop(&disk);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("chains/chains", test_chains, MQ_BOTH);
+    mq_test_add("chains/chains-iothread", test_chains_iothread, MQ_Q35_MODERN);
+    mq_test_add("chains/tables", test_tables, MQ_BOTH);
+    mq_test_add("chains/tables-iothread", test_tables_iothread, MQ_BOTH);
+    mq_test_add("chains/many", test_many, MQ_BOTH);
+    return g_test_run();
+}
