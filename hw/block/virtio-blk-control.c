@@ -168,11 +168,15 @@ static void queue_set_ring(VirtIOBlkQueue *q)
     }
 }
 
-/* The driver has told where the ring is; take it into use. */
+/* Has the driver told where the ring is? */
+static bool queue_usable(VirtIOBlkQueue *q)
+{
+    return virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0;
+}
+
 static void queue_start_ring(VirtIOBlkQueue *q)
 {
-    if (!q->started &&
-        virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0) {
+    if (!q->started && queue_usable(q)) {
         q->faulted = false;
         queue_set_ring(q);
         q->started = true;
@@ -204,14 +208,48 @@ static void queue_start(VirtIOBlkQueue *q, bool notifiers)
 
 static void queue_stop(VirtIOBlkQueue *q)
 {
-    if (!q->attached) {
-        return;
+    if (q->attached) {
+        /* Not ended: the queue is left as it was created, quiesced. */
+        block_queue_quiesce_begin(&q->common);
+        queue_hand_over(q);
+        queue_unset_ring(q);
+        q->attached = false;
     }
-    block_queue_quiesce_begin(&q->common);
-    block_queue_quiesce_wait(&q->common);
-    queue_hand_over(q);
-    queue_unset_ring(q);
-    q->attached = false;
+}
+
+/*
+ * Between these two no request is in flight and control may change queues.
+ *
+ * Only a drain of the backend gets there for sure: a request may wait for a
+ * throttling timer, and with the VM stopped no timer runs.  The drain pauses
+ * our queues through virtio_blk_dev_ops.
+ */
+static BlockDriverState *device_pause(VirtIOBlock *s)
+{
+    BlockDriverState *bs = blk_bs(s->blk);
+
+    if (bs) {
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+    }
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_begin(&s->queues[i].common);
+    }
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_wait(&s->queues[i].common);
+    }
+    return bs;
+}
+
+static void device_resume(VirtIOBlock *s, BlockDriverState *bs)
+{
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        block_queue_quiesce_end(&s->queues[i].common);
+    }
+    if (bs) {
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
 }
 
 /* Rings that became usable after the device was started. */
@@ -220,7 +258,8 @@ void virtio_blk_start_late(VirtIOBlock *s)
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->attached && !q->started) {
+        if (q->attached && !q->started && queue_usable(q)) {
+            /* No ring, no requests: it is quiesced as soon as it looks. */
             block_queue_quiesce_begin(&q->common);
             block_queue_quiesce_wait(&q->common);
             queue_start_ring(q);
@@ -255,12 +294,12 @@ static void virtio_blk_memory_bh(void *opaque)
         VirtIOBlkQueue *q = &s->queues[i];
 
         if (q->started && q->native != queue_ring_is_direct(q)) {
-            block_queue_quiesce_begin(&q->common);
-            block_queue_quiesce_wait(&q->common);
+            BlockDriverState *bs = device_pause(s);
+
             queue_hand_over(q);
             queue_unset_ring(q);
             queue_start_ring(q);
-            block_queue_quiesce_end(&q->common);
+            device_resume(s, bs);
         } else if (q->started) {
             block_queue_poke(&q->common);
         }
@@ -298,18 +337,18 @@ static void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers)
 
 void virtio_blk_stop_queues(VirtIOBlock *s)
 {
-    /* Ask all before waiting for any. */
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_begin(&s->queues[i].common);
+    BlockDriverState *bs;
+
+    if (!s->view_source) {
+        return;
     }
+    bs = device_pause(s);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         queue_stop(&s->queues[i]);
-        block_queue_quiesce_end(&s->queues[i].common);
     }
-    if (s->view_source) {
-        ring_view_source_free(s->view_source);
-        s->view_source = NULL;
-    }
+    device_resume(s, bs);
+    ring_view_source_free(s->view_source);
+    s->view_source = NULL;
 }
 
 /* Kicks */
@@ -451,14 +490,13 @@ void virtio_blk_reset(VirtIODevice *vdev)
 void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
-    VirtIOBlkQueue *q = &s->queues[n];
+    BlockDriverState *bs;
 
     assert(n < s->conf.num_queues);
-    block_queue_quiesce_begin(&q->common);
-    block_queue_quiesce_wait(&q->common);
-    queue_unset_ring(q);
-    queue_drop_held(q);
-    block_queue_quiesce_end(&q->common);
+    bs = device_pause(s);
+    queue_unset_ring(&s->queues[n]);
+    queue_drop_held(&s->queues[n]);
+    device_resume(s, bs);
 }
 
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)
@@ -546,6 +584,7 @@ void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
 bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
                                    IOThread *iothread, Error **errp)
 {
+    BlockDriverState *bs;
     IOThread *old;
 
     if (queue >= s->conf.num_queues) {
@@ -559,9 +598,11 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
         error_setg(errp, "ioeventfd is required for iothread");
         return false;
     }
+    bs = device_pause(s);
     old = queue_iothreads_set(&s->map, queue, iothread);
     block_queue_move(&s->queues[queue].common,
                      queue_iothreads_context(&s->map, queue));
+    device_resume(s, bs);
     object_unref(OBJECT(old));
     return true;
 }

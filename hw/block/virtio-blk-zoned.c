@@ -234,12 +234,15 @@ uint8_t coroutine_fn virtio_blk_zone_command(VirtIOBlkRequest *req,
 void virtio_blk_zone_config(VirtIOBlock *s, struct virtio_blk_config *config)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    BlockLimits *bl = &blk_bs(s->blk)->bl;
+    BlockDriverState *bs = blk_bs(s->blk);
+    BlockLimits *bl;
 
-    if (bl->zoned == BLK_Z_NONE) {
+    /* drive_del may have taken the node away under the device. */
+    if (!bs || bs->bl.zoned == BLK_Z_NONE) {
         config->zoned.model = VIRTIO_BLK_Z_NONE;
         return;
     }
+    bl = &bs->bl;
     config->zoned.model = bl->zoned == BLK_Z_HM ? VIRTIO_BLK_Z_HM
                                                 : VIRTIO_BLK_Z_HA;
     virtio_stl_p(vdev, &config->zoned.zone_sectors,

@@ -123,9 +123,10 @@ void block_queue_poke(BlockQueue *queue);
 /**
  * block_queue_move: give the queue to another AioContext.
  *
- * Waits for the requests in flight on this queue, no other.  Does not lose
- * notifications: start_listening() looks for requests at once.  BQL, main
- * loop thread.
+ * Waits for the requests in flight on this queue; where they may wait for a
+ * timer (throttling) the caller has to drain the backend around this.  Does
+ * not lose notifications: start_listening() looks for requests at once.  BQL,
+ * main loop thread.
  */
 void block_queue_move(BlockQueue *queue, AioContext *ctx);
 

@@ -81,7 +81,7 @@ struct VirtIOBlock {
  * virtio_blk_set_queue_iothread: serve a queue by another IOThread from now on
  * @iothread: NULL for the main loop
  *
- * Waits for the queue's requests in flight; the guest may go on meanwhile.
+ * Drains the device for a moment; the guest may go on meanwhile.
  * Returns false with @errp set when there is no such queue or when the
  * device's kicks do not reach IOThreads.  BQL, main loop thread.
  */
