@@ -120,4 +120,12 @@ def draw(results):
          + ('CPUs of their own' if row['pin'] == 'spread' else 'one CPU'),
          row) for row in results.get('scaling', [])],
                 'IOThread CPU per request, N queues to one')
+    if 'xen' in results:
+        draw_counts(picture, results['xen']['counts'], 'instructions',
+                    'Xen disk: instructions per request')
+        draw_counts(picture, results['xen']['counts'], 'atomics',
+                    'Xen disk: atomic instructions per request')
+        draw_ratios(picture, [(row['scenario'], row['cpu_us'])
+                              for row in results['xen']['rates']],
+                    'Xen disk: IOThread CPU per request, ours to stock')
     return picture.svg()

@@ -9,12 +9,39 @@ import dataclasses
 import os
 
 import stats
-from sharing import shared_lines
+import xen_stock
 from scenario import BACKENDS, Scenario, Session
+from sharing import shared_lines
 
 
 def heading(text):
     print(f'\n{text}\n' + '-' * len(text), flush=True)
+
+
+def count_rows(bench, arguments, programs, pairs):
+    """Print and return a row for each pair of scenarios, one for each of the
+    two programs.  A first scenario that comes again is not counted again."""
+    print(f'{"":44}{"instructions":^24}{"atomics":^21}')
+    print(f'{"":44}{"stock":>8}{"ours":>8}{"ratio":>8}'
+          f'{"stock":>8}{"ours":>7}{"ratio":>7}', flush=True)
+    rows, known = [], {}
+    for first, second in pairs:
+        if first not in known:
+            known[first] = bench.count(programs[0], first)
+        stock, ours = known[first], bench.count(programs[1], second)
+        print(f'{second.name:44}{stock.instructions:8.0f}'
+              f'{ours.instructions:8.0f}'
+              f'{ours.instructions / stock.instructions:8.3f}'
+              f'{stock.atomics:8.1f}{ours.atomics:7.1f}'
+              f'{ours.atomics / stock.atomics:7.3f}', flush=True)
+        if arguments.functions:
+            for title, cost in (('stock', stock), ('ours', ours)):
+                print(f'\n{title}: self cost, atomics, function')
+                print('\n'.join(cost.table(arguments.functions)))
+            print()
+        rows.append({'scenario': second.name, 'stock': stock.as_json(),
+                     'ours': ours.as_json()})
+    return rows
 
 
 def counts(bench, arguments):
@@ -25,25 +52,124 @@ def counts(bench, arguments):
                       Scenario(backend='raw-io_uring', depth=32),
                       Scenario(backend='qcow2', depth=32)]
     heading('Per request, IOThreads only (callgrind)')
-    print(f'{"":36}{"instructions":^24}{"atomics":^21}')
-    print(f'{"":36}{"stock":>8}{"ours":>8}{"ratio":>8}'
-          f'{"stock":>8}{"ours":>7}{"ratio":>7}', flush=True)
+    return count_rows(bench, arguments, (arguments.stock, arguments.ours),
+                      [(s, s) for s in scenarios])
+
+
+def compare(bench, programs, scenarios, sessions, pairs=7, ms=60):
+    """A Ratio for each figure of the second program and scenario to the
+    first's.  Several sessions, for no two processes lie in memory alike;
+    several short pairs in each, for the machine has other things to do."""
+    results = []
+    for _ in range(sessions):
+        with Session(bench, programs[0], scenarios[0]) as first, \
+             Session(bench, programs[1], scenarios[1], 1) as second:
+            results += stats.alternate(pairs, lambda: first.measure(ms),
+                                       lambda: second.measure(ms))
+    return stats.ratios(results)
+
+
+def print_rate_heading():
+    print(f'{"":44}{"1000 IOPS":^34}{"IOThread CPU, us/request":^33}')
+    print(f'{"":44}{"stock":>7}{"ours":>8}{"ratio":>8}{"":11}'
+          f'{"stock":>7}{"ours":>7}{"ratio":>8}', flush=True)
+
+
+def print_rate(s, row):
+    iops, cpu = row['iops'], row['cpu_us']
+    print(f'{s.name:44}{iops.stock / 1e3:7.1f}{iops.ours / 1e3:8.1f}  '
+          f'{str(iops):17}{cpu.stock:7.2f}{cpu.ours:7.2f}  {cpu}',
+          flush=True)
+
+
+def throughput(bench, arguments):
+    """IOPS, IOThread CPU, kicks, interrupts and latency, stock and ours"""
+    scenarios = [Scenario(), Scenario(queues=2), Scenario(depth=1),
+                 Scenario(backend='raw-io_uring', depth=32)]
+    if not arguments.quick:
+        scenarios += [s for s in (
+            Scenario(backend, write, depth, queues)
+            for backend in BACKENDS for write in (False, True)
+            for depth in (1, 32, 256) for queues in (1, 2, 4))
+            if s not in scenarios]
+    heading('Rates, ratios of ours to stock: median (lowest..highest)')
+    print_rate_heading()
     rows = []
-    for s in scenarios:
-        stock = bench.count(arguments.stock, s)
-        ours = bench.count(arguments.ours, s)
-        print(f'{s.name:36}{stock.instructions:8.0f}{ours.instructions:8.0f}'
-              f'{ours.instructions / stock.instructions:8.3f}'
-              f'{stock.atomics:8.1f}{ours.atomics:7.1f}'
-              f'{ours.atomics / stock.atomics:7.3f}', flush=True)
-        if arguments.functions:
-            for title, cost in (('stock', stock), ('ours', ours)):
-                print(f'\n{title}: self cost, atomics, function')
-                print('\n'.join(cost.table(arguments.functions)))
-            print()
-        rows.append({'scenario': s.name, 'stock': stock.as_json(),
-                     'ours': ours.as_json()})
-    return rows
+    for i, s in enumerate(scenarios):
+        row = measure_row(bench, arguments, s, 3 if i < 4 else 2)
+        print_rate(s, row)
+        rows.append((s, row))
+    print_events(rows)
+    print_latencies(rows)
+    return [{'scenario': s.name,
+             **{key: value.as_json() for key, value in row.items() if value}}
+            for s, row in rows]
+
+
+def measure_row(bench, arguments, s, sessions):
+    """Kicks and interrupts as a guest has them; then, where there are
+    processors for it, IOThreads that poll."""
+    programs = arguments.stock, arguments.ours
+    row = compare(bench, programs, (s, s), sessions)
+    row.pop('latency_us', None)
+    if s.queues <= os.cpu_count():
+        polling = dataclasses.replace(s, poll=True)
+        polling = compare(bench, programs, (polling, polling), sessions)
+        row['polling_iops'] = polling['iops']
+        row['polling_cpu_us'] = polling['cpu_us']
+        if s.queues == 1 and 'latency_us' in polling:
+            row['latency_us'] = polling['latency_us']
+    return row
+
+
+def print_events(rows):
+    heading('A request\'s share of kicks and interrupts; IOPS if polling')
+    print(f'{"":44}{"kicks":^16}{"interrupts":^16}{"1000 IOPS, polling":^34}')
+    print(f'{"":44}' + f'{"stock":>8}{"ours":>8}' * 3 + f'{"ratio":>8}')
+    for s, row in rows:
+        text = f'{s.name:44}'
+        for key in ('kicks', 'interrupts'):
+            if row[key]:
+                text += f'{row[key].stock:8.3f}{row[key].ours:8.3f}'
+            else:
+                text += f'{"0":>8}{"":8}'
+        if 'polling_iops' in row:
+            iops = row['polling_iops']
+            text += f'{iops.stock / 1e3:8.1f}{iops.ours / 1e3:8.1f}  {iops}'
+        print(text, flush=True)
+
+
+def print_latencies(rows):
+    heading('Latency at depth 1, IOThread polling, median, us')
+    print(f'{"":44}{"stock":>8}{"ours":>8}{"ratio":>8}')
+    for s, row in rows:
+        if 'latency_us' in row:
+            latency = row['latency_us']
+            print(f'{s.name:44}{latency.stock:8.1f}{latency.ours:8.1f}  '
+                  f'{latency}', flush=True)
+
+
+def scaling(bench, arguments):
+    """CPU per request with several queues over one queue"""
+    heading('IOThread CPU per request, N queues over 1, null-co read, '
+            'full rings')
+    print(f'{"":44}{"1 queue":>9}{"N":>7}{"ratio":>8}')
+    kinds = [('stock', arguments.stock, False), ('ours', arguments.ours, False),
+             ('ours, Xen', arguments.ours, True)]
+    return [scaling_row(bench, title, program, xen, queues, pin)
+            for title, program, xen in kinds
+            for queues in ((2,) if arguments.quick else (2, 4))
+            for pin in ('spread', 'same')]
+
+
+def scaling_row(bench, title, program, xen, queues, pin):
+    one, many = (Scenario(queues=n, pin=pin, xen=xen) for n in (1, queues))
+    result = compare(bench, (program, program), (one, many), 3)['cpu_us']
+    where = 'CPUs of their own' if pin == 'spread' else 'one CPU'
+    print(f'{f"{title}, {queues} IOThreads on {where}":44}'
+          f'{result.stock:9.2f}{result.ours:7.2f}  {result}', flush=True)
+    return {'program': title, 'queues': queues, 'pin': pin,
+            **result.as_json()}
 
 
 def sharing(bench, arguments):
@@ -88,111 +214,40 @@ def memory(bench, arguments):
     return result
 
 
-def compare(bench, programs, scenarios, sessions, pairs=7, ms=60):
-    """A Ratio for each figure of the second program and scenario to the
-    first's.  Several sessions, for no two processes lie in memory alike;
-    several short pairs in each, for the machine has other things to do."""
-    results = []
-    for _ in range(sessions):
-        with Session(bench, programs[0], scenarios[0]) as first, \
-             Session(bench, programs[1], scenarios[1], 1) as second:
-            results += stats.alternate(pairs, lambda: first.measure(ms),
-                                       lambda: second.measure(ms))
-    return stats.ratios(results)
-
-
-def throughput(bench, arguments):
-    """IOPS, IOThread CPU, kicks, interrupts and latency, stock and ours"""
-    scenarios = [Scenario(), Scenario(queues=2), Scenario(depth=1),
-                 Scenario(backend='raw-io_uring', depth=32)]
+def xen(bench, arguments):
+    """the Xen disk: counts, rates and calls, several rings over stock's one"""
+    programs = (xen_stock.build(arguments.stock, bench.output),
+                arguments.ours)
+    stock = Scenario(xen=True, persistent=False)
+    scenarios = [Scenario(xen=True), Scenario(xen=True, queues=2)]
     if not arguments.quick:
-        scenarios += [s for s in (
-            Scenario(backend, write, depth, queues)
-            for backend in BACKENDS for write in (False, True)
-            for depth in (1, 32, 256) for queues in (1, 2, 4))
-            if s not in scenarios]
-    heading('Rates, ratios of ours to stock: median (lowest..highest)')
-    print(f'{"":40}{"1000 IOPS":^34}{"IOThread CPU, us/request":^33}')
-    print(f'{"":40}{"stock":>7}{"ours":>8}{"ratio":>8}{"":11}'
-          f'{"stock":>7}{"ours":>7}{"ratio":>8}', flush=True)
+        scenarios += [Scenario(xen=True, queues=4), stock,
+                      Scenario(xen=True, indirect=True)]
+    heading('Xen disk, per request (callgrind); stock has one ring, plain '
+            'grants')
+    counted = count_rows(bench, arguments, programs,
+                         [(stock, s) for s in scenarios])
+    if not arguments.quick:
+        scenarios += [Scenario(xen=True, backend=backend, queues=queues)
+                      for backend in BACKENDS[1:] for queues in (1, 2)]
+    heading('Xen disk, ratios to stock\'s one ring: median (lowest..highest)')
+    print_rate_heading()
     rows = []
-    for i, s in enumerate(scenarios):
-        row = measure_row(bench, arguments, s, 3 if i < 4 else 2)
-        iops, cpu = row['iops'], row['cpu_us']
-        print(f'{s.name:40}{iops.stock / 1e3:7.1f}{iops.ours / 1e3:8.1f}  '
-              f'{str(iops):17}{cpu.stock:7.2f}{cpu.ours:7.2f}  {cpu}',
-              flush=True)
-        rows.append((s, row))
-    print_events(rows)
-    print_latencies(rows)
-    return [{'scenario': s.name,
-             **{key: value.as_json() for key, value in row.items() if value}}
-            for s, row in rows]
-
-
-def measure_row(bench, arguments, s, sessions):
-    """Kicks and interrupts as a guest has them; then, where there are
-    processors for it, IOThreads that poll."""
-    programs = arguments.stock, arguments.ours
-    row = compare(bench, programs, (s, s), sessions)
-    row.pop('latency_us', None)
-    if s.queues <= os.cpu_count():
-        polling = dataclasses.replace(s, poll=True)
-        polling = compare(bench, programs, (polling, polling), sessions)
-        row['polling_iops'] = polling['iops']
-        row['polling_cpu_us'] = polling['cpu_us']
-        if s.queues == 1 and 'latency_us' in polling:
-            row['latency_us'] = polling['latency_us']
-    return row
-
-
-def print_events(rows):
-    heading('A request\'s share of kicks and interrupts; IOPS if polling')
-    print(f'{"":40}{"kicks":^16}{"interrupts":^16}{"1000 IOPS, polling":^34}')
-    print(f'{"":40}' + f'{"stock":>8}{"ours":>8}' * 3 + f'{"ratio":>8}')
+    for s in scenarios:
+        base = dataclasses.replace(stock, backend=s.backend)
+        rows.append((s, compare(bench, programs, (base, s), 2)))
+        print_rate(*rows[-1])
+    heading('A request\'s share of calls to Xen')
+    print(f'{"":44}{"grants":^16}{"events sent":^16}')
+    print(f'{"":44}' + f'{"stock":>8}{"ours":>8}' * 2)
     for s, row in rows:
-        text = f'{s.name:40}'
-        for key in ('kicks', 'interrupts'):
-            if row[key]:
-                text += f'{row[key].stock:8.3f}{row[key].ours:8.3f}'
-            else:
-                text += f'{"0":>8}{"":8}'
-        if 'polling_iops' in row:
-            iops = row['polling_iops']
-            text += f'{iops.stock / 1e3:8.1f}{iops.ours / 1e3:8.1f}  {iops}'
-        print(text, flush=True)
-
-
-def print_latencies(rows):
-    heading('Latency at depth 1, IOThread polling, median, us')
-    print(f'{"":40}{"stock":>8}{"ours":>8}{"ratio":>8}')
-    for s, row in rows:
-        if 'latency_us' in row:
-            latency = row['latency_us']
-            print(f'{s.name:40}{latency.stock:8.1f}{latency.ours:8.1f}  '
-                  f'{latency}', flush=True)
-
-
-def scaling(bench, arguments):
-    """CPU per request with several queues over one queue"""
-    heading('IOThread CPU per request, N queues over 1, null-co read, '
-            'depth 256')
-    print(f'{"":40}{"1 queue":>9}{"N":>7}{"ratio":>8}')
-    rows = []
-    for title in ('stock', 'ours'):
-        program = getattr(arguments, title)
-        for queues in (2,) if arguments.quick else (2, 4):
-            for pin in ('spread', 'same'):
-                one, many = (Scenario(queues=n, pin=pin) for n in (1, queues))
-                result = compare(bench, (program, program), (one, many),
-                                 3)['cpu_us']
-                where = 'CPUs of their own' if pin == 'spread' else 'one CPU'
-                print(f'{f"{title}, {queues} IOThreads on {where}":40}'
-                      f'{result.stock:9.2f}{result.ours:7.2f}  {result}',
-                      flush=True)
-                rows.append({'program': title, 'queues': queues, 'pin': pin,
-                             **result.as_json()})
-    return rows
+        grants, events = row['grant_calls'], row['interrupts']
+        print(f'{s.name:44}{grants.stock:8.3f}{grants.ours:8.3f}'
+              f'{events.stock:8.3f}{events.ours:8.3f}', flush=True)
+    return {'counts': counted, 'rates': [
+        {'scenario': s.name,
+         **{key: value.as_json() for key, value in row.items() if value}}
+        for s, row in rows]}
 
 
 PARTS = {
@@ -200,5 +255,6 @@ PARTS = {
     'throughput': throughput,
     'scaling': scaling,
     'memory': memory,
+    'xen': xen,
     'sharing': sharing,
 }

@@ -27,10 +27,11 @@ class Qemu:
     """One QEMU process, from start to close(); use it in a 'with'."""
 
     def __init__(self, binary, args, memory_mib=256, wrapper=(), patience=30,
-                 keep_fds=()):
+                 keep_fds=(), chardevs=()):
         """binary: qemu-system-x86_64; args: its options for this machine.
         wrapper: a command to run it under.  patience: seconds that any
-        answer may take.  keep_fds: file descriptors that it inherits."""
+        answer may take.  keep_fds: file descriptors that it inherits.
+        chardevs: names of sockets to talk to it by, see .sockets."""
         self.patience = patience
         self.process = None
         self.folder = tempfile.mkdtemp(prefix='qemu-bench-')
@@ -38,15 +39,16 @@ class Qemu:
         os.ftruncate(self.memory_fd, memory_mib * MIB)
         self.memory = mmap.mmap(self.memory_fd, memory_mib * MIB)
         try:
-            self._start(binary, args, memory_mib, wrapper, keep_fds)
+            self._start(binary, args, memory_mib, wrapper, keep_fds, chardevs)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, binary, args, memory_mib, wrapper, keep_fds):
+    def _start(self, binary, args, memory_mib, wrapper, keep_fds,
+               chardevs):
         if not os.access(binary, os.X_OK):
             raise BenchError(f'{binary}: no such program; build it first')
-        listeners = {name: self._listen(name) for name in ('qmp', 'qtest')}
+        listeners = {name: self._listen(name) for name in ('qmp', 'qtest', *chardevs)}
         # There is no processor to run it, but the machine insists on one
         firmware = os.path.join(self.folder, 'firmware')
         with open(firmware, 'wb') as f:
@@ -59,6 +61,8 @@ class Qemu:
             f'mem-path=/proc/self/fd/{self.memory_fd},share=on',
             '-qmp', f'unix:{self.folder}/qmp',
             '-qtest', f'unix:{self.folder}/qtest', '-qtest-log', 'none',
+            *(word for name in chardevs for word in
+              ('-chardev', f'socket,id={name},path={self.folder}/{name}')),
             *args]
         self.errors = open(os.path.join(self.folder, 'stderr'), 'w+b')
         try:
@@ -70,6 +74,8 @@ class Qemu:
             raise BenchError(f'{command[0]}: {e.strerror}') from None
         self.qtest_socket = self._accept(listeners['qtest'])
         self.qmp_socket = self._accept(listeners['qmp'])
+        self.sockets = {name: self._accept(listeners[name])
+                        for name in chardevs}
         self.qmp_file = self.qmp_socket.makefile('rb')
         self.qtest_file = self.qtest_socket.makefile('rb')
         self._read_qmp()
@@ -204,6 +210,8 @@ class Qemu:
         for name in ('errors', 'qmp_socket', 'qtest_socket', 'memory'):
             if hasattr(self, name):
                 getattr(self, name).close()
+        for s in getattr(self, 'sockets', {}).values():
+            s.close()
         if self.memory_fd is not None:
             os.close(self.memory_fd)
             self.memory_fd = None

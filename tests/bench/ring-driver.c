@@ -253,7 +253,8 @@ static void report_latencies(Driver *d)
            d->latency[n - 1]);
 }
 
-static void report(Driver *d, uint64_t elapsed, const uint64_t *thread_ns)
+static void report(Driver *d, uint64_t warmup, uint64_t elapsed,
+                   const uint64_t *thread_ns)
 {
     uint64_t completed = 0, failed = 0, kicks = 0, interrupts = 0;
 
@@ -263,10 +264,11 @@ static void report(Driver *d, uint64_t elapsed, const uint64_t *thread_ns)
         kicks += d->queues[i].kicks;
         interrupts += d->queues[i].interrupts;
     }
-    printf("{\"requests\": %" PRIu64 ", \"failed\": %" PRIu64
+    printf("{\"warmup_requests\": %" PRIu64 ", \"requests\": %" PRIu64
+           ", \"failed\": %" PRIu64
            ", \"elapsed_ns\": %" PRIu64 ", \"kicks\": %" PRIu64
            ", \"interrupts\": %" PRIu64 ",\n \"requests_by_queue\": [",
-           completed, failed, elapsed, kicks, interrupts);
+           warmup, completed, failed, elapsed, kicks, interrupts);
     for (unsigned i = 0; i < d->n_queues; i++) {
         printf("%s%" PRIu64, i ? ", " : "", d->queues[i].completed);
     }
@@ -279,22 +281,28 @@ static void report(Driver *d, uint64_t elapsed, const uint64_t *thread_ns)
     printf("}\n");
 }
 
-/* Forget what was counted so far: what follows is to be measured */
-static void driver_zero_counters(Driver *d)
+/*
+ * Forget what was counted so far: what follows is to be measured.  Returns how
+ * many requests that were.
+ */
+static uint64_t driver_zero_counters(Driver *d)
 {
+    uint64_t completed = 0;
+
     for (unsigned i = 0; i < d->n_queues; i++) {
         Queue *q = &d->queues[i];
 
+        completed += q->completed;
         q->completed = q->failed = q->kicks = q->interrupts = 0;
     }
     d->n_latencies = 0;
+    return completed;
 }
 
 static void driver_measure(Driver *d, Limit limit)
 {
-    uint64_t thread_ns[MAX_THREADS], start;
+    uint64_t thread_ns[MAX_THREADS], start, warmup = driver_zero_counters(d);
 
-    driver_zero_counters(d);
     for (unsigned i = 0; i < d->n_threads; i++) {
         thread_ns[i] = thread_cpu_ns(d->thread_stats[i]);
     }
@@ -307,7 +315,7 @@ static void driver_measure(Driver *d, Limit limit)
     if (d->ops->settle) {
         d->ops->settle(d);
     }
-    report(d, start, thread_ns);
+    report(d, warmup, start, thread_ns);
 }
 
 static void driver_init(Driver *d, const Options *options)

@@ -12,6 +12,7 @@ import subprocess
 import callgrind
 from qemu import BenchError, Qemu
 from virtio_blk import VirtioBlk
+import xen_blk
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DISK_SIZE = 128 << 20
@@ -32,12 +33,37 @@ class Scenario:
     poll: bool = False          # IOThreads poll and the driver never kicks
     indirect: bool = False
     pin: str = ''               # IOThreads: 'spread' over CPUs, or 'same'
+    xen: bool = False           # a Xen PV disk, not virtio-blk
+    persistent: bool = True     # its grants, where it can
 
     @property
     def name(self):
-        return (f'{self.backend} {"write" if self.write else "read"} '
-                f'depth {self.depth}, {self.queues} queue'
+        words = [self.backend, 'write' if self.write else 'read']
+        if self.xen and self.depth < xen_blk.RING_ENTRIES:
+            words.append(f'depth {self.depth}')
+        elif self.xen:
+            words.append('full ring')
+        else:
+            words.append(f'depth {self.depth}')
+        if self.xen and not self.persistent:
+            words.append('plain grants')
+        if self.indirect:
+            words.append('indirect')
+        return (' '.join(words) + f', {self.queues} '
+                + ('ring' if self.xen else 'queue')
                 + ('s' if self.queues > 1 else ''))
+
+    def connect(self, qemu):
+        """Be the driver of the disk: returns it, ready for requests."""
+        if self.xen:
+            return xen_blk.XenBlk(qemu, self.queues, self.depth,
+                                  self.indirect, self.persistent)
+        return VirtioBlk(qemu, PCI_SLOT, self.queues, RING_SIZE, self.depth,
+                         self.indirect)
+
+    @property
+    def chardevs(self):
+        return ('xen',) if self.xen else ()
 
 
 class Bench:
@@ -131,11 +157,28 @@ class Bench:
             {'node-name': 'disk', **self._block_node(binary, s.backend, copy)})]
         for i in range(iothreads):
             options += ['-object', f'iothread,id=iothread{i},poll-max-ns=0']
+        if s.xen:
+            return options + self._xen_disk(s)
         return options + ['-device', json.dumps(
             {'driver': 'virtio-blk-pci', 'id': 'blk', 'drive': 'disk',
              'addr': str(PCI_SLOT), 'num-queues': s.queues,
-             'queue-size': ring_size, 'iothread-vq-mapping':
-             [{'iothread': f'iothread{i}'} for i in range(iothreads)]})]
+             'queue-size': ring_size,
+             'iothread-vq-mapping': self._mapping(iothreads)})]
+
+    @staticmethod
+    def _mapping(iothreads):
+        return [{'iothread': f'iothread{i}'} for i in range(iothreads)]
+
+    def _xen_disk(self, s):
+        """With one ring as the base knows it, so that the base can run it."""
+        disk = {'driver': 'xen-disk', 'vdev': 'xvda', 'drive': 'disk'}
+        if s.queues > 1:
+            disk.update({'num-queues': s.queues,
+                         'iothread-vq-mapping': self._mapping(s.queues)})
+        else:
+            disk['iothread'] = 'iothread0'
+        return ['-nic', 'none', '-device', 'xen-standin,chardev=xen',
+                '-device', json.dumps(disk)]
 
     def drive(self, qemu, disk, options):
         """Run the ring driver on a device; returns its report."""
@@ -143,7 +186,7 @@ class Bench:
         run = subprocess.run(
             [self.driver, *disk.driver_options(), *options,
              *('--thread-stat=' + path for path in threads)],
-            pass_fds=[qemu.memory_fd, qemu.qtest_socket.fileno()],
+            pass_fds=[qemu.memory_fd, *disk.fds],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         if run.returncode:
             qemu.check_alive()
@@ -160,9 +203,9 @@ class Bench:
         os.makedirs(folder)
         try:
             with Qemu(binary, self.machine(binary, s), patience=300,
+                      chardevs=s.chardevs,
                       wrapper=callgrind.valgrind_command(folder)) as qemu:
-                disk = VirtioBlk(qemu, PCI_SLOT, s.queues, RING_SIZE, s.depth,
-                                 s.indirect)
+                disk = s.connect(qemu)
                 self.drive(qemu, disk,
                            ['--batch', '--pause-ns=200000',
                             f'--requests={requests}']
@@ -196,11 +239,11 @@ class Session:
 
     def __init__(self, bench, binary, s, copy=0):
         self.bench, self.s = bench, s
-        self.qemu = Qemu(binary, bench.machine(binary, s, copy=copy))
+        self.qemu = Qemu(binary, bench.machine(binary, s, copy=copy),
+                         chardevs=s.chardevs)
         try:
             self._pin()
-            self.disk = VirtioBlk(self.qemu, PCI_SLOT, s.queues, RING_SIZE,
-                                  s.depth, s.indirect)
+            self.disk = s.connect(self.qemu)
         except BaseException:
             self.qemu.close()
             raise
@@ -221,10 +264,14 @@ class Session:
             self.qemu.qmp('qom-set', path=f'/objects/{name}',
                           property='poll-max-ns', value=ns)
 
+    def _grant_calls(self):
+        return sum(self.disk.grant_stats()) if self.s.xen else 0
+
     def measure(self, ms):
         """Load the disk for @ms milliseconds; returns a dict of figures."""
         if self.s.poll:
             self._set_polling(POLL_NS)
+        calls = self._grant_calls()
         report = self.bench.drive(self.qemu, self.disk, [
             f'--ms={ms}', f'--warmup-ms={max(ms // 5, 10)}', *self.options])
         if self.s.poll:
@@ -234,6 +281,9 @@ class Session:
                    'cpu_us': sum(report['thread_cpu_ns']) / requests / 1e3,
                    'kicks': report['kicks'] / requests,
                    'interrupts': report['interrupts'] / requests}
+        if self.s.xen:
+            figures['grant_calls'] = (self._grant_calls() - calls) \
+                / (requests + report['warmup_requests'])
         if 'latency_ns' in report:
             figures['latency_us'] = report['latency_ns']['p50'] / 1e3
         return figures
@@ -242,4 +292,5 @@ class Session:
         return self
 
     def __exit__(self, *_):
+        self.disk.close()
         self.qemu.close()

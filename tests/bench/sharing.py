@@ -17,8 +17,6 @@ import shutil
 import subprocess
 
 from qemu import BenchError, Qemu
-from scenario import PCI_SLOT, RING_SIZE
-from virtio_blk import VirtioBlk
 
 MARK = 0x200000         # guest address, between MSI-X words and queues
 LINE = 64
@@ -155,8 +153,7 @@ def trace(bench, binary, s):
         with Qemu(binary, bench.machine(binary, s), patience=1800,
                   wrapper=valgrind_command(tracer.trace_fd),
                   keep_fds=[tracer.trace_fd]) as qemu:
-            disk = VirtioBlk(qemu, PCI_SLOT, s.queues, RING_SIZE, s.depth,
-                             s.indirect)
+            disk = s.connect(qemu)
             maps, memory = read_maps(qemu)
             bench.drive(qemu, disk, load)
             tracer.set_marker(memory + MARK)

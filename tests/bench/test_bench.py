@@ -172,6 +172,21 @@ class ProgramsTest(unittest.TestCase):
                 self.assertEqual(figures['interrupts'] > 0, not s.poll)
 
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_xen_load(self):
+        devices = subprocess.run([QEMU, '-machine', 'none', '-device', 'help'],
+                                 stdout=subprocess.PIPE, check=True).stdout
+        if b'xen-standin' not in devices:
+            self.skipTest('this QEMU has no stand-in for Xen')
+        for s in (Scenario(xen=True, queues=2),
+                  Scenario(xen=True, write=True, persistent=False),
+                  Scenario(xen=True, indirect=True, depth=1)):
+            with self.subTest(s.name), Session(self.bench, QEMU, s) as session:
+                figures = session.measure(20)
+                self.assertGreater(figures['iops'], 0)
+                self.assertGreater(figures['interrupts'], 0)
+                self.assertEqual(session.disk.persistent, s.persistent)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
     def test_more_requests_than_descriptors(self):
         with Session(self.bench, QEMU, Scenario(depth=512)) as session, \
              self.assertRaisesRegex(BenchError, '512 .* ring of 1024'):

@@ -82,6 +82,7 @@ class VirtioBlk:
         self.qemu = qemu
         self.ring_size, self.depth = ring_size, depth
         self.indirect = indirect
+        self.fds = [qemu.qtest_socket.fileno()]     # that ring-driver needs
         self.pci = PciFunction(qemu, slot)
         if self.pci.read(0, 2) != 0x1af4:
             raise BenchError(f'no virtio device in PCI slot {slot}')
@@ -192,3 +193,6 @@ class VirtioBlk:
                 *(['--indirect'] if self.indirect else []),
                 *('--queue=' + ','.join(f'{a:x}' for a in q)
                   for q in self.queues)]
+
+    def close(self):
+        """Nothing of it outlives QEMU."""
