@@ -16,7 +16,7 @@ import callgrind                                    # noqa: E402
 import chart                                        # noqa: E402
 import sharing                                      # noqa: E402
 import stats                                        # noqa: E402
-from qemu import BenchError                         # noqa: E402
+from qemu import BenchError, Qemu                   # noqa: E402
 from scenario import Bench, Scenario, Session       # noqa: E402
 
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
@@ -193,9 +193,9 @@ class ProgramsTest(unittest.TestCase):
             session.measure(1)
 
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
-    def test_backend_that_fails(self):
-        with self.assertRaisesRegex(BenchError, 'no-such-driver'):
-            Session(self.bench, QEMU, Scenario(backend='no-such-driver'))
+    def test_qemu_that_ends(self):
+        with self.assertRaisesRegex(BenchError, 'status 1: .*no-such-option'):
+            Qemu(QEMU, ['-no-such-option'])
 
     def test_no_program(self):
         with self.assertRaisesRegex(BenchError, '/nowhere: no such program'):
