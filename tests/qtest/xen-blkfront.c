@@ -39,7 +39,7 @@ typedef struct RingHeader {
 
 /* Offsets in bytes; i386 aligns 64 bit values to 4 bytes, x86_64 to 8. */
 struct BlkLayout {
-    const char *key;            /* value of "protocol", NULL for none */
+    const char *key;            /* value of "protocol" */
     unsigned int entry;         /* size of a slot */
     unsigned int id;
     unsigned int sector;
@@ -56,7 +56,6 @@ struct BlkLayout {
 static const BlkLayout layouts[] = {
     [BLK_X86_64] = { "x86_64-abi", 112, 8, 16, 24, 24, 8, 16, 24, 28 },
     [BLK_X86_32] = { "x86_32-abi", 108, 4, 12, 20, 20, 4, 12, 20, 24 },
-    [BLK_NATIVE] = { NULL,         112, 8, 16, 24, 24, 8, 16, 24, 28 },
 };
 
 /* Of a response, in any layout. */
@@ -91,6 +90,7 @@ static void ring_make(XenGuest *g, BlkRing *r, const BlkOptions *options)
     memset(r, 0, sizeof(*r));
     r->g = g;
     r->layout = &layouts[options->protocol];
+    r->persistent = options->persistent;
     r->nr_pages = 1 << options->order;
     r->nr_entries = pow2floor((r->nr_pages * XEN_GUEST_PAGE_SIZE -
                                RING_ENTRIES_OFFSET) / r->layout->entry);
@@ -108,6 +108,9 @@ static void ring_unmake(BlkRing *r)
 {
     unsigned int i;
 
+    if (r->kept) {
+        blk_buffer_free(r->g, r->kept);
+    }
     g_assert_false(xen_port_is_bound(r->g, &r->port));
     xen_port_close(r->g, &r->port);
     for (i = 0; i < r->nr_pages; i++) {
@@ -229,6 +232,16 @@ void blk_ring_wait(BlkRing *r, BlkResponse *rsp)
     }
 }
 
+void blk_ring_wait_all(BlkRing *r, unsigned int nr, int status)
+{
+    BlkResponse rsp;
+
+    while (nr--) {
+        blk_ring_wait(r, &rsp);
+        g_assert_cmpint(rsp.status, ==, status);
+    }
+}
+
 int blk_ring_run(BlkRing *r, const BlkRequest *req)
 {
     BlkResponse rsp;
@@ -317,12 +330,55 @@ void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
     }
 }
 
+void blk_indirect_segment(XenGuest *g, BlkBuffer *pages, unsigned int n,
+                          const BlkSegment *seg)
+{
+    uint8_t *page = xen_guest_frame(g, pages->frame[n / BLK_SEGMENTS_PER_PAGE]);
+    uint8_t *at = page + n % BLK_SEGMENTS_PER_PAGE * SEGMENT_SIZE;
+
+    stl_le_p(at, seg->ref);
+    at[4] = seg->first;
+    at[5] = seg->last;
+}
+
+void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
+                          BlkRequest *req, int op, uint64_t sector,
+                          unsigned int nr)
+{
+    unsigned int i;
+
+    memset(req, 0, sizeof(*req));
+    req->op = BLK_INDIRECT;
+    req->indirect_op = op;
+    req->sector = sector;
+    req->nr_indirect = nr;
+    for (i = 0; i < pages->nr_pages; i++) {
+        req->indirect_refs[i] = pages->ref[i];
+    }
+    for (i = 0; i < nr; i++) {
+        BlkSegment seg = { .ref = b->ref[i], .last = 7 };
+
+        blk_indirect_segment(g, pages, i, &seg);
+    }
+}
+
+/* Persistent grants come again, as the backend expects of them. */
+static BlkBuffer *ring_get_buffer(BlkRing *r, int op, size_t len)
+{
+    if (!r->persistent) {
+        return blk_buffer_new(r->g, DIV_ROUND_UP(len, XEN_GUEST_PAGE_SIZE),
+                              op == BLK_WRITE);
+    }
+    if (!r->kept) {
+        r->kept = blk_buffer_new(r->g, BLK_MAX_SEGMENTS, false);
+    }
+    return r->kept;
+}
+
 static int ring_transfer(BlkRing *r, int op, uint64_t sector, void *data,
                          size_t len)
 {
-    BlkBuffer *b = blk_buffer_new(r->g,
-                                  DIV_ROUND_UP(len, XEN_GUEST_PAGE_SIZE),
-                                  op == BLK_WRITE);
+    BlkBuffer *b = ring_get_buffer(r, op, len);
     BlkRequest req;
     int status;
 
@@ -335,7 +391,9 @@ static int ring_transfer(BlkRing *r, int op, uint64_t sector, void *data,
     if (op == BLK_READ && status == BLK_OKAY) {
         blk_buffer_get(r->g, b, data, len);
     }
-    blk_buffer_free(r->g, b);
+    if (b != r->kept) {
+        blk_buffer_free(r->g, b);
+    }
     return status;
 }
 
@@ -347,6 +405,16 @@ int blk_ring_read(BlkRing *r, uint64_t sector, void *data, size_t len)
 int blk_ring_write(BlkRing *r, uint64_t sector, const void *data, size_t len)
 {
     return ring_transfer(r, BLK_WRITE, sector, (void *)data, len);
+}
+
+void blk_ring_check(BlkRing *r, uint64_t sector)
+{
+    uint8_t out[XEN_GUEST_PAGE_SIZE], in[XEN_GUEST_PAGE_SIZE];
+
+    blk_pattern(out, sizeof(out), r->next_id + sector);
+    g_assert_cmpint(blk_ring_write(r, sector, out, sizeof(out)), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read(r, sector, in, sizeof(in)), ==, BLK_OKAY);
+    g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
 }
 
 void blk_pattern(uint8_t *data, size_t len, uint32_t seed)
@@ -445,7 +513,7 @@ void blkfront_publish(Blkfront *f, const BlkOptions *options)
     } else {
         ring_publish(&f->ring[0], f->fe, numbered);
     }
-    if (layouts[options->protocol].key) {
+    if (!options->no_protocol) {
         xs_put(f->g, f->fe, "protocol", "%s", layouts[options->protocol].key);
     }
     if (options->persistent) {
@@ -511,11 +579,8 @@ void blkfront_reset(Blkfront *f)
     blkfront_expect(f, XB_INIT_WAIT);
 }
 
-void blkfront_refused(Blkfront *f, const BlkOptions *options)
+void blkfront_refused(Blkfront *f)
 {
-    blkfront_expect(f, XB_INIT_WAIT);
-    blkfront_setup(f, options);
-    blkfront_publish(f, options);
     blkfront_state(f, XB_INITIALISED);
     g_assert_cmpint(blkfront_backend_state(f), !=, XB_CONNECTED);
 }

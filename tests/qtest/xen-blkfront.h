@@ -36,7 +36,7 @@ enum {
 typedef enum BlkProtocol {
     BLK_X86_64,
     BLK_X86_32,
-    BLK_NATIVE,                 /* the x86_64 layout, and no key */
+    BLK_NR_PROTOCOLS,
 } BlkProtocol;
 
 typedef struct BlkSegment {
@@ -79,6 +79,8 @@ typedef struct BlkRing {
     uint32_t req_prod;          /* put, but not pushed */
     uint32_t rsp_cons;
     uint64_t next_id;
+    struct BlkBuffer *kept;     /* of a persistent frontend: used each time */
+    bool persistent;
 } BlkRing;
 
 /** What a frontend asks for. */
@@ -86,6 +88,7 @@ typedef struct BlkOptions {
     BlkProtocol protocol;
     unsigned int order;         /* 0: no key "ring-page-order" */
     unsigned int rings;         /* 0 or 1: keys at the top, the old way */
+    bool no_protocol;           /* do not write "protocol" */
     bool write_order;           /* write "ring-page-order" though it is 0 */
     bool write_num_queues;      /* write the key though it is 1 */
     bool persistent;
@@ -149,8 +152,8 @@ void blkfront_disconnect(Blkfront *f);
 /** blkfront_reset: start over after Closed */
 void blkfront_reset(Blkfront *f);
 
-/** blkfront_refused: setup and publish; the backend must not connect */
-void blkfront_refused(Blkfront *f, const BlkOptions *options);
+/** blkfront_refused: the backend must not connect to what was published */
+void blkfront_refused(Blkfront *f);
 
 /*
  * Rings
@@ -170,6 +173,9 @@ bool blk_ring_take(BlkRing *r, BlkResponse *rsp);
 
 /** blk_ring_wait: wait for a response */
 void blk_ring_wait(BlkRing *r, BlkResponse *rsp);
+
+/** blk_ring_wait_all: wait for @nr responses, which all must be @status */
+void blk_ring_wait_all(BlkRing *r, unsigned int nr, int status);
 
 /** blk_ring_run: one request, from put to response; returns its status */
 int blk_ring_run(BlkRing *r, const BlkRequest *req);
@@ -199,6 +205,24 @@ void blk_buffer_get(XenGuest *g, BlkBuffer *b, void *data, size_t len);
 void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
                         uint64_t sector, size_t len);
 
+/** How many segments a page of an indirect request holds. */
+#define BLK_SEGMENTS_PER_PAGE 512
+
+/**
+ * blk_indirect_segment: write segment @n to the pages of an indirect request
+ */
+void blk_indirect_segment(XenGuest *g, BlkBuffer *pages, unsigned int n,
+                          const BlkSegment *seg);
+
+/**
+ * blk_indirect_request: an indirect request for the first @nr pages of @b
+ *
+ * Its segments are written to @pages, one page is enough for 512.
+ */
+void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
+                          BlkRequest *req, int op, uint64_t sector,
+                          unsigned int nr);
+
 /**
  * blk_ring_read, blk_ring_write: whole requests with buffers of their own
  *
@@ -206,6 +230,9 @@ void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
  */
 int blk_ring_read(BlkRing *r, uint64_t sector, void *data, size_t len);
 int blk_ring_write(BlkRing *r, uint64_t sector, const void *data, size_t len);
+
+/** blk_ring_check: the ring works: write @sector, read it back, compare */
+void blk_ring_check(BlkRing *r, uint64_t sector);
 
 /** blk_pattern: fill @data so that place and @seed can be told from it */
 void blk_pattern(uint8_t *data, size_t len, uint32_t seed);

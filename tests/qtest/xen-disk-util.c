@@ -5,8 +5,9 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/units.h"
 #include "xen-disk-util.h"
+
+const BlkOptions xen_disk_plain = { .protocol = BLK_X86_64 };
 
 char *xen_disk_image(uint64_t size)
 {
@@ -39,4 +40,19 @@ XenGuest *xen_disk_start(const char *more)
     /* QEMU has it open. */
     xen_disk_image_drop(image);
     return g;
+}
+
+void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options)
+{
+    d->g = xen_disk_start(more);
+    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
+    blkfront_connect(d->f, options);
+    d->r = &d->f->ring[0];
+}
+
+void xen_disk_close(XenDisk *d)
+{
+    blkfront_disconnect(d->f);
+    blkfront_free(d->f);
+    xen_guest_quit(d->g);
 }

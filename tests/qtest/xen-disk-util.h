@@ -7,11 +7,18 @@
 #ifndef TESTS_QTEST_XEN_DISK_UTIL_H
 #define TESTS_QTEST_XEN_DISK_UTIL_H
 
+#include "qemu/units.h"
 #include "xen-blkfront.h"
+
+/* What most tests ask for: one ring of one page. */
+extern const BlkOptions xen_disk_plain;
 
 /* Size of the disk that xen_disk_start() makes. */
 #define XEN_DISK_SIZE (16 * MiB)
 #define XEN_DISK_SECTORS (XEN_DISK_SIZE / BLK_SECTOR)
+
+/* The largest ring-page-order that xen-disk offers by default. */
+#define XEN_DISK_MAX_ORDER 4
 
 /**
  * xen_disk_start: a guest with xvda, a sparse raw file that goes with QEMU
@@ -20,6 +27,19 @@
  * go on with other options.
  */
 XenGuest *xen_disk_start(const char *more);
+
+/** XenDisk: a guest and the driver of its xvda, for the usual test */
+typedef struct XenDisk {
+    XenGuest *g;
+    Blkfront *f;
+    BlkRing *r;                 /* the first ring */
+} XenDisk;
+
+/** xen_disk_open: start a guest and connect its driver with @options */
+void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options);
+
+/** xen_disk_close: disconnect the driver and end QEMU */
+void xen_disk_close(XenDisk *d);
 
 /** xen_disk_image: a new sparse raw file of @size; the name is to be freed */
 char *xen_disk_image(uint64_t size);

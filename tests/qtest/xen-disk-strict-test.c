@@ -1,0 +1,186 @@
+/*
+ * Xen PV disk: what a frontend should not do, and what it costs
+ *
+ * Faults that take more than an error on the ring to answer: the connection
+ * is given up with state Closing, or QEMU would have come to harm.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "xen-disk-util.h"
+
+/*
+ * More requests than slots, or fewer than there were: what lies in the ring
+ * cannot be told any more.  The disk is given up, and may be used again.
+ */
+static void test_producer(const void *opaque)
+{
+    uint32_t ahead = GPOINTER_TO_UINT(opaque);
+    XenDisk d;
+
+    xen_disk_open(&d, ",iothread=io0 -object iothread,id=io0",
+                  &xen_disk_plain);
+    blk_ring_check(d.r, 0);
+    blk_ring_set_producer(d.r, d.r->req_prod + ahead);
+    blkfront_expect(d.f, XB_CLOSING);
+    blkfront_state(d.f, XB_CLOSED);
+    blkfront_expect(d.f, XB_CLOSED);
+    blkfront_teardown(d.f);
+    blkfront_reset(d.f);
+    blkfront_connect(d.f, &xen_disk_plain);
+    blk_ring_check(&d.f->ring[0], 0);
+    xen_disk_close(&d);
+}
+
+/* Another disk does not notice. */
+static void test_producer_other_disk(void)
+{
+    XenGuest *g = xen_disk_start(
+        ",iothread=io0 -object iothread,id=io0"
+        " -blockdev null-co,node-name=disk1,size=1048576,read-zeroes=on"
+        " -device xen-disk,vdev=xvdb,drive=disk1,iothread=io0");
+    Blkfront *a = blkfront_new(g, BLK_VDEV_XVDA);
+    Blkfront *b = blkfront_new(g, BLK_VDEV_XVDB);
+    int i;
+
+    blkfront_connect(a, &xen_disk_plain);
+    blkfront_connect(b, &xen_disk_plain);
+    blk_ring_set_producer(&b->ring[0], 1000);
+    for (i = 0; i < 20; i++) {
+        blk_ring_check(&a->ring[0], 8 * i);
+    }
+    blkfront_expect(b, XB_CLOSING);
+    blkfront_state(b, XB_CLOSED);
+    blkfront_expect(b, XB_CLOSED);
+    blkfront_teardown(b);
+    blkfront_disconnect(a);
+    blkfront_free(a);
+    blkfront_free(b);
+    xen_guest_quit(g);
+}
+
+/* A sector whose place in bytes does not fit 64 bits is not sector 0. */
+static void test_sector_wraps(void)
+{
+    uint8_t buf[XEN_GUEST_PAGE_SIZE] = {};
+    XenDisk d;
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    g_assert_cmpint(blk_ring_read(d.r, 1ULL << 55, buf, sizeof(buf)), ==,
+                    BLK_ERROR);
+    g_assert_cmpint(blk_ring_write(d.r, 1ULL << 55, buf, sizeof(buf)), ==,
+                    BLK_ERROR);
+    g_assert_cmpint(blk_ring_write(d.r, (1ULL << 63) + 8, buf, sizeof(buf)),
+                    ==, BLK_ERROR);
+    blk_ring_check(d.r, 0);
+    xen_disk_close(&d);
+}
+
+/* A drive that could be written, behind a device that must not. */
+static void test_discard_on_cdrom(void)
+{
+    XenGuest *g = xen_guest_start(
+        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
+        "-device xen-cdrom,vdev=xvda,drive=disk0");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+    BlkRequest req = { .op = BLK_DISCARD, .nr_sectors = 8 };
+    uint8_t buf[BLK_SECTOR] = {};
+
+    blkfront_connect(f, &xen_disk_plain);
+    g_assert_cmpint(xs_get_number(g, f->be, "feature-discard", 0), ==, 0);
+    g_assert_cmpint(blk_ring_run(&f->ring[0], &req), <, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read(&f->ring[0], 0, buf, sizeof(buf)), ==,
+                    BLK_OKAY);
+    blkfront_disconnect(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
+/* Discards end at the disk's end, whatever the drive would make of them. */
+static void test_discard_beyond_end(void)
+{
+    static const uint64_t starts[] = {
+        XEN_DISK_SECTORS, XEN_DISK_SECTORS - 7, 1ULL << 54, 1ULL << 55,
+        UINT64_MAX - 7, UINT64_MAX,
+    };
+    BlkRequest req = { .op = BLK_DISCARD, .nr_sectors = 8 };
+    XenDisk d;
+    int i;
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    blk_ring_check(d.r, 0);
+    for (i = 0; i < ARRAY_SIZE(starts); i++) {
+        req.sector = starts[i];
+        g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_ERROR);
+    }
+    req.sector = 0;
+    req.nr_sectors = 0;
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
+    req.nr_sectors = XEN_DISK_SECTORS;
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
+    blk_ring_check(d.r, 0);
+    xen_disk_close(&d);
+}
+
+/* Three disks without names find three names, as they would on a real Xen. */
+static void test_automatic_vdev(void)
+{
+    XenGuest *g = xen_guest_start(
+        "-blockdev null-co,node-name=disk0,size=1048576 "
+        "-blockdev null-co,node-name=disk1,size=1048576 "
+        "-blockdev null-co,node-name=disk2,size=1048576 "
+        "-device xen-disk,drive=disk0 -device xen-disk,drive=disk1 "
+        "-device xen-disk,drive=disk2");
+    g_autofree char *names = xen_guest_ask(g, "xs_ls /local/domain/%d/device/"
+                                           "vbd", XEN_GUEST_DOMID);
+
+    g_assert_cmpstr(names, ==, "51712 51728 51744");
+    xen_guest_quit(g);
+}
+
+/* A barrier is a write between two flushes; the drive has a cache. */
+static void test_barrier(void)
+{
+    uint8_t out[XEN_GUEST_PAGE_SIZE], in[XEN_GUEST_PAGE_SIZE];
+    BlkRequest req;
+    BlkBuffer *b;
+    XenDisk d;
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "feature-barrier", 0), ==, 1);
+    blk_pattern(out, sizeof(out), 5);
+    b = blk_buffer_new(d.g, 1, true);
+    blk_buffer_fill(d.g, b, out, sizeof(out));
+    blk_buffer_request(b, &req, BLK_BARRIER, 64, sizeof(out));
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read(d.r, 64, in, sizeof(in)), ==, BLK_OKAY);
+    g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
+    /* Without data it orders all the same. */
+    req.nr_segments = 0;
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_data_func("/xen-disk/strict/producer/one-more",
+                        GUINT_TO_POINTER(33), test_producer);
+    qtest_add_data_func("/xen-disk/strict/producer/twice",
+                        GUINT_TO_POINTER(64), test_producer);
+    qtest_add_data_func("/xen-disk/strict/producer/far",
+                        GUINT_TO_POINTER(0x80000000), test_producer);
+    qtest_add_data_func("/xen-disk/strict/producer/back",
+                        GUINT_TO_POINTER(UINT32_MAX), test_producer);
+    qtest_add_func("/xen-disk/strict/producer/other-disk",
+                   test_producer_other_disk);
+    qtest_add_func("/xen-disk/strict/sector-wraps", test_sector_wraps);
+    qtest_add_func("/xen-disk/strict/discard/cdrom", test_discard_on_cdrom);
+    qtest_add_func("/xen-disk/strict/discard/beyond-end",
+                   test_discard_beyond_end);
+    qtest_add_func("/xen-disk/strict/automatic-vdev", test_automatic_vdev);
+    qtest_add_func("/xen-disk/strict/barrier", test_barrier);
+    return g_test_run();
+}
