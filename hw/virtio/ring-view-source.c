@@ -134,6 +134,16 @@ static void ring_memory_begin(MemoryListener *listener)
     rm->seen = false;
 }
 
+/*
+ * While anything logs all of memory, everything counts as tracked: a region
+ * becomes migratable after it was added, and nobody tells us then.
+ */
+static bool ring_section_is_tracked(const MemoryRegionSection *section)
+{
+    return global_dirty_tracking ||
+           memory_region_get_dirty_log_mask(section->mr);
+}
+
 /* The same tests as memory_access_is_direct(), made once and not per access. */
 static bool ring_section_is_direct(const MemoryRegionSection *section)
 {
@@ -160,7 +170,7 @@ static void ring_memory_region_add(MemoryListener *listener,
             .host = (uint8_t *)memory_region_get_ram_ptr(mr) +
                     section->offset_within_region,
             .readonly = section->readonly || mr->readonly || mr->rom_device,
-            .track = memory_region_get_dirty_log_mask(mr) != 0,
+            .track = ring_section_is_tracked(section),
         },
         .mr = mr,
         .offset = section->offset_within_region,

@@ -25,7 +25,7 @@ typedef struct VRingDescCopy {
 /* Two loads of 8 bytes, never repeated: the guest may change it meanwhile. */
 static inline VRingDescCopy vring_copy_desc(const void *desc)
 {
-    const volatile uint64_t *p = desc;
+    const volatile uint64_t *p = desc;      /* the compiler must not reload */
     uint64_t addr = p[0], rest = p[1];
 
     addr = le64_to_cpu(addr);

@@ -378,7 +378,7 @@ static bool is_vast(const uint8_t *p)
 static void use_chain(GRand *rand, const VRingChain *chain)
 {
     uint64_t out = 0, in = 0;
-    volatile uint8_t sum = 0;
+    volatile uint8_t sum = 0;       /* so that the reads are made */
 
     g_assert_cmpuint(chain->out_num + chain->in_num, >, 0);
     g_assert_cmpuint(chain->out_num + chain->in_num, <=, VRING_MAX_SEGMENTS);

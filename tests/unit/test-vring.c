@@ -292,6 +292,18 @@ static void test_around(const void *packed)
     }
 }
 
+/* A descriptor with both bits as the wrap counter is used, not available. */
+static void test_packed_used_bit(void)
+{
+    Driver *d = driver_new(true, 8, false);
+
+    driver_seek(d, 0, false);
+    driver_take_none(d);
+    memset(guest_ptr(DESC), 0, 8 * sizeof(struct vring_packed_desc));
+    driver_take_none(d);
+    driver_free(d);
+}
+
 /* As many chains in flight as the ring holds. */
 static void test_full(const void *packed)
 {
@@ -627,6 +639,7 @@ int main(int argc, char **argv)
     add("state", test_state);
     add("attach", test_attach);
     g_test_add_func("/vring/split/notify-on-empty", test_notify_on_empty);
+    g_test_add_func("/vring/packed/used-bit", test_packed_used_bit);
     if (g_test_perf()) {
         add("perf-direct", test_perf_direct);
         add("perf-indirect", test_perf_indirect);
