@@ -4,7 +4,7 @@
 QEMU runs under valgrind's lackey, which prints every load and store;
 cache-line-users condenses that to one count for each line, thread and
 instruction, between two marks: stores to a word of guest memory that only we
-use.  A thread is an IOThread here if it wrote a queue's used ring.
+use.  A thread is an IOThread here if it wrote to a queue's ring.
 
 Nothing is sampled and nothing is timed: the C library's code and every atomic
 are in it, and the result is the same in every run.
@@ -144,13 +144,15 @@ def read_maps(qemu):
 
 
 def trace(bench, binary, s):
-    """Run @s; returns (memory map, used rings' addresses, printed uses)."""
+    """Run @s; returns (memory map, words that say who serves
+    a queue, printed uses)."""
     output = os.path.join(bench.output, f'uses.{os.getpid()}')
     tracer = Tracer(bench.program('cache-line-users'), output)
     load = ['--batch', '--pause-ns=200000', f'--requests={REQUESTS}'] \
         + (['--write'] if s.write else [])
     try:
         with Qemu(binary, bench.machine(binary, s), patience=1800,
+                  chardevs=s.chardevs,
                   wrapper=valgrind_command(tracer.trace_fd),
                   keep_fds=[tracer.trace_fd]) as qemu:
             disk = s.connect(qemu)
@@ -160,7 +162,8 @@ def trace(bench, binary, s):
             qemu.mem_write(MARK, 1, 1)
             bench.drive(qemu, disk, load)
             qemu.mem_write(MARK, 1, 1)
-        return maps, [memory + q[2] for q in disk.queues], tracer.finish()
+        return (maps, [memory + word for word in disk.written_words()],
+                tracer.finish())
     finally:
         tracer.close()
         os.unlink(output)
@@ -168,13 +171,13 @@ def trace(bench, binary, s):
 
 def shared_lines(bench, binary, s):
     """Returns the Lines of @s, most written first."""
-    maps, used_rings, printed = trace(bench, binary, s)
+    maps, words, printed = trace(bench, binary, s)
     uses = collections.defaultdict(list)
     for text in printed:
         line, thread, pc, kind, count = text.split()
         uses[int(line, 16) * LINE].append(
             (int(thread), int(pc, 16), kind, int(count)))
-    iothreads = {thread for address in used_rings
+    iothreads = {thread for address in words
                  for thread, _, kind, _ in uses[address & -LINE]
                  if kind == 'w'}
     if len(iothreads) != s.queues:

@@ -18,6 +18,8 @@ class Ratio:
     median: float       # of the pairs' ratios
     low: float
     high: float
+    stock_least: float  # of all windows: what was disturbed least
+    ours_least: float
 
     def __str__(self):
         return f'{self.median:5.2f} ({self.low:.2f}..{self.high:.2f})'
@@ -36,7 +38,8 @@ def ratio(pairs):
     return Ratio(statistics.median(p[0] for p in pairs),
                  statistics.median(p[1] for p in pairs),
                  statistics.median(quotients), min(quotients),
-                 max(quotients))
+                 max(quotients), min(p[0] for p in pairs),
+                 min(p[1] for p in pairs))
 
 
 def ratios(pairs):

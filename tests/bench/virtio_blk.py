@@ -184,6 +184,10 @@ class VirtioBlk:
         self._common_write(0x1c, 2, 1)
         return desc, avail, used, slots, notify, self._msix_word(i)
 
+    def written_words(self):
+        """A guest address for each queue that only its server writes."""
+        return [used for _, _, used, *_ in self.queues]
+
     def driver_options(self):
         """What ring-driver has to know of this device."""
         return [f'--memory-fd={self.qemu.memory_fd}',

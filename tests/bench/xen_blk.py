@@ -145,6 +145,10 @@ class XenBlk:
         tables, table_ref = self.grant(self.depth if self.indirect else 0)
         return ring, tables, data_ref, table_ref, send, wait, VDEV
 
+    def written_words(self):
+        """A guest address for each ring that only its server writes."""
+        return [ring + 8 for ring, *_ in self.rings]
+
     def driver_options(self):
         """What ring-driver has to know of this disk."""
         return ['--xen', f'--memory-fd={self.qemu.memory_fd}',
