@@ -13,13 +13,12 @@
 
 /*
  * A descriptor of either layout, in host byte order and out of the guest's
- * reach.  @w16 are the two halves of the second quadword's upper part:
- * flags and next (split), id and flags (packed).
+ * reach.  The second quadword stays in one piece, it is the cheapest to test:
+ * length below, then flags and next (split) or id and flags (packed).
  */
 typedef struct VRingDescCopy {
     uint64_t addr;
-    uint32_t len;
-    uint16_t w16[2];
+    uint64_t rest;
 } VRingDescCopy;
 
 /* Two loads of 8 bytes, never repeated: the guest may change it meanwhile. */
@@ -28,13 +27,12 @@ static inline VRingDescCopy vring_copy_desc(const void *desc)
     const volatile uint64_t *p = desc;      /* the compiler must not reload */
     uint64_t addr = p[0], rest = p[1];
 
-    addr = le64_to_cpu(addr);
-    rest = le64_to_cpu(rest);
-    return (VRingDescCopy) {
-        .addr = addr,
-        .len = rest,
-        .w16 = { rest >> 32, rest >> 48 },
-    };
+    return (VRingDescCopy) { le64_to_cpu(addr), le64_to_cpu(rest) };
+}
+
+static inline uint32_t vring_desc_len(VRingDescCopy d)
+{
+    return d.rest;
 }
 
 /* Clear @chain, so that segments can be added to it. */
@@ -70,10 +68,9 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
  */
 typedef struct VRingWalk {
     const RingViewRange *range;     /* hit last */
-    struct iovec *iov;
-    unsigned num;                   /* segments, and those to be written */
+    struct iovec *iov;              /* next to fill */
     unsigned in_num;
-    uint64_t len;                   /* bytes, and those to be written */
+    uint64_t out_len;
     uint64_t in_len;
     bool track;
 } VRingWalk;
@@ -82,20 +79,19 @@ static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
 {
     return (VRingWalk) {
         .range = &chain->hold->view->ranges[r->hint],
-        .iov = r->iov,
-        .num = chain->out_num + chain->in_num,
+        .iov = r->iov + chain->out_num + chain->in_num,
         .in_num = chain->in_num,
-        .len = chain->out_len + chain->in_len,
+        .out_len = chain->out_len,
         .in_len = chain->in_len,
         .track = chain->track,
     };
 }
 
-static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
+static inline void vring_walk_store(VRing *r, VRingWalk w, VRingChain *chain)
 {
-    chain->out_num = w.num - w.in_num;
+    chain->out_num = w.iov - r->iov - w.in_num;
     chain->in_num = w.in_num;
-    chain->out_len = w.len - w.in_len;
+    chain->out_len = w.out_len;
     chain->in_len = w.in_len;
     chain->track = w.track;
 }
@@ -111,20 +107,31 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
     hwaddr offset = addr - w->range->start;
 
     /* A length of 0 is the largest of all here, and not quick. */
-    if (likely(offset < w->range->len &&
-               (hwaddr)len - 1 < w->range->len - offset &&
-               w->num < VRING_MAX_SEGMENTS &&
-               (is_write ? !w->range->readonly : !w->in_num))) {
-        w->iov[w->num].iov_base = w->range->host + offset;
-        w->iov[w->num].iov_len = len;
-        w->num++;
-        w->len += len;
-        w->in_num += is_write;
-        w->in_len += is_write ? len : 0;
-        w->track |= is_write & w->range->track;
-        return 0;
+    if (unlikely(offset >= w->range->len ||
+                 (hwaddr)len - 1 >= w->range->len - offset ||
+                 w->iov == r->iov + VRING_MAX_SEGMENTS)) {
+        goto slow;
     }
-    vring_walk_store(*w, chain);
+    if (is_write) {
+        if (unlikely(w->range->readonly)) {
+            goto slow;
+        }
+        w->track |= w->range->track;
+        w->in_len += len;
+        w->in_num++;
+    } else {
+        if (unlikely(w->in_num)) {
+            goto slow;
+        }
+        w->out_len += len;
+    }
+    w->iov->iov_base = w->range->host + offset;
+    w->iov->iov_len = len;
+    w->iov++;
+    return 0;
+
+slow:
+    vring_walk_store(r, *w, chain);
     if (vring_add_segment(r, chain, addr, len, is_write)) {
         return -EINVAL;
     }
@@ -165,13 +172,13 @@ const void *vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
 /* Is the sum of the chain's buffers more than 2^32 bytes (2.7.4.2)? */
 static inline bool vring_walk_is_overlong(VRingWalk w)
 {
-    return w.len > UINT64_C(1) << 32;
+    return w.out_len + w.in_len > UINT64_C(1) << 32;
 }
 
 /* The chain is whole and goes to the caller. */
 static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 {
-    vring_walk_store(w, chain);
+    vring_walk_store(r, w, chain);
     r->inuse += chain->ndescs;
     chain->hold->inflight++;
 }

@@ -17,10 +17,13 @@
 #include "qemu/osdep.h"
 #include "vring-internal.h"
 
+/* The flags in a copied descriptor. */
+#define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 48)
+#define DESC_WRITE      ((uint64_t)VRING_DESC_F_WRITE << 48)
+#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << 48)
+
 #define DESC_F_AVAIL    (1 << VRING_PACKED_DESC_F_AVAIL)
 #define DESC_F_USED     (1 << VRING_PACKED_DESC_F_USED)
-
-enum { DESC_ID, DESC_FLAGS };       /* w16 of a copied descriptor */
 
 static inline bool vring_packed_is_available(const VRing *r)
 {
@@ -46,12 +49,12 @@ int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     for (unsigned i = 0; i < num; i++) {
         VRingDescCopy d = vring_copy_desc(&table[i]);
 
-        if (unlikely(d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT)) {
+        if (unlikely(d.rest & DESC_INDIRECT)) {
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_walk_add(r, chain, w, d.addr, d.len,
-                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                           d.rest & DESC_WRITE)) {
             return -EINVAL;
         }
     }
@@ -73,16 +76,17 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
                                    "descriptors in flight");
         }
         /* The buffer id is in the chain's last descriptor (2.8.6). */
-        chain->id = d.w16[DESC_ID];
+        chain->id = d.rest >> 32;
         chain->ndescs = seen;
-        if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
-            return vring_packed_walk_table(r, chain, w, d.addr, d.len);
+        if (d.rest & DESC_INDIRECT) {
+            return vring_packed_walk_table(r, chain, w, d.addr,
+                                           vring_desc_len(d));
         }
-        if (vring_walk_add(r, chain, w, d.addr, d.len,
-                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                           d.rest & DESC_WRITE)) {
             return -EINVAL;
         }
-        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+        if (!(d.rest & DESC_NEXT)) {
             return 0;
         }
         i = i + 1 == r->num ? 0 : i + 1;

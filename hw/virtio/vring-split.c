@@ -13,7 +13,10 @@
 #include "qemu/osdep.h"
 #include "vring-internal.h"
 
-enum { DESC_FLAGS, DESC_NEXT };     /* w16 of a copied descriptor */
+/* The flags in a copied descriptor. */
+#define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 32)
+#define DESC_WRITE      ((uint64_t)VRING_DESC_F_WRITE << 32)
+#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << 32)
 
 static inline uint16_t vring_split_avail_idx(const VRing *r)
 {
@@ -55,18 +58,18 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&table[i]);
 
-        if (unlikely(d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT)) {
+        if (unlikely(d.rest & DESC_INDIRECT)) {
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_walk_add(r, chain, w, d.addr, d.len,
-                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                           d.rest & DESC_WRITE)) {
             return -EINVAL;
         }
-        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+        if (!(d.rest & DESC_NEXT)) {
             return 0;
         }
-        i = d.w16[DESC_NEXT];
+        i = d.rest >> 48;
         if (unlikely(i >= num)) {
             return vring_malformed(r, chain, "next descriptor is beyond the "
                                    "indirect table");
@@ -84,17 +87,18 @@ int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->desc[i]);
 
-        if (d.w16[DESC_FLAGS] & VRING_DESC_F_INDIRECT) {
-            return vring_split_walk_table(r, chain, w, d.addr, d.len);
+        if (d.rest & DESC_INDIRECT) {
+            return vring_split_walk_table(r, chain, w, d.addr,
+                                          vring_desc_len(d));
         }
-        if (vring_walk_add(r, chain, w, d.addr, d.len,
-                           d.w16[DESC_FLAGS] & VRING_DESC_F_WRITE)) {
+        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                           d.rest & DESC_WRITE)) {
             return -EINVAL;
         }
-        if (!(d.w16[DESC_FLAGS] & VRING_DESC_F_NEXT)) {
+        if (!(d.rest & DESC_NEXT)) {
             return 0;
         }
-        i = d.w16[DESC_NEXT];
+        i = d.rest >> 48;
         if (unlikely(i >= r->num)) {
             return vring_malformed(r, chain, "next descriptor is beyond the "
                                    "descriptor table");
