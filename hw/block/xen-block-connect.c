@@ -208,7 +208,7 @@ static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
         return false;
     }
     fe->protocol = frontend_get_protocol(blockdev);
-    fe->persistent = blockdev->props.persistent_grants &&
+    fe->persistent = blockdev->persistent_grants &&
                      frontend_has_feature(blockdev, "feature-persistent");
     fe->grefs = g_new(uint32_t, fe->nr_rings * fe->nr_pages);
     fe->event_channels = g_new(uint32_t, fe->nr_rings);
@@ -338,7 +338,7 @@ void xen_block_offer(XenBlockDevice *blockdev)
     if (props->write_barriers) {
         xen_device_backend_printf(xendev, "feature-barrier", "%u", 1);
     }
-    if (props->persistent_grants) {
+    if (blockdev->persistent_grants) {
         xen_device_backend_printf(xendev, "feature-persistent", "%u", 1);
     }
     if (props->max_indirect_segments) {

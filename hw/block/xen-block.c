@@ -24,8 +24,9 @@
 #include "qapi/visitor.h"
 #include "hw/block/xen-block.h"
 #include "hw/qdev-properties.h"
+#include "hw/xen/xen.h"
 #include "hw/xen/xen-bus-helper.h"
-#include "hw/xen/interface/io/xs_wire.h"
+#include "migration/blocker.h"
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
@@ -244,6 +245,25 @@ static bool check_drive(XenBlockDevice *blockdev, Error **errp)
     return true;
 }
 
+/*
+ * KVM's emulation of Xen learns which pages a backend has written when they
+ * are unmapped, so pages that stay mapped and migration exclude each other.
+ */
+static bool choose_persistent_grants(XenBlockDevice *blockdev, Error **errp)
+{
+    bool emulated = xen_mode == XEN_EMULATE;
+    OnOffAuto choice = blockdev->props.persistent_grants;
+
+    blockdev->persistent_grants = choice == ON_OFF_AUTO_ON ||
+                                  (choice == ON_OFF_AUTO_AUTO && !emulated);
+    if (!blockdev->persistent_grants || !emulated) {
+        return true;
+    }
+    error_setg(&blockdev->migration_blocker, "%s %s has persistent-grants=on",
+               object_get_typename(OBJECT(blockdev)), blockdev->vdev_name);
+    return migrate_add_blocker(&blockdev->migration_blocker, errp) == 0;
+}
+
 static void setup_disk(XenBlockDevice *blockdev)
 {
     const XenBlockConf *props = &blockdev->props;
@@ -298,6 +318,11 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
         g_clear_pointer(&blockdev->vdev_name, g_free);
         return;
     }
+    if (!choose_persistent_grants(blockdev, errp)) {
+        queue_iothreads_cleanup(&blockdev->iothreads);
+        g_clear_pointer(&blockdev->vdev_name, g_free);
+        return;
+    }
     setup_disk(blockdev);
     xen_block_offer(blockdev);
     publish_disk(blockdev);
@@ -324,6 +349,8 @@ static void xen_block_unrealize(XenDevice *xendev)
     xen_block_disconnect(blockdev);
     blockdev->ready = false;
     blk_set_dev_ops(blockdev->props.conf.blk, NULL, NULL);
+    blk_set_disable_request_queuing(blockdev->props.conf.blk, false);
+    migrate_del_blocker(&blockdev->migration_blocker);
     queue_iothreads_cleanup(&blockdev->iothreads);
     g_clear_pointer(&blockdev->vdev_name, g_free);
 }
@@ -389,8 +416,15 @@ bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
     }
     old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
     if (index < blockdev->nr_rings) {
+        /* A request may wait for a throttle's timer; a drain does not. */
+        BlockDriverState *bs = blk_bs(blockdev->props.conf.blk);
+
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
         block_queue_move(&blockdev->rings[index].queue,
                          queue_iothreads_context(&blockdev->iothreads, index));
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
     }
     object_unref(OBJECT(old));
     return true;
@@ -437,8 +471,8 @@ static const Property xen_block_props[] = {
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
     DEFINE_PROP_UINT16("num-queues", XenBlockDevice, props.num_queues,
                        XEN_BLOCK_AUTO_NUM_QUEUES),
-    DEFINE_PROP_BOOL("persistent-grants", XenBlockDevice,
-                     props.persistent_grants, true),
+    DEFINE_PROP_ON_OFF_AUTO("persistent-grants", XenBlockDevice,
+                            props.persistent_grants, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_UINT32("max-persistent-grants", XenBlockDevice,
                        props.max_persistent_grants, 0),
     DEFINE_PROP_UINT16("max-indirect-segments", XenBlockDevice,

@@ -39,7 +39,7 @@ typedef struct XenBlockConf {
     uint16_t num_queues;
     uint16_t max_indirect_segments; /* 0: no indirect requests */
     uint32_t max_persistent_grants; /* of a ring; 0: by its size */
-    bool persistent_grants;
+    OnOffAuto persistent_grants;
     bool write_barriers;
 } XenBlockConf;
 
@@ -48,6 +48,8 @@ struct XenBlockDevice {
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
     bool ready;                 /* realized to its end */
+    bool persistent_grants;     /* offered to frontends */
+    Error *migration_blocker;
 
     XenBlockDisk disk;
     char *vdev_name;
@@ -93,8 +95,8 @@ void xen_block_offer(XenBlockDevice *blockdev);
  * @dev: a xen-disk or xen-cdrom
  * @iothread: where to move ring @index, %NULL for the main loop
  *
- * Waits for the requests in flight on that ring only.  A ring that is not
- * connected at present will come up there.  Main loop thread.
+ * Drains the disk meanwhile.  A ring that is not connected at present will
+ * come up there.  Main loop thread.
  *
  * Returns: %false with @errp set if there is no such ring.
  */
