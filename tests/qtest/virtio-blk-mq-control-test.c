@@ -3,7 +3,7 @@
  *
  *     block_resize       ->  new capacity, configuration interrupt
  *     write cache        ->  configuration byte `wce` <-> the disk's cache mode
- *     statistics         ->  requests of all queues are counted, merged ones too
+ *     statistics         ->  all queues' requests are counted, merged ones too
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
