@@ -155,14 +155,14 @@ const void *vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
                              hwaddr addr, uint32_t len)
 {
     hwaddr offset = addr - w->range->start;
-    uint8_t *host = w->range->host + offset;
     const void *table;
 
     if (likely(offset < w->range->len &&
                (hwaddr)len - 1 < w->range->len - offset &&
                len % sizeof(struct vring_desc) == 0 &&
-               QEMU_PTR_IS_ALIGNED(host, sizeof(uint64_t)))) {
-        return host;
+               QEMU_IS_ALIGNED((uintptr_t)w->range->host + offset,
+                               sizeof(uint64_t)))) {
+        return w->range->host + offset;
     }
     table = vring_map_table(r, chain, addr, len);
     w->range = &chain->hold->view->ranges[r->hint];

@@ -45,6 +45,7 @@ static const BadChain bad_chains[] = {
     { "can not be mapped", 1, { { 0x60000, 16, 0 } } },
     { "can not be mapped", 1, { { 0x60000, 16, F_WRITE } } },
     { "can not be mapped", 1, { { ROM, 16, F_WRITE } } },
+    { "can not be mapped", 2, { { ROM, 16, 0 }, { ROM, 16, F_WRITE } } },
     { "can not be mapped", 2, { { MMIO, 16, 0 }, { ROM, 16, F_WRITE } } },
     { "can not be mapped", 1, { { MID + MID_SIZE - 8, 16, 0 } } },
     { "can not be mapped", 1, { { ROM + ROM_SIZE - 1, 2, 0 } } },
