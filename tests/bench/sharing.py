@@ -133,19 +133,35 @@ class Tracer:
         self.output.close()
 
 
-def read_maps(qemu):
-    """(its memory map, where its guest memory begins)"""
-    with open(f'/proc/{qemu.process.pid}/maps') as f:
-        maps = f.read()
-    for line in maps.splitlines():
-        if 'memfd:guest-memory' in line:
-            return maps, int(line.split('-')[0], 16)
-    raise BenchError('QEMU has not mapped its guest memory')
+class GuestMemory:
+    """Where a process has guest memory: as a whole, and again page by page
+    where it maps grants."""
+
+    def __init__(self, maps):
+        self.mappings = []
+        for line in maps.splitlines():
+            if 'memfd:guest-memory' in line:
+                where, _, offset = line.split()[:3]
+                start, end = (int(n, 16) for n in where.split('-'))
+                self.mappings.append((start, end - start, int(offset, 16)))
+        if not self.mappings:
+            raise BenchError('QEMU has not mapped its guest memory')
+
+    def whole(self, guest):
+        """The address of @guest in the one mapping of all memory."""
+        start, _, offset = max(self.mappings, key=lambda m: m[1])
+        return start + guest - offset
+
+    def everywhere(self, guest):
+        """Its addresses in all mappings."""
+        return [start + guest - offset
+                for start, size, offset in self.mappings
+                if offset <= guest < offset + size]
 
 
 def trace(bench, binary, s):
-    """Run @s; returns (memory map, words that say who serves
-    a queue, printed uses)."""
+    """Run @s; returns (memory map, addresses that only a
+    queue's server writes for each queue, printed uses)."""
     output = os.path.join(bench.output, f'uses.{os.getpid()}')
     tracer = Tracer(bench.program('cache-line-users'), output)
     load = ['--batch', '--pause-ns=200000', f'--requests={REQUESTS}'] \
@@ -156,14 +172,16 @@ def trace(bench, binary, s):
                   wrapper=valgrind_command(tracer.trace_fd),
                   keep_fds=[tracer.trace_fd]) as qemu:
             disk = s.connect(qemu)
-            maps, memory = read_maps(qemu)
+            with open(f'/proc/{qemu.process.pid}/maps') as f:
+                maps = f.read()
+            memory = GuestMemory(maps)
             bench.drive(qemu, disk, load)
-            tracer.set_marker(memory + MARK)
+            tracer.set_marker(memory.whole(MARK))
             qemu.mem_write(MARK, 1, 1)
             bench.drive(qemu, disk, load)
             qemu.mem_write(MARK, 1, 1)
-        return (maps, [memory + word for word in disk.written_words()],
-                tracer.finish())
+        words = [memory.everywhere(word) for word in disk.written_words()]
+        return maps, words, tracer.finish()
     finally:
         tracer.close()
         os.unlink(output)
@@ -177,8 +195,8 @@ def shared_lines(bench, binary, s):
         line, thread, pc, kind, count = text.split()
         uses[int(line, 16) * LINE].append(
             (int(thread), int(pc, 16), kind, int(count)))
-    iothreads = {thread for address in words
-                 for thread, _, kind, _ in uses[address & -LINE]
+    iothreads = {thread for addresses in words for address in addresses
+                 for thread, _, kind, _ in uses.get(address & -LINE, ())
                  if kind == 'w'}
     if len(iothreads) != s.queues:
         raise BenchError(f'{len(iothreads)} threads serve {s.queues} queues')

@@ -86,10 +86,10 @@ class StatsTest(unittest.TestCase):
 
     def test_turns(self):
         turns = []
-        pairs = stats.alternate(2, lambda: turns.append('s') or 1,
+        pairs = stats.alternate(3, lambda: turns.append('s') or 1,
                                 lambda: turns.append('o') or 2)
-        self.assertEqual(''.join(turns), 'soos')
-        self.assertEqual(pairs, [(1, 2), (1, 2)])
+        self.assertEqual(''.join(turns), 'soosso')
+        self.assertEqual(pairs, [(1, 2)] * 3)
 
 
 class ChartTest(unittest.TestCase):
@@ -203,6 +203,17 @@ class ProgramsTest(unittest.TestCase):
 
 
 class SharingTest(unittest.TestCase):
+    def test_guest_memory(self):
+        memory = sharing.GuestMemory(
+            '1000-2000 rw-s 00003000 00:01 7 /memfd:guest-memory (deleted)\n'
+            '9000-d000 rw-s 00000000 00:01 7 /memfd:guest-memory (deleted)\n'
+            'e000-f000 r--p 00000000 00:01 8 /bin/true\n')
+        self.assertEqual(memory.whole(0x3010), 0xc010)
+        self.assertEqual(memory.everywhere(0x3010), [0x1010, 0xc010])
+        self.assertEqual(memory.everywhere(0x10), [0x9010])
+        with self.assertRaises(BenchError):
+            sharing.GuestMemory('')
+
     def test_line(self):
         line = sharing.make_line(0x40, [
             (3, 1, 'w', 1024), (4, 1, 'w', 512), (4, 2, 'r', 256),
