@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from layout import REPO
-from term import Refusal, last_line, run_logged
+from term import Refusal, meson_error, run_logged
 
 STATUS = re.compile(r'\[(\d+)/(\d+)\] ')
 
@@ -61,8 +61,7 @@ def regenerate(layout):
     layout.log.unlink(missing_ok=True)
     if not run_logged([find(), '-C', layout.qemu, 'build.ninja'], layout.log,
                       env=environment()):
-        reason = last_line(layout.log, '../base/', 'ninja: error') \
-            or 'Meson failed'
+        reason = meson_error(layout.log) or 'Meson failed'
         raise Refusal(f'{reason} (all of it: {layout.log})')
 
 

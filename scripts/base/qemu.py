@@ -11,14 +11,14 @@ import tempfile
 
 import firmware
 import meson
-from term import Refusal, last_line, run_logged, say
+from term import Refusal, meson_error, run_logged, say
 
 DEFAULTS = [
     '--target-list=x86_64-softmmu', '--without-default-features',
     '--enable-system', '--enable-tcg', '--enable-kvm', '--enable-xen',
     '--enable-linux-aio', '--enable-linux-io-uring', '--enable-vnc',
     '--enable-pixman', '--enable-fdt=system', '--enable-tools',
-    '--enable-seccomp', '--disable-install-blobs', '--disable-docs',
+    '--enable-seccomp', '--disable-install-blobs', '--disable-docs', '--disable-download',
 ]
 
 # What the base's configure takes from the environment.
@@ -111,8 +111,7 @@ def configure(layout, options, env, cache, lock):
         if not done and fresh:
             shutil.rmtree(layout.qemu, ignore_errors=True)
     if not done:
-        reason = last_line(layout.log, 'ERROR: ', '../base/') \
-            or "the base's configure failed"
+        reason = meson_error(layout.log) or "the base's configure failed"
         raise Refusal(f'{reason} (all of it: {layout.log})')
     if modules:
         meson.remember(modules, layout.qemu)

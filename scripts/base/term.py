@@ -2,6 +2,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 import subprocess
 import sys
 
@@ -40,3 +41,22 @@ def last_line(log, *marks):
             if line.startswith(marks):
                 found = line.strip()
     return found
+
+
+def meson_error(log):
+    """What Meson or a configure script gave as its reason, or ''."""
+    wanted = ''
+    with open(log, encoding='utf-8', errors='replace') as lines:
+        for line in lines:
+            match = re.search(r'fallback subproject for the dependency (\S+)',
+                              line)
+            if match:
+                wanted = match[1]
+            _before, mark, reason = line.partition('ERROR: ')
+            if not mark:
+                continue
+            # The first is the cause, what follows are its consequences.
+            if 'subproject downloading is disabled' in reason:
+                return f'the library {wanted} is missing'
+            return reason.strip()
+    return ''
