@@ -90,6 +90,23 @@ static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
     return n;
 }
 
+/* Unlike iothread_create()'s, this one is seen by query-iothreads. */
+static IOThread *owned_create(const char *id, Error **errp)
+{
+    Object *obj = object_new_with_props(TYPE_IOTHREAD,
+                                        object_get_objects_root(), id, errp,
+                                        NULL);
+
+    /* A reference of our own: what can be seen can be deleted, too. */
+    return obj ? IOTHREAD(object_ref(obj)) : NULL;
+}
+
+static void owned_destroy(IOThread *iothread)
+{
+    object_unparent(OBJECT(iothread));
+    object_unref(OBJECT(iothread));
+}
+
 static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
                                    const char *owner, Error **errp)
 {
@@ -102,7 +119,7 @@ static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
     map->owned = g_new0(IOThread *, n);
     for (unsigned i = 0; i < n; i++) {
         g_autofree char *id = g_strdup_printf("%s-iothread%u", owner, i);
-        IOThread *iothread = iothread_create(id, errp);
+        IOThread *iothread = owned_create(id, errp);
 
         if (!iothread) {
             error_prepend(errp, "cannot create IOThread '%s': ", id);
@@ -155,7 +172,7 @@ void queue_iothreads_cleanup(QueueIOThreads *map)
         object_unref(OBJECT(map->queue_iothread[i]));
     }
     for (unsigned i = 0; i < map->num_owned; i++) {
-        iothread_destroy(map->owned[i]);
+        owned_destroy(map->owned[i]);
     }
     g_free(map->queue_iothread);
     g_free(map->owned);

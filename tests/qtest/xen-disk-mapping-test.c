@@ -1,0 +1,168 @@
+/*
+ * Xen PV disk: which ring runs where
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "xen-disk-util.h"
+
+static const BlkOptions four_rings = { .protocol = BLK_X86_64, .rings = 4 };
+
+#define FOUR_THREADS \
+    "-object iothread,id=io0 -object iothread,id=io1 " \
+    "-object iothread,id=io2 -object iothread,id=io3 "
+#define NULL_DISK \
+    "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
+#define DISK_OF_FOUR(properties) \
+    "-device '{ \"driver\": \"xen-disk\", \"id\": \"xvda\"," \
+    " \"vdev\": \"xvda\", \"drive\": \"disk0\", \"num-queues\": 4," \
+    properties " }'"
+#define MAPPING(list) "\"iothread-vq-mapping\": [ " list " ]"
+#define ON(thread) "{ \"iothread\": \"" thread "\" }"
+#define RINGS_ON(thread, rings) \
+    "{ \"iothread\": \"" thread "\", \"vqs\": [ " rings " ] }"
+
+/* All rings at once, a few times. */
+static void run_disk(const char *args)
+{
+    XenGuest *g = xen_guest_start(FOUR_THREADS NULL_DISK "%s", args);
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+    BlkBuffer *b = blk_buffer_new(g, 1, false);
+    BlkRequest req;
+    int i, n, round;
+
+    blkfront_connect(f, &four_rings);
+    blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
+    for (round = 0; round < 10; round++) {
+        for (i = 0; i < 4; i++) {
+            for (n = 0; n < 16; n++) {
+                blk_ring_put(&f->ring[i], &req);
+            }
+            blk_ring_push(&f->ring[i]);
+        }
+        for (i = 0; i < 4; i++) {
+            blk_ring_wait_all(&f->ring[i], 16, BLK_OKAY);
+        }
+    }
+    blk_buffer_free(g, b);
+    blkfront_disconnect(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
+static void test_good(const void *properties)
+{
+    run_disk(properties);
+}
+
+typedef struct MappingCase {
+    const char *name;
+    const char *args;
+    const char *message;        /* NULL: nothing wrong with it */
+} MappingCase;
+
+static const MappingCase cases[] = {
+    { "one",          DISK_OF_FOUR("\"iothread\": \"io0\"") },
+    { "round-robin",  DISK_OF_FOUR(MAPPING(ON("io0") "," ON("io1"))) },
+    { "one-each",     DISK_OF_FOUR(MAPPING(ON("io0") "," ON("io1") ","
+                                           ON("io2") "," ON("io3"))) },
+    { "lists",        DISK_OF_FOUR(MAPPING(RINGS_ON("io2", "0, 3") ","
+                                           RINGS_ON("io1", "2, 1"))) },
+    { "automatic",    DISK_OF_FOUR("\"iothreads\": \"auto\"") },
+    { "three-made",   DISK_OF_FOUR("\"iothreads\": \"3\"") },
+    { "twice",        DISK_OF_FOUR(MAPPING(RINGS_ON("io0", "0, 1") ","
+                                           RINGS_ON("io1", "1, 2, 3"))),
+      "1" },
+    { "missing",      DISK_OF_FOUR(MAPPING(RINGS_ON("io0", "0, 1") ","
+                                           RINGS_ON("io1", "3"))),
+      "2" },
+    { "beyond",       DISK_OF_FOUR(MAPPING(RINGS_ON("io0", "0, 1, 2, 3, 4"))),
+      "4" },
+    { "unknown",      DISK_OF_FOUR(MAPPING(ON("io7"))), "io7" },
+    { "mixed",        DISK_OF_FOUR(MAPPING(ON("io0") ","
+                                           RINGS_ON("io1", "0"))),
+      "vqs" },
+    { "both",         DISK_OF_FOUR("\"iothread\": \"io0\","
+                                   MAPPING(ON("io1"))),
+      "iothread-vq-mapping" },
+    { "made-and-given", DISK_OF_FOUR("\"iothread\": \"io0\","
+                                     "\"iothreads\": \"2\""),
+      "iothreads" },
+    { "more-than-rings", DISK_OF_FOUR("\"iothreads\": \"5\""), "iothreads" },
+    { "none-made",    DISK_OF_FOUR("\"iothreads\": \"0\""), "iothreads" },
+    { "nonsense",     DISK_OF_FOUR("\"iothreads\": \"many\""), "many" },
+    { "no-rings",     "-device xen-disk,vdev=xvda,drive=disk0,num-queues=0",
+      "num-queues" },
+    { "5000-rings",   "-device xen-disk,vdev=xvda,drive=disk0,num-queues=5000",
+      "num-queues" },
+};
+
+static void test_bad(const void *opaque)
+{
+    const MappingCase *c = opaque;
+    g_autofree char *args = g_strconcat(
+        "-object memory-backend-memfd,id=ram,size=16M,share=on "
+        "-machine memory-backend=ram -m 16M -nic none "
+        "-device xen-standin " FOUR_THREADS NULL_DISK, c->args, NULL);
+
+    xen_guest_fails(args, c->message);
+}
+
+static size_t count_iothreads(XenGuest *g)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'query-iothreads' }");
+    size_t n = qlist_size(qdict_get_qlist(rsp, "return"));
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* IOThreads that the disk has made are seen, and go with it. */
+static void test_made_come_and_go(void)
+{
+    XenGuest *g = xen_guest_start(NULL_DISK);
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        g_assert_cmpint(count_iothreads(g), ==, 0);
+        qtest_qmp_device_add(g->qts, "xen-disk", "xvda",
+                             "{ 'vdev': 'xvda', 'drive': 'disk0',"
+                             "  'num-queues': 4, 'iothreads': '3' }");
+        g_assert_cmpint(count_iothreads(g), ==, 3);
+        blkfront_connect(f, &four_rings);
+        qtest_qmp_device_del_send(g->qts, "xvda");
+        blkfront_expect(f, XB_CLOSING);
+        blkfront_state(f, XB_CLOSED);
+        qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+        blkfront_teardown(f);
+    }
+    g_assert_cmpint(count_iothreads(g), ==, 0);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
+int main(int argc, char **argv)
+{
+    int i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        const MappingCase *c = &cases[i];
+        g_autofree char *path = g_strdup_printf("/xen-disk/mapping/%s/%s",
+                                                c->message ? "bad" : "good",
+                                                c->name);
+
+        if (c->message) {
+            qtest_add_data_func(path, c, test_bad);
+        } else {
+            qtest_add_data_func(path, c->args, test_good);
+        }
+    }
+    qtest_add_func("/xen-disk/mapping/made-come-and-go",
+                   test_made_come_and_go);
+    return g_test_run();
+}
