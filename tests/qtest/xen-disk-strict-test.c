@@ -163,6 +163,39 @@ static void test_barrier(void)
     xen_disk_close(&d);
 }
 
+/*
+ * A ring that another backend has served, as after a migration, goes on where
+ * it was: what was not answered is done again.
+ */
+static void test_resume(void)
+{
+    BlkRequest req;
+    BlkBuffer *b;
+    XenDisk d;
+    int i;
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    b = blk_buffer_new(d.g, 1, false);
+    blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
+    for (i = 0; i < 50; i++) {
+        blk_ring_check(d.r, 8 * i);
+    }
+    blkfront_state(d.f, XB_CLOSED);
+    blkfront_expect(d.f, XB_CLOSED);
+    for (i = 0; i < 5; i++) {
+        blk_ring_put(d.r, &req);
+    }
+    blk_ring_push(d.r);
+    blkfront_state(d.f, XB_INITIALISING);
+    blkfront_expect(d.f, XB_INIT_WAIT);
+    blkfront_state(d.f, XB_INITIALISED);
+    blkfront_expect(d.f, XB_CONNECTED);
+    blk_ring_wait_all(d.r, 5, BLK_OKAY);
+    blk_ring_check(d.r, 0);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -182,5 +215,6 @@ int main(int argc, char **argv)
                    test_discard_beyond_end);
     qtest_add_func("/xen-disk/strict/automatic-vdev", test_automatic_vdev);
     qtest_add_func("/xen-disk/strict/barrier", test_barrier);
+    qtest_add_func("/xen-disk/strict/resume", test_resume);
     return g_test_run();
 }

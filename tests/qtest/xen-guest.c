@@ -223,6 +223,24 @@ XenGuest *xen_guest_start(const char *fmt, ...)
     return g;
 }
 
+void xen_guest_fails(const char *args, const char *message)
+{
+    g_autofree char *command = g_strdup_printf(
+        "%s -accel qtest -display none -nodefaults -machine none %s",
+        getenv("QTEST_QEMU_BINARY"), args);
+    g_autofree char *said = NULL;
+    int status;
+
+    g_assert_true(g_spawn_command_line_sync(command, NULL, &said, &status,
+                                            NULL));
+    if (!strstr(said, message)) {
+        g_error("expected \"%s\" of %s, but it said: %s", message, command,
+                said);
+    }
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+}
+
 void xen_guest_quit(XenGuest *g)
 {
     qtest_quit(g->qts);

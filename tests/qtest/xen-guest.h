@@ -65,6 +65,13 @@ typedef struct XenGrantStats {
  */
 XenGuest *xen_guest_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
+/**
+ * xen_guest_fails: QEMU must not start with the stand-in and @args
+ *
+ * The one line that it says must contain @message, and it exits with 1.
+ */
+void xen_guest_fails(const char *args, const char *message);
+
 /** xen_guest_quit: end QEMU, which must end well */
 void xen_guest_quit(XenGuest *g);
 
