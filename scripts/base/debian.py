@@ -63,7 +63,8 @@ class PrivateApt:
                 f'{kind} [signed-by={KEYRING}] {uri} {suite} main\n')
             if self.apt('update', '-o', 'APT::Update::Error-Mode=any'):
                 return
-        reason = last_line(self.log, 'E:', 'W:', 'Err:') or 'see apt-get'
+        reason = last_line(self.log, 'E: Failed', 'W: Failed') \
+            or last_line(self.log, 'E:', 'W:') or 'apt-get says no more'
         raise Refusal(f"Debian's {suite} cannot be reached: {reason}")
 
     def apt(self, *args):

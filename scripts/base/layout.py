@@ -27,7 +27,8 @@ class Layout:
         self.qemu = self.home / 'qemu'
         self.state = self.build / 'state.json'
         self.tools = self.build / 'tools'
-        self.log = self.build / 'configure.log'
+        # Not in the build folder, which goes if configuring fails.
+        self.log = cache_folder() / 'configure.log'
 
 
 def cache_folder():

@@ -23,6 +23,7 @@ def run_logged(argv, log, **kwargs):
     """
     Run a command with all that it prints in file `log`; true if it succeeded.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'ab') as out:
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out,

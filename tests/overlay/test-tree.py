@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 #
 # The repository's own books: MAINTAINERS covers every file, README.md's table
-# every folder, patches/series every patch, and every program file says its
-# licence.
+# every folder, docs/index.rst every page, patches/series every patch, and every
+# program file says its licence.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -62,6 +62,14 @@ class TreeTest(unittest.TestCase):
         rows = set(re.findall(r'^\| `([^`]+?)/?` \|', text, re.M))
         self.assertEqual(sorted(folders - rows), [],
                          "folders without a row in README.md's table")
+
+    def test_docs_index_lists_every_page(self):
+        index = (REPO / 'docs/index.rst').read_text()
+        self.assertEqual([name for name in self.files
+                          if re.fullmatch(r'docs/[^/]+\.rst', name)
+                          and name != 'docs/index.rst'
+                          and f'<{name[len("docs/"):]}>' not in index], [],
+                         'pages that docs/index.rst does not list')
 
     def test_series_lists_every_patch(self):
         lines = (REPO / 'patches/series').read_text().split()
