@@ -194,8 +194,15 @@ def main_check(ours, rest, full=False):
 
 def main_install(ours, _rest):
     layout = Layout(ours['build'])
+    # Meson alone would build the tests too.
+    installed = [name for target in check.read_json(layout, 'targets')
+                 if target['installed']
+                 for name in check.outputs(layout, target)]
+    if not ninja.build(layout.qemu, installed):
+        sys.exit(1)
     done = subprocess.run([layout.qemu / 'pyvenv/bin/meson', 'install',
-                           '--quiet'], cwd=layout.qemu, check=False)
+                           '--no-rebuild', '--quiet'], cwd=layout.qemu,
+                          check=False)
     if done.returncode:
         raise Refusal('installing failed')
     firmware.install(layout, os.environ.get('DESTDIR'))

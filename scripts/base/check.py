@@ -67,15 +67,17 @@ def choose_named(tests, names):
     return chosen
 
 
+def outputs(layout, target):
+    """A target's files, by the names that Ninja has for them."""
+    return [os.path.relpath(path, layout.qemu.resolve())
+            for path in target['filename']]
+
+
 def ninja_targets(layout, tests):
     """What has to be built for them."""
     wanted = {ident for test in tests for ident in test['depends']}
-    outputs = []
-    for target in read_json(layout, 'targets'):
-        if target['id'] in wanted:
-            outputs += [os.path.relpath(path, layout.qemu.resolve())
-                        for path in target['filename']]
-    return outputs
+    return [name for target in read_json(layout, 'targets')
+            if target['id'] in wanted for name in outputs(layout, target)]
 
 
 def build(layout, full, names):

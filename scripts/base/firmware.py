@@ -18,14 +18,16 @@ FOLDERS = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
 NEEDED = 'bios-256k.bin'
 
 
+SUFFIXES = ('.bin', '.rom', '.fd', '.dtb', '.img')
+
+
 def files(base):
     """Firmware files on this machine and in the base, by name."""
     found = {}
     for folder in (*map(Path, FOLDERS), base / 'pc-bios'):
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
-                if path.is_file() and path.suffix in (
-                        '.bin', '.rom', '.fd', '.dtb', '.img', '.bmp', '.lid'):
+                if path.is_file() and path.suffix in SUFFIXES:
                     found.setdefault(path.name, path)
     return found
 
