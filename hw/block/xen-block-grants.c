@@ -24,14 +24,6 @@
 
 QEMU_BUILD_BUG_ON(COPY_SEGS_MAX < XEN_BLKIF_MAX_INDIRECT_SEGS);
 
-static XenBlockGrant **grants_bucket(XenBlockGrants *g, uint32_t gref)
-{
-    uint32_t h = (gref ^ g->hash_seed) * 0x9e3779b1u;
-
-    h = (h ^ (h >> 15)) * (g->hash_seed | 1);
-    return &g->buckets[h >> g->bucket_shift];
-}
-
 static void grants_alloc(XenBlockGrants *g, unsigned capacity)
 {
     unsigned bits = MAX(1, 32 - clz32(capacity));
@@ -70,7 +62,7 @@ bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
 
 static void grants_unmap(XenBlockGrants *g, XenBlockGrant *grant)
 {
-    XenBlockGrant **link = grants_bucket(g, grant->gref);
+    XenBlockGrant **link = xen_block_grants_bucket(g, grant->gref);
 
     while (*link != grant) {
         link = &(*link)->chain;
@@ -133,10 +125,10 @@ static XenBlockGrant *grants_take_free(XenBlockGrants *g)
     return grant;
 }
 
-static XenBlockGrant *grants_map(XenBlockGrants *g, XenBlockGrant **bucket,
-                                 uint32_t gref)
+XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref)
 {
     XenBlockGrant *grant = grants_take_free(g);
+    XenBlockGrant **bucket = xen_block_grants_bucket(g, gref);
 
     if (!grant) {
         g->stats.refusals++;
@@ -156,30 +148,6 @@ static XenBlockGrant *grants_map(XenBlockGrants *g, XenBlockGrant **bucket,
     grant->chain = *bucket;
     *bucket = grant;
     return grant;
-}
-
-XenBlockGrant *xen_block_grants_get(XenBlockGrants *g, uint32_t gref)
-{
-    XenBlockGrant **bucket = grants_bucket(g, gref);
-
-    for (XenBlockGrant *grant = *bucket; grant; grant = grant->chain) {
-        if (grant->gref == gref) {
-            if (grant->users++ == 0) {
-                QTAILQ_REMOVE(&g->idle_lru, grant, idle);
-            }
-            g->stats.hits++;
-            return grant;
-        }
-    }
-    return grants_map(g, bucket, gref);
-}
-
-void xen_block_grants_put(XenBlockGrants *g, XenBlockGrant *grant)
-{
-    assert(grant->users > 0);
-    if (--grant->users == 0) {
-        QTAILQ_INSERT_TAIL(&g->idle_lru, grant, idle);
-    }
 }
 
 static unsigned copy_fill(XenBlockGrants *g, unsigned at, bool to_domain,

@@ -27,9 +27,6 @@
 #include "hw/block/xen_blkif.h"
 #include "hw/block/xen-block-request.h"
 
-/* The part of a request before its segments, in words; x86_64's is longest. */
-#define HEAD_WORDS (offsetof(blkif_x86_64_request_t, seg) / sizeof(uint32_t))
-
 QEMU_BUILD_BUG_ON(sizeof(struct blkif_request_segment) != 8);
 QEMU_BUILD_BUG_ON(offsetof(blkif_x86_32_response_t, status) !=
                   offsetof(blkif_x86_64_response_t, status));
@@ -79,9 +76,17 @@ static inline uint32_t read_once(const void *shared)
     return qatomic_read((const uint32_t *)shared);
 }
 
-static XenBlkifFault decode_segment(const void *shared,
-                                    const XenBlkifLimits *limits,
-                                    XenBlkifSegment *seg)
+static inline uint64_t read_once64(const void *shared)
+{
+    uint32_t words[2] = { read_once(shared), read_once(shared + 4) };
+
+    return ldq_he_p(words);
+}
+
+/* Inline: it runs for every segment, and a call costs as much as it does. */
+static inline QEMU_ALWAYS_INLINE
+XenBlkifFault decode_segment(const void *shared, const XenBlkifLimits *limits,
+                             XenBlkifSegment *seg)
 {
     struct blkif_request_segment raw;
     uint32_t sects = read_once(shared + sizeof(raw.gref));
@@ -142,8 +147,7 @@ static XenBlkifFault decode_discard(const void *shared,
                                     const XenBlkifLimits *limits,
                                     XenBlkifRequest *req)
 {
-    uint64_t nr_sectors;
-    uint32_t words[2] = { read_once(shared), read_once(shared + 4) };
+    uint64_t nr_sectors = read_once64(shared);
     XenBlkifFault fault;
 
     /*
@@ -151,7 +155,6 @@ static XenBlkifFault decode_discard(const void *shared,
      * backend that does not offer discard-secure: the block layer has no way
      * to destroy every copy of the data.
      */
-    memcpy(&nr_sectors, words, sizeof(nr_sectors));
     req->action = XEN_BLKIF_DISCARD;
     if (limits->read_only) {
         return XEN_BLKIF_READ_ONLY;
@@ -231,15 +234,12 @@ XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
                                const XenBlkifLimits *limits,
                                XenBlkifRequest *req, XenBlkifSegment *segs)
 {
-    uint32_t words[HEAD_WORDS];
-    const uint8_t *head = (uint8_t *)words;
+    uint32_t word = read_once(slot);
+    const uint8_t *head = (uint8_t *)&word;
     XenBlkifFault fault;
 
-    for (unsigned i = 0; i < HEAD_WORDS; i++) {
-        words[i] = read_once(slot + i * sizeof(words[0]));
-    }
-    req->id = ldq_he_p(head + layout->id);
-    req->sector = ldq_he_p(head + layout->sector);
+    req->id = read_once64(slot + layout->id);
+    req->sector = read_once64(slot + layout->sector);
     req->operation = head[offsetof(blkif_request_t, operation)];
     req->bytes = 0;
     req->nr_segs = 0;
@@ -283,14 +283,6 @@ XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
         req->bytes += segs[i].len;
     }
     return check_data_range(req, limits);
-}
-
-void xen_blkif_encode_response(void *slot, const XenBlkifRequest *req,
-                               int16_t status)
-{
-    stq_he_p(slot + offsetof(blkif_response_t, id), req->id);
-    stb_p(slot + offsetof(blkif_response_t, operation), req->operation);
-    stw_he_p(slot + offsetof(blkif_response_t, status), status);
 }
 
 static const struct {

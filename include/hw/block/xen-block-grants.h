@@ -78,6 +78,19 @@ bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
  */
 void xen_block_grants_stop(XenBlockGrants *g);
 
+/** xen_block_grants_map: the part of xen_block_grants_get() that is rare. */
+XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref);
+
+/** xen_block_grants_bucket: where in the hash a grant of @gref would be. */
+static inline XenBlockGrant **xen_block_grants_bucket(XenBlockGrants *g,
+                                                      uint32_t gref)
+{
+    uint32_t h = (gref ^ g->hash_seed) * 0x9e3779b1u;
+
+    h = (h ^ (h >> 15)) * (g->hash_seed | 1);
+    return &g->buckets[h >> g->bucket_shift];
+}
+
 /**
  * xen_block_grants_get:
  *
@@ -87,10 +100,33 @@ void xen_block_grants_stop(XenBlockGrants *g);
  * Returns: the grant, to be released with xen_block_grants_put(), or %NULL if
  * it cannot be mapped or all that may be mapped are in use.
  */
-XenBlockGrant *xen_block_grants_get(XenBlockGrants *g, uint32_t gref);
+static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
+                                                  uint32_t gref)
+{
+    XenBlockGrant *grant = *xen_block_grants_bucket(g, gref);
+
+    while (grant && grant->gref != gref) {
+        grant = grant->chain;
+    }
+    if (unlikely(!grant)) {
+        return xen_block_grants_map(g, gref);
+    }
+    if (grant->users++ == 0) {
+        QTAILQ_REMOVE(&g->idle_lru, grant, idle);
+    }
+    g->stats.hits++;
+    return grant;
+}
 
 /** xen_block_grants_put: ends a use of @grant. */
-void xen_block_grants_put(XenBlockGrants *g, XenBlockGrant *grant);
+static inline void xen_block_grants_put(XenBlockGrants *g,
+                                        XenBlockGrant *grant)
+{
+    assert(grant->users > 0);
+    if (--grant->users == 0) {
+        QTAILQ_INSERT_TAIL(&g->idle_lru, grant, idle);
+    }
+}
 
 /**
  * xen_block_grants_forget_idle:

@@ -11,6 +11,7 @@
 #ifndef HW_BLOCK_XEN_BLOCK_REQUEST_H
 #define HW_BLOCK_XEN_BLOCK_REQUEST_H
 
+#include "qemu/bswap.h"
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/io/blkif.h"
 
@@ -136,8 +137,14 @@ XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
  * @slot: the ring entry, in shared memory
  * @status: %BLKIF_RSP_OKAY, %BLKIF_RSP_ERROR or %BLKIF_RSP_EOPNOTSUPP
  */
-void xen_blkif_encode_response(void *slot, const XenBlkifRequest *req,
-                               int16_t status);
+static inline void xen_blkif_encode_response(void *slot,
+                                             const XenBlkifRequest *req,
+                                             int16_t status)
+{
+    stq_he_p(slot + offsetof(blkif_response_t, id), req->id);
+    stb_p(slot + offsetof(blkif_response_t, operation), req->operation);
+    stw_he_p(slot + offsetof(blkif_response_t, status), status);
+}
 
 /**
  * xen_blkif_fault_status:

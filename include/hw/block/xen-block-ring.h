@@ -127,6 +127,7 @@ struct XenBlockRing {
     XenBlockRequest **batch;
     unsigned nr_batch;
     unsigned next_in_batch;     /* to be started */
+    BlockAcctCookie batch_acct; /* when it was started */
     XenBlockRequest **done;
     unsigned nr_done;
     XenBlockCopy *copies;
