@@ -174,6 +174,8 @@ static XenBlkifFault decode_indirect_head(const XenBlkifLayout *layout,
 {
     uint8_t op = head[offsetof(blkif_request_indirect_t, indirect_op)];
 
+    /* Frontends disable a disk whose response says BLKIF_OP_INDIRECT. */
+    req->operation = op;
     if (!limits->max_indirect) {
         return XEN_BLKIF_NOT_OFFERED;
     }

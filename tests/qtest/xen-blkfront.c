@@ -250,7 +250,8 @@ int blk_ring_run(BlkRing *r, const BlkRequest *req)
     blk_ring_push(r);
     blk_ring_wait(r, &rsp);
     g_assert_cmpint(rsp.id, ==, req->id);
-    g_assert_cmpint(rsp.op, ==, req->op);
+    g_assert_cmpint(rsp.op, ==, req->op == BLK_INDIRECT ?
+                    req->indirect_op : req->op);
     return rsp.status;
 }
 

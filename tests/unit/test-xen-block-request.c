@@ -360,7 +360,7 @@ static void test_indirect(void)
         g_assert_cmpint(decode_indirect(p, BLKIF_OP_WRITE, 256, &req), ==,
                         XEN_BLKIF_OK);
         g_assert_cmpint(req.action, ==, XEN_BLKIF_WRITE);
-        g_assert_cmpint(req.operation, ==, BLKIF_OP_INDIRECT);
+        g_assert_cmpint(req.operation, ==, BLKIF_OP_WRITE);
         g_assert_cmpint(req.id, ==, 99);
         g_assert_cmpint(req.sector, ==, 64);
         g_assert_cmpint(req.nr_indirect, ==, 1);

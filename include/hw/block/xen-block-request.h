@@ -64,7 +64,8 @@ typedef struct XenBlkifRequest {
     uint64_t sector;            /* in units of the disk's sector size */
     uint64_t bytes;             /* to transfer or to discard */
     uint16_t nr_segs;
-    uint8_t operation;          /* as on the wire, for the response */
+    uint8_t operation;          /* for the response: that of an indirect
+                                 * request is its indirect_op */
     uint8_t nr_indirect;        /* pages of segments, 0 for a direct request */
     XenBlkifAction action;
     uint32_t indirect_grefs[XEN_BLKIF_MAX_INDIRECT_PAGES];
