@@ -298,19 +298,32 @@ static void wait_migrated(MqMachine *m)
     }
 }
 
-void mq_machine_migrate(MqMachine *from, MqMachine *to)
+void mq_machine_migrate_begin(MqMachine *from, const char *file)
 {
-    char *file = mq_image_new(0);
     g_autofree char *uri = g_strdup_printf("file:%s", file);
 
-    qtest_qmp_assert_success(from->qts, "{'execute': 'stop'}");
     qtest_qmp_assert_success(from->qts, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri);
+}
+
+void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+
     wait_migrated(from);
     qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
                              " 'arguments': {'uri': %s}}", uri);
     wait_migrated(to);
     migrate_allocator(&from->alloc, &to->alloc);
+}
+
+void mq_machine_migrate(MqMachine *from, MqMachine *to)
+{
+    char *file = mq_image_new(0);
+
+    qtest_qmp_assert_success(from->qts, "{'execute': 'stop'}");
+    mq_machine_migrate_begin(from, file);
+    mq_machine_migrate_end(from, to, file);
     mq_image_free(file);
 }
 

@@ -125,6 +125,13 @@ void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors);
  */
 void mq_machine_migrate(MqMachine *from, MqMachine *to);
 
+/*
+ * The same in two steps, by way of @file: @from may run between them, and has
+ * to be stopped before the second.
+ */
+void mq_machine_migrate_begin(MqMachine *from, const char *file);
+void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file);
+
 /**
  * mq_clock_advance: let @ms of virtual time pass, in steps of MQ_STEP_MS.
  *

@@ -10,6 +10,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "mq-disk.h"
 
@@ -156,6 +158,135 @@ static void test_untouched(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
+/* How often all memory has been gone through; -1 when that is over. */
+static int64_t dirty_syncs(MqMachine *m)
+{
+    QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
+                                               " 'query-migrate'}");
+    int64_t count = 0;
+
+    if (qdict_haskey(info, "ram")) {
+        count = qdict_get_int(qdict_get_qdict(info, "ram"),
+                              "dirty-sync-count");
+    }
+    if (!g_strcmp0(qdict_get_try_str(info, "status"), "completed")) {
+        count = -1;
+    }
+    qobject_unref(info);
+    return count;
+}
+
+static void set_bandwidth(MqMachine *m, uint64_t bandwidth)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'migrate-set-parameters',"
+                             " 'arguments': {'downtime-limit': 1,"
+                             " 'max-bandwidth': %" PRIu64 "}}", bandwidth);
+}
+
+/* Wait for a request; false if the migration ends first and stops the guest. */
+static bool wait_live(MqRequest *r)
+{
+    while (!r->done && dirty_syncs(r->queue->dev->machine) >= 0) {
+        mq_queue_reap(r->queue);
+    }
+    return r->done;
+}
+
+/* Keep much of the guest's memory dirty for two rounds and more. */
+static bool dirty_memory(MqDisk *disk)
+{
+    gint64 start = g_get_monotonic_time();
+    MqRequest *r[QUEUES];
+    bool alive = true;
+
+    for (unsigned q = 0; q < QUEUES; q++) {
+        r[q] = mq_read_new(disk->d->queues[q], 0, IMAGE_SIZE / 8);
+    }
+    while (alive && dirty_syncs(disk->m) < 3) {
+        for (unsigned q = 0; alive && q < QUEUES; q++) {
+            r[q]->done = false;
+            mq_request_submit(r[q]);
+            alive = wait_live(r[q]);
+        }
+        mq_deadline(start, "the second round of a migration");
+    }
+    return alive;
+}
+
+/*
+ * The guest runs while its memory is copied.  What the device writes into
+ * memory that has been copied before has to be copied again: data of reads,
+ * status bytes, rings.
+ *
+ * Returns: false if the migration came to its end too early to tell.
+ */
+static bool check_live(const MqVariant *v, uint64_t features,
+                       uint64_t bandwidth)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    char *file = mq_image_new(0);
+    MqRequest *r[QUEUES * 8];
+    MqMachine *old = disk.m;
+    bool alive;
+
+    mq_device_start(disk.d, features, MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < IMAGE_SIZE / 8 / 4096; i++) {
+        mq_write(disk.d->queues[i % QUEUES], 8 * i, 4096, i + 1);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
+        r[i] = mq_read_new(disk.d->queues[i % QUEUES], 8 * i, 4096);
+    }
+
+    /* Too slow to come to an end while requests keep memory dirty. */
+    set_bandwidth(old, bandwidth);
+    mq_machine_migrate_begin(old, file);
+    alive = dirty_memory(&disk);
+    for (unsigned i = 0; alive && i < ARRAY_SIZE(r); i++) {
+        mq_request_submit(r[i]);
+        alive = wait_live(r[i]);
+    }
+    qtest_qmp_assert_success(old->qts, "{'execute': 'stop'}");
+    set_bandwidth(old, 1000 * MiB);
+
+    disk.m = start_target(v, disk.image, PROPS ",iothread=io0");
+    mq_machine_migrate_end(old, disk.m, file);
+    mq_device_move(disk.d, disk.m);
+    mq_machine_stop(old);
+    qtest_qmp_assert_success(disk.m->qts, "{'execute': 'cont'}");
+    for (unsigned i = 0; alive && i < ARRAY_SIZE(r); i++) {
+        g_assert_cmphex(mq_request_status(r[i]), ==, VIRTIO_BLK_S_OK);
+        mq_read_check(r[i], i + 1);
+    }
+    if (alive) {
+        use(&disk, 3000);
+    }
+    mq_disk_stop(&disk);
+    mq_image_free(file);
+    return alive;
+}
+
+/* A busy host may let a migration overtake the test: slow it down more. */
+static void check_live_slower(const MqVariant *v, uint64_t features)
+{
+    uint64_t bandwidth = MiB;
+
+    while (!check_live(v, features, bandwidth)) {
+        bandwidth /= 2;
+        g_assert_cmpuint(bandwidth, >, 50 * KiB);
+    }
+}
+
+static void test_live(const MqVariant *v)
+{
+    check_live_slower(v, 0);
+}
+
+static void test_live_packed(const MqVariant *v)
+{
+    check_live_slower(v, BIT_ULL(VIRTIO_F_RING_PACKED) |
+                      BIT_ULL(VIRTIO_RING_F_EVENT_IDX));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -166,5 +297,7 @@ int main(int argc, char **argv)
     mq_test_add("migrate/other-threads", test_other_threads, MQ_BOTH);
     mq_test_add("migrate/fewer", test_fewer, MQ_BOTH);
     mq_test_add("migrate/untouched", test_untouched, MQ_BOTH);
+    mq_test_add("migrate/live", test_live, MQ_BOTH);
+    mq_test_add("migrate/live-packed", test_live_packed, MQ_Q35_MODERN);
     return g_test_run();
 }
