@@ -12,6 +12,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <glib-unix.h>
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "qobject/qdict.h"
@@ -324,6 +325,61 @@ void mq_machine_migrate(MqMachine *from, MqMachine *to)
     qtest_qmp_assert_success(from->qts, "{'execute': 'stop'}");
     mq_machine_migrate_begin(from, file);
     mq_machine_migrate_end(from, to, file);
+    mq_image_free(file);
+}
+
+/* How many pages of RAM have been sent. */
+static uint64_t pages_sent(MqMachine *m)
+{
+    QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
+                                               " 'query-migrate'}");
+    QDict *ram = qdict_get_qdict(info, "ram");
+    uint64_t pages = ram ? qdict_get_int(ram, "duplicate") +
+                           qdict_get_int(ram, "normal") : 0;
+
+    g_assert_cmpstr(qdict_get_str(info, "status"), !=, "completed");
+    g_assert_cmpstr(qdict_get_str(info, "status"), !=, "failed");
+    qobject_unref(info);
+    return pages;
+}
+
+int mq_machine_migrate_begin(MqMachine *from, uint64_t pages)
+{
+    gint64 start = g_get_monotonic_time();
+    int fds[2];
+
+    g_assert(g_unix_open_pipe(fds, FD_CLOEXEC, NULL));
+    qtest_qmp_fds_assert_success(from->qts, &fds[1], 1, "{'execute': 'getfd',"
+                                 " 'arguments': {'fdname': 'stream'}}");
+    close(fds[1]);
+    qtest_qmp_assert_success(from->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': 'fd:stream'}}");
+    while (pages_sent(from) < pages) {
+        mq_deadline(start, "a migration's first pages");
+    }
+    return fds[0];
+}
+
+void mq_machine_migrate_end(MqMachine *from, MqMachine *to, int stream)
+{
+    char *file = mq_image_new(0);
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+    int fd = open(file, O_WRONLY);
+    char buf[4096];
+    ssize_t n;
+
+    g_assert_cmpint(fd, >=, 0);
+    while ((n = read(stream, buf, sizeof(buf))) > 0) {
+        g_assert_cmpint(write(fd, buf, n), ==, n);
+    }
+    g_assert_cmpint(n, ==, 0);
+    close(stream);
+    close(fd);
+    wait_migrated(from);
+    qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_migrated(to);
+    migrate_allocator(&from->alloc, &to->alloc);
     mq_image_free(file);
 }
 
