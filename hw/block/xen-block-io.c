@@ -130,6 +130,7 @@ static bool request_map(XenBlockRequest *r)
 
 static void request_bounce(XenBlockRequest *r)
 {
+    r->ring->nr_bounced++;
     r->bounce = buffers_get(request_buffers(r));
     r->iov[0].iov_base = r->bounce;
     r->iov[0].iov_len = r->req.bytes;
@@ -244,13 +245,10 @@ static void batch_load_indirect(XenBlockRing *ring)
 void xen_block_io_prepare(XenBlockRing *ring)
 {
     bool persistent = xen_block_grants_persistent(&ring->grants);
-    bool any_indirect = false;
     unsigned n = 0;
 
-    for (unsigned i = 0; i < ring->nr_batch; i++) {
-        any_indirect |= ring->batch[i]->indirect != NULL;
-    }
-    if (unlikely(any_indirect)) {
+    if (unlikely(ring->batch_has_indirect)) {
+        ring->batch_has_indirect = false;
         batch_load_indirect(ring);
     }
 
@@ -276,6 +274,9 @@ void xen_block_io_deliver(XenBlockRing *ring)
 {
     unsigned n = 0;
 
+    if (!ring->nr_bounced) {
+        return;
+    }
     for (unsigned i = 0; i < ring->nr_done; i++) {
         XenBlockRequest *r = ring->done[i];
 
@@ -406,6 +407,7 @@ int16_t xen_block_io_end(XenBlockRequest *r)
 
     if (r->bounce) {
         buffers_put(request_buffers(r), r->bounce);
+        r->ring->nr_bounced--;
     } else {
         request_put_grants(r);
     }

@@ -71,6 +71,7 @@ static bool request_attach_indirect(XenBlockRequest *r)
     r->segs = r->indirect->segs;
     r->iov = r->indirect->iov;
     r->grants = r->indirect->grants;
+    r->ring->batch_has_indirect = true;
     return true;
 }
 
@@ -243,15 +244,8 @@ static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
     }
 }
 
-static void ring_end_requests(XenBlockRing *ring, unsigned n)
-{
-    while (n--) {
-        block_queue_request_end(&ring->queue);
-    }
-}
-
 /* Answers all that is done, with one index update and at most one event. */
-static void ring_flush(void *opaque)
+void xen_block_ring_flush(void *opaque)
 {
     XenBlockRing *ring = opaque;
     unsigned n = ring->nr_done;
@@ -286,18 +280,9 @@ static void ring_flush(void *opaque)
     if (unlikely(ring->held && !ring->held_runs)) {
         ring_resume_later(ring);
     }
-    /* Nothing of the ring may be touched after the last of these. */
-    ring_end_requests(ring, n);
-}
-
-void xen_block_ring_done(XenBlockRequest *r)
-{
-    XenBlockRing *ring = r->ring;
-
-    ring->done[ring->nr_done++] = r;
-    if (ring->nr_done == 1) {
-        defer_call(ring_flush, ring);
-    }
+    /* Nothing of the ring may be touched after the last one has ended. */
+    ring->queue.in_flight -= n - 1;
+    block_queue_request_end(&ring->queue);
 }
 
 static XenBlockRing *channel_to_ring(EventNotifier *e)

@@ -28,6 +28,7 @@
 #include "hw/block/block-queue.h"
 #include "hw/block/xen-block-grants.h"
 #include "hw/block/xen-block-request.h"
+#include "qemu/defer-call.h"
 #include "qemu/event_notifier.h"
 #include "qemu/iov.h"
 #include "system/block-backend.h"
@@ -127,6 +128,7 @@ struct XenBlockRing {
     XenBlockRequest **batch;
     unsigned nr_batch;
     unsigned next_in_batch;     /* to be started */
+    bool batch_has_indirect;
     BlockAcctCookie batch_acct; /* when it was started */
     XenBlockRequest **done;
     unsigned nr_done;
@@ -136,6 +138,7 @@ struct XenBlockRing {
     BlockRequestPool requests;
     BlockRequestPool indirects;
     XenBlockBuffers small_buffers, large_buffers;
+    unsigned nr_bounced;        /* requests that have one of these */
     XenBlockGrants grants;
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
@@ -194,13 +197,24 @@ void xen_block_io_deliver(XenBlockRing *ring);
  */
 int16_t xen_block_io_end(XenBlockRequest *r);
 
+/** xen_block_ring_flush: answers all in @ring->done, see defer_call(). */
+void xen_block_ring_flush(void *ring);
+
 /**
  * xen_block_ring_done:
  *
  * @r has run or has a fault.  The response may be published and @r be used
  * again on return.
  */
-void xen_block_ring_done(XenBlockRequest *r);
+static inline void xen_block_ring_done(XenBlockRequest *r)
+{
+    XenBlockRing *ring = r->ring;
+
+    ring->done[ring->nr_done++] = r;
+    if (ring->nr_done == 1) {
+        defer_call(xen_block_ring_flush, ring);
+    }
+}
 
 /** xen_block_io_init: allocates what the functions above need.  BQL. */
 void xen_block_io_init(XenBlockRing *ring);
