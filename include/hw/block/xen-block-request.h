@@ -115,7 +115,8 @@ unsigned xen_blkif_ring_size(const XenBlkifLayout *layout, unsigned nr_pages);
  *
  * Reads a request and checks it.  An indirect request's segments are yet to be
  * read from its @req->nr_indirect pages with xen_blkif_decode_indirect().
- * @req->id and @req->operation are valid whatever is returned.
+ * @req->id and @req->operation are valid whatever is returned; the latter is
+ * that of the segments for an indirect request, as Linux has it on both ends.
  */
 XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
                                const XenBlkifLimits *limits,
