@@ -343,7 +343,7 @@ static uint64_t pages_sent(MqMachine *m)
     return pages;
 }
 
-int mq_machine_migrate_begin(MqMachine *from, uint64_t pages)
+int mq_machine_stream_begin(MqMachine *from, uint64_t pages)
 {
     gint64 start = g_get_monotonic_time();
     int fds[2];
@@ -360,10 +360,9 @@ int mq_machine_migrate_begin(MqMachine *from, uint64_t pages)
     return fds[0];
 }
 
-void mq_machine_migrate_end(MqMachine *from, MqMachine *to, int stream)
+void mq_machine_stream_end(MqMachine *from, MqMachine *to, int stream)
 {
     char *file = mq_image_new(0);
-    g_autofree char *uri = g_strdup_printf("file:%s", file);
     int fd = open(file, O_WRONLY);
     char buf[4096];
     ssize_t n;
@@ -375,11 +374,7 @@ void mq_machine_migrate_end(MqMachine *from, MqMachine *to, int stream)
     g_assert_cmpint(n, ==, 0);
     close(stream);
     close(fd);
-    wait_migrated(from);
-    qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
-                             " 'arguments': {'uri': %s}}", uri);
-    wait_migrated(to);
-    migrate_allocator(&from->alloc, &to->alloc);
+    mq_machine_migrate_end(from, to, file);
     mq_image_free(file);
 }
 

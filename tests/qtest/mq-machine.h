@@ -133,18 +133,19 @@ void mq_machine_migrate_begin(MqMachine *from, const char *file);
 void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file);
 
 /**
- * mq_machine_migrate_begin: migrate a machine that goes on running.
+ * mq_machine_stream_begin: migrate a machine that goes on running, into a
+ * pipe that nobody reads.
  * @pages: return when so many pages of RAM are on their way
  *
- * It can not end before mq_machine_migrate_end(), for nobody reads the stream
- * until then: a pipe's buffer has room for some thousand empty pages.
+ * It can not end before mq_machine_stream_end(): a pipe's buffer has room for
+ * some thousand empty pages.
  *
- * Returns: the stream, for mq_machine_migrate_end().
+ * Returns: the stream, for mq_machine_stream_end().
  */
-int mq_machine_migrate_begin(MqMachine *from, uint64_t pages);
+int mq_machine_stream_begin(MqMachine *from, uint64_t pages);
 
-/* mq_machine_migrate_end: as mq_machine_migrate(), for the rest of it. */
-void mq_machine_migrate_end(MqMachine *from, MqMachine *to, int stream);
+/* mq_machine_stream_end: as mq_machine_migrate(), for the rest of it. */
+void mq_machine_stream_end(MqMachine *from, MqMachine *to, int stream);
 
 /**
  * mq_clock_advance: let @ms of virtual time pass, in steps of MQ_STEP_MS.

@@ -78,7 +78,7 @@ static void finish(Disk *disk, const MqVariant *v, int stream)
 {
     MqMachine *to = start(v, disk->image, false, "-incoming defer");
 
-    mq_machine_migrate_end(disk->m, to, stream);
+    mq_machine_stream_end(disk->m, to, stream);
     mq_device_move(disk->d, to);
     mq_machine_stop(disk->m);
     qtest_qmp_assert_success(to->qts, "{'execute': 'cont'}");
@@ -104,7 +104,7 @@ static void check_requests(const MqVariant *v, uint64_t features)
 
     prepare(&disk, v, features, false);
     mq_read(disk.d->queues[0], 0, MQ_SECTOR, 50);
-    stream = mq_machine_migrate_begin(disk.m, PAGES_SENT);
+    stream = mq_machine_stream_begin(disk.m, PAGES_SENT);
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_request_submit(disk.reads[q]);
         g_assert_cmpuint(mq_request_wait(disk.reads[q]), ==, VIRTIO_BLK_S_OK);
@@ -134,7 +134,7 @@ static void check_in_flight(const MqVariant *v, uint64_t features)
         mq_request_submit(disk.reads[q]);
         mq_queue_wait_taken(disk.d->queues[q]);
     }
-    stream = mq_machine_migrate_begin(disk.m, PAGES_SENT);
+    stream = mq_machine_stream_begin(disk.m, PAGES_SENT);
     for (unsigned q = 0; q < QUEUES; q++) {
         gint64 begin = g_get_monotonic_time();
 
