@@ -26,7 +26,7 @@ BENCH ?=
 setup = @scripts/setup
 tool = @scripts/base/run
 run = @scripts/run QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
-run_xen = $(subst run QEMU,run-xen QEMU,$(run))
+run_xen = @scripts/run-xen QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
 
 .PHONY: all build stock run run-xen shell check check-full bench install clean \
         distclean help

@@ -18,6 +18,8 @@ from .images import MODEL
 from .machine import DOMU_MIB, LOGS
 
 NAME = 'guest'
+DISK = ('format=raw,access=rw,backendtype=qdisk,'
+        'vdev={vdev},target=/images/{vdev}')
 CONFIG = f'''
 name = "{NAME}"
 type = "pv"
@@ -28,7 +30,7 @@ memory = {DOMU_MIB - 32}
 vcpus = VCPUS
 on_crash = "preserve"
 device_model_override = "{MODEL}"
-disk = ["DISK"]
+disk = ["{DISK.format(vdev='xvda')}"]
 '''
 VDEVS = {'xvda': 51712, 'xvdb': 51728}
 START_SECONDS = 150
@@ -58,8 +60,8 @@ class DomU:
 
     def create(self, vcpus, mib):
         """Make and boot it with a disk of that size."""
-        config = CONFIG.replace('VCPUS', str(vcpus)).replace(
-            'DISK', self.new_disk('xvda', mib))
+        self.new_image('xvda', mib)
+        config = CONFIG.replace('VCPUS', str(vcpus))
         self.dom0.run(f"cat >/etc/domu.cfg <<'END'\n{config}\nEND")
         self.xl('create /etc/domu.cfg')
         self.dom0.run(f'attach-domu {NAME}')
@@ -74,15 +76,13 @@ class DomU:
                            (said + log).splitlines())
         return said
 
-    def new_disk(self, vdev, mib):
-        """xl's words for a new raw image in dom0."""
+    def new_image(self, vdev, mib):
+        """A raw image in dom0, all zeroes, for a disk of that name."""
         self.dom0.run(f'truncate -s {mib}M /images/{vdev}')
-        return ('format=raw,access=rw,backendtype=qdisk,'
-                f'vdev={vdev},target=/images/{vdev}')
 
-    def attach(self, vdev, mib):
+    def attach(self, vdev):
         """Plug a disk in; returns when the domU has it."""
-        self.xl(f"block-attach {NAME} '{self.new_disk(vdev, mib)}'")
+        self.xl(f"block-attach {NAME} '{DISK.format(vdev=vdev)}'")
         self.run('until [ "$(cat /sys/block/%s/size 2>/dev/null || echo 0)"'
                  ' -gt 0 ]; do usleep 20000; done' % vdev)
 
@@ -196,13 +196,11 @@ class DomU:
             queue.others = [n for n in raised if n != queue.number]
             queue.iothread = max(grown, key=grown.get) if grown else None
 
-    def reload_driver(self, **parameters):
-        """Load the frontend again, with these parameters of the module."""
+    def replace_driver(self, **parameters):
+        """Unplug xvda and plug it into a driver with these parameters."""
+        self.detach('xvda')
         words = ' '.join(f'{key}={value}'
                          for key, value in parameters.items())
-        self.run('cd /sys/bus/xen/drivers/vbd && '
-                 'for disk in vbd-*; do echo $disk >unbind; done && '
-                 'rmmod xen_blkfront && '
-                 f'insmod /modules/xen_blkfront.ko {words} && '
-                 'until [ "$(cat /sys/block/xvda/size 2>/dev/null || echo 0)"'
-                 ' -gt 0 ]; do usleep 20000; done')
+        self.run('rmmod xen_blkfront && '
+                 f'insmod /modules/xen_blkfront.ko {words}')
+        self.attach('xvda')

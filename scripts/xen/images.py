@@ -209,10 +209,9 @@ class Images:
                 add_file(archive, f'{LIBS}/{name}', library)
             # -vnc wants them even if nobody will type
             share = os.path.dirname(MODEL) + '/../share/qemu/keymaps'
-            for keymap in self.model.parent.glob(
-                    'qemu-bundle/usr/*/share/qemu/keymaps/*'):
-                archive.file(f'{os.path.normpath(share)}/{keymap.name}',
-                             keymap.read_bytes())
+            for keymap in bundled(self.model, 'keymaps/*'):
+                add_file(archive, os.path.normpath(
+                    f'{share}/{os.path.basename(keymap)}'), keymap)
             archive.close()
 
 
@@ -285,6 +284,12 @@ def unpack_zstd(data):
         return b''
     return subprocess.run(['zstd', '-q', '-d', '-c'], input=data,
                           capture_output=True).stdout
+
+
+def bundled(qemu, pattern):
+    """What a binary finds beside itself before it is installed."""
+    folder = glob.escape(str(qemu.resolve().parent / 'qemu-bundle'))
+    return glob.glob(f'{folder}/**/{pattern}', recursive=True)
 
 
 def strip(program, out):

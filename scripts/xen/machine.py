@@ -22,7 +22,10 @@ from guest.channel import Channel
 from guest.errors import RunError
 from guest.machine import die_with_parent, tail
 
+from .images import bundled
+
 BOOT_SECONDS = 240
+ANSWER_SECONDS = 180
 DOM0_CPUS = 4       # as many rings does a backend offer by itself
 DOM0_MIB = 1408
 DOMU_MIB = 352
@@ -33,7 +36,11 @@ XEN_OPTIONS = ('com1=115200,8n1 console=com1 loglvl=warning '
                f'dom0_mem={DOM0_MIB}M spec-ctrl=no noreboot=1')
 DOM0_OPTIONS = 'console=hvc0 loglevel=4 mitigations=off panic=1'
 # The device model's and the domU's words, in dom0
-LOGS = 'tail -n 12 /var/log/xen/qemu-dm-*.log /var/log/xen/console/*.log'
+LOGS = '''
+for log in /var/log/xen/qemu-dm-*.log /var/log/xen/console/*.log; do
+    echo "$log:"
+    grep -v '^@' $log | tail -n 12
+done'''
 
 
 class Dom0Port(Channel):
@@ -82,7 +89,7 @@ class Domain:
         self.machine.wait(self.port, lambda: self.port.release, timeout,
                           f'{self.name} did not start')
 
-    def run(self, script, timeout=90, check=True):
+    def run(self, script, timeout=ANSWER_SECONDS, check=True):
         """Its output; with check=False (status, output)."""
         return self.wait(self.begin(script), timeout, check)
 
@@ -90,7 +97,7 @@ class Domain:
         """Start a script; wait() takes what this returns."""
         return self.port.send(script)
 
-    def wait(self, job, timeout=90, check=True):
+    def wait(self, job, timeout=ANSWER_SECONDS, check=True):
         self.machine.wait(self.port, lambda: job in self.port.answers,
                           timeout, f'{self.name} did not answer')
         status, output = self.port.answers.pop(job)
@@ -182,7 +189,6 @@ class XenMachine:
 
 def firmware(qemu):
     """-L for a binary that does not find Debian's firmware by itself."""
-    own = qemu.parent / 'qemu-bundle/usr/local/share/qemu/bios-256k.bin'
-    if own.exists():
+    if bundled(qemu, 'bios-256k.bin'):
         return []
     return ['-L', '/usr/share/qemu', '-L', '/usr/share/seabios']

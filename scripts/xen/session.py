@@ -72,7 +72,7 @@ def work(domu, result, say):
     result.iothread_seconds = {
         name: spent / 1e9 for name, spent in domu.iothread_times().items()}
     if len(result.disk.queues) > 1:
-        domu.reload_driver(max_queues=1)
+        domu.replace_driver(max_queues=1)
         domu.run('echo none >/sys/block/xvda/queue/scheduler')
         measure(domu, result, 1, say)
 
