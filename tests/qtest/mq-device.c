@@ -345,6 +345,21 @@ void mq_device_enable_queue(MqDevice *d, unsigned index, unsigned size,
     reg_writew(d, d->common + COMMON(queue_enable), 1);
 }
 
+void mq_device_reset_queue(MqDevice *d, unsigned index)
+{
+    uint32_t reg = d->common +
+                   offsetof(struct virtio_pci_modern_common_cfg, queue_reset);
+    gint64 start = g_get_monotonic_time();
+
+    g_assert_cmphex(d->features & BIT_ULL(VIRTIO_F_RING_RESET), !=, 0);
+    select_queue(d, index);
+    reg_writew(d, reg, 1);
+    while (reg_readw(d, reg)) {
+        mq_deadline(start, "the reset of a queue");
+    }
+    g_clear_pointer(&d->queues[index], mq_queue_free);
+}
+
 void mq_device_notify(MqDevice *d, unsigned index)
 {
     uint16_t offset;

@@ -107,6 +107,12 @@ bool mq_device_queue_enabled(MqDevice *d, unsigned index);
 void mq_device_enable_queue(MqDevice *d, unsigned index, unsigned size,
                             uint64_t desc, uint64_t driver, uint64_t device);
 
+/**
+ * mq_device_reset_queue: reset one queue, section 4.1.4.3.2, and forget it.
+ * Needs VIRTIO_F_RING_RESET.
+ */
+void mq_device_reset_queue(MqDevice *d, unsigned index);
+
 /* mq_device_notify: ring a queue's doorbell, whether it is set up or not. */
 void mq_device_notify(MqDevice *d, unsigned index);
 

@@ -288,13 +288,20 @@ static void test_many(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
+/*
+ * With an IOThread only where the driver can wait for the answer: a reset
+ * while the IOThread is at an MMIO address locks up, for it needs the lock
+ * that the reset holds.
+ */
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     mq_test_add("chains/chains", test_chains, MQ_BOTH);
-    mq_test_add("chains/chains-iothread", test_chains_iothread, MQ_Q35_MODERN);
+    mq_test_add("chains/chains-iothread", test_chains_iothread,
+                MQ_Q35_MODERN);
     mq_test_add("chains/tables", test_tables, MQ_BOTH);
-    mq_test_add("chains/tables-iothread", test_tables_iothread, MQ_BOTH);
+    mq_test_add("chains/tables-iothread", test_tables_iothread,
+                MQ_Q35_MODERN);
     mq_test_add("chains/many", test_many, MQ_BOTH);
     return g_test_run();
 }

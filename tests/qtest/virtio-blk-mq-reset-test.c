@@ -288,6 +288,47 @@ static void test_again_and_again(const MqVariant *v)
     mq_machine_stop(f.m);
 }
 
+static MqRequest *submit_read(MqQueue *q)
+{
+    MqRequest *r = mq_read_new(q, 0, MQ_SECTOR);
+
+    mq_request_submit(r);
+    return r;
+}
+
+/* One queue is reset, idle; the others go on, and it comes back elsewhere. */
+static void test_queue(const MqVariant *v)
+{
+    g_autofree char *arg = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                         "iothread=io0");
+    MqMachine *m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
+                                    "null-co,node-name=disk,size=1048576 "
+                                    "-device %s", arg);
+    MqDevice *d = mq_device_open(m, 0);
+
+    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        for (unsigned q = 0; q < QUEUES; q++) {
+            mq_request_finish(submit_read(d->queues[q]));
+        }
+        mq_device_reset_queue(d, i);
+        g_assert_false(mq_device_queue_enabled(d, i));
+        for (unsigned q = 0; q < QUEUES; q++) {
+            if (q != i) {
+                mq_request_finish(submit_read(d->queues[q]));
+            }
+        }
+        mq_queue_new(d, i);
+        g_assert_true(mq_device_queue_enabled(d, i));
+        g_assert_cmpuint(mq_device_set_queue_vector(d, i, i + 1), ==, i + 1);
+        mq_vector_take(d, i + 1);
+        mq_request_finish(submit_read(d->queues[i]));
+        mq_vector_wait(d, i + 1);
+    }
+    mq_device_close(d);
+    mq_machine_stop(m);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -295,6 +336,7 @@ int main(int argc, char **argv)
     mq_test_add("reset/status-iothread", test_status_iothread, MQ_ALL);
     mq_test_add("reset/system", test_system, MQ_ALL);
     mq_test_add("reset/function", test_function, MQ_Q35_MODERN);
+    mq_test_add("reset/queue", test_queue, MQ_MODERN);
     mq_test_add("reset/again-and-again", test_again_and_again, MQ_ALL);
     return g_test_run();
 }
