@@ -13,6 +13,7 @@
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
+#include "qom/object_interfaces.h"
 #include "hw/block/queue-iothreads.h"
 #include "hw/virtio/iothread-vq-mapping.h"
 
@@ -71,20 +72,20 @@ static bool queue_iothreads_from_mapping(QueueIOThreads *map,
 static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
                                       Error **errp)
 {
-    unsigned n;
+    int64_t n;
 
     if (!strcmp(text, "auto")) {
         return MIN(num_queues, g_get_num_processors());
     }
-    if (qemu_strtoui(text, NULL, 10, &n) < 0 || n == 0) {
+    if (qemu_strtoi64(text, NULL, 10, &n) < 0 || n <= 0) {
         error_setg(errp, "invalid iothreads property '%s'", text);
         error_append_hint(errp, "Use a number from 1 to %u or 'auto'.\n",
                           num_queues);
         return 0;
     }
     if (n > num_queues) {
-        error_setg(errp, "iothreads property (%u) must not be larger than "
-                   "the number of queues (%u)", n, num_queues);
+        error_setg(errp, "iothreads property (%" PRId64 ") must not be larger "
+                   "than the number of queues (%u)", n, num_queues);
         return 0;
     }
     return n;

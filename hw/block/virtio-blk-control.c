@@ -587,12 +587,7 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     BlockDriverState *bs;
     IOThread *old;
 
-    if (queue >= s->conf.num_queues) {
-        error_setg(errp, "queue %u does not exist", queue);
-        error_append_hint(errp, "The device has queues 0 to %u.\n",
-                          s->conf.num_queues - 1);
-        return false;
-    }
+    assert(queue < s->conf.num_queues);
     if (iothread && (s->ioeventfd_disabled ||
                      !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s)))) {
         error_setg(errp, "ioeventfd is required for iothread");

@@ -12,6 +12,7 @@
 #include "qapi/error.h"
 #include "qemu/module.h"
 #include "block/block_int-common.h"
+#include "hw/block/block-queue-device.h"
 #include "hw/block/block.h"
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-blk-common.h"
@@ -322,6 +323,34 @@ static void virtio_blk_instance_init(Object *obj)
                                   BOOT_SUFFIX, DEVICE(obj));
 }
 
+/* What the monitor may ask of a device with queues */
+
+static unsigned virtio_blk_num_queues(BlockQueueDevice *device)
+{
+    VirtIOBlock *s = VIRTIO_BLK(device);
+
+    return s->queues ? s->conf.num_queues : 0;
+}
+
+static BlockQueue *virtio_blk_get_queue(BlockQueueDevice *device,
+                                        unsigned index)
+{
+    return &VIRTIO_BLK(device)->queues[index].common;
+}
+
+static IOThread *virtio_blk_get_iothread(BlockQueueDevice *device,
+                                         unsigned index)
+{
+    return queue_iothreads_get(&VIRTIO_BLK(device)->map, index);
+}
+
+static bool virtio_blk_set_iothread(BlockQueueDevice *device, unsigned index,
+                                    IOThread *iothread, Error **errp)
+{
+    return virtio_blk_set_queue_iothread(VIRTIO_BLK(device), index, iothread,
+                                         errp);
+}
+
 static const VMStateDescription vmstate_virtio_blk = {
     .name = "virtio-blk",
     .version_id = 2,
@@ -366,6 +395,7 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    BlockQueueDeviceClass *bqc = BLOCK_QUEUE_DEVICE_CLASS(klass);
 
     set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
     device_class_set_props(dc, virtio_blk_properties);
@@ -383,6 +413,10 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
     vdc->stop_ioeventfd = virtio_blk_stop_ioeventfd;
     vdc->save = virtio_blk_save_device;
     vdc->load = virtio_blk_load_device;
+    bqc->num_queues = virtio_blk_num_queues;
+    bqc->get_queue = virtio_blk_get_queue;
+    bqc->get_iothread = virtio_blk_get_iothread;
+    bqc->set_iothread = virtio_blk_set_iothread;
 }
 
 static const TypeInfo virtio_blk_types[] = {
@@ -392,6 +426,10 @@ static const TypeInfo virtio_blk_types[] = {
         .instance_size = sizeof(VirtIOBlock),
         .instance_init = virtio_blk_instance_init,
         .class_init = virtio_blk_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { TYPE_BLOCK_QUEUE_DEVICE },
+            { }
+        },
     },
 };
 

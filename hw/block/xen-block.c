@@ -22,6 +22,7 @@
 #include "qemu/module.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
+#include "hw/block/block-queue-device.h"
 #include "hw/block/xen-block.h"
 #include "hw/qdev-properties.h"
 #include "hw/xen/xen.h"
@@ -407,6 +408,7 @@ bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
                          Error **errp)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(dev);
+    BlockDriverState *bs;
     IOThread *old;
 
     GLOBAL_STATE_CODE();
@@ -414,20 +416,48 @@ bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
         error_setg(errp, "device has no ring %u", index);
         return false;
     }
-    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
-    if (index < blockdev->nr_rings) {
-        /* A request may wait for a throttle's timer; a drain does not. */
-        BlockDriverState *bs = blk_bs(blockdev->props.conf.blk);
-
+    bs = blk_bs(blockdev->props.conf.blk);
+    if (bs) {
+        /* Requests may wait for a throttling timer; only a drain ends that. */
         bdrv_ref(bs);
         bdrv_drained_begin(bs);
+    }
+    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
+    if (index < blockdev->nr_rings) {
         block_queue_move(&blockdev->rings[index].queue,
                          queue_iothreads_context(&blockdev->iothreads, index));
+    }
+    if (bs) {
         bdrv_drained_end(bs);
         bdrv_unref(bs);
     }
     object_unref(OBJECT(old));
     return true;
+}
+
+/* What the monitor may ask of a device with queues */
+
+static unsigned xen_block_num_queues(BlockQueueDevice *device)
+{
+    return XEN_BLOCK_DEVICE(device)->nr_rings;
+}
+
+static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
+                                       unsigned index)
+{
+    return &XEN_BLOCK_DEVICE(device)->rings[index].queue;
+}
+
+static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
+                                        unsigned index)
+{
+    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
+}
+
+static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
+                                   IOThread *iothread, Error **errp)
+{
+    return xen_block_move_ring(DEVICE(device), index, iothread, errp);
 }
 
 static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -486,7 +516,12 @@ static void xen_block_class_init(ObjectClass *class, void *data)
 {
     DeviceClass *dev_class = DEVICE_CLASS(class);
     XenDeviceClass *xendev_class = XEN_DEVICE_CLASS(class);
+    BlockQueueDeviceClass *queue_class = BLOCK_QUEUE_DEVICE_CLASS(class);
 
+    queue_class->num_queues = xen_block_num_queues;
+    queue_class->get_queue = xen_block_get_queue;
+    queue_class->get_iothread = xen_block_get_iothread;
+    queue_class->set_iothread = xen_block_set_iothread;
     xendev_class->backend = "qdisk";
     xendev_class->device = "vbd";
     xendev_class->get_name = xen_block_get_name;
@@ -517,6 +552,10 @@ static const TypeInfo xen_block_types[] = {
         .abstract = true,
         .class_size = sizeof(XenBlockDeviceClass),
         .class_init = xen_block_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { TYPE_BLOCK_QUEUE_DEVICE },
+            { }
+        },
     },
     {
         .name = TYPE_XEN_DISK_DEVICE,

@@ -82,8 +82,8 @@ struct VirtIOBlock {
  * @iothread: NULL for the main loop
  *
  * Drains the device for a moment; the guest may go on meanwhile.
- * Returns false with @errp set when there is no such queue or when the
- * device's kicks do not reach IOThreads.  BQL, main loop thread.
+ * Returns false with @errp set when the device's kicks do not reach
+ * IOThreads.  BQL, main loop thread.
  */
 bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
                                    IOThread *iothread, Error **errp);

@@ -1,0 +1,198 @@
+/*
+ * Queues of block devices, as QMP and HMP see them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A user names the device that he made (-device ...,id=disk0).  For virtio
+ * that is the transport's proxy, and the queues are its child's.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-queue.h"
+#include "qobject/qdict.h"
+#include "hw/block/block-queue-device.h"
+#include "hw/qdev-core.h"
+#include "monitor/hmp.h"
+#include "monitor/monitor.h"
+#include "qemu/module.h"
+
+/* The device itself, or the only child of it that has queues. */
+static int find_queues(Object *obj, void *opaque)
+{
+    Object **found = opaque;
+
+    if (object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE)) {
+        *found = obj;
+        return 1;
+    }
+    return 0;
+}
+
+static BlockQueueDevice *device_by_id(const char *id, Error **errp)
+{
+    Object *obj = NULL, *found = NULL;
+
+    if (id[0] == '/') {
+        obj = object_resolve_path_type(id, TYPE_DEVICE, NULL);
+    } else {
+        obj = object_resolve_path_component(
+            object_resolve_path("/machine/peripheral", NULL), id);
+    }
+    if (!obj) {
+        error_setg(errp, "Device '%s' not found", id);
+        return NULL;
+    }
+    if (!find_queues(obj, &found)) {
+        object_child_foreach(obj, find_queues, &found);
+    }
+    if (!found) {
+        error_setg(errp, "Device '%s' is not a block device with queues", id);
+        error_append_hint(errp, "virtio-blk and the Xen PV disk have them; "
+                          "see query-block-queues.\n");
+        return NULL;
+    }
+    return BLOCK_QUEUE_DEVICE(found);
+}
+
+/* The ID that the user gave, to the device or to its proxy. */
+static const char *device_id(Object *obj)
+{
+    for (; obj; obj = obj->parent) {
+        DeviceState *dev = (DeviceState *)object_dynamic_cast(obj,
+                                                              TYPE_DEVICE);
+
+        if (!dev) {
+            break;
+        }
+        if (dev->id) {
+            return dev->id;
+        }
+    }
+    return NULL;
+}
+
+static int list_queues(Object *obj, void *opaque)
+{
+    BlockQueueInfoList ***tail = opaque;
+    BlockQueueDeviceClass *k;
+    BlockQueueDevice *device;
+
+    if (!object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE)) {
+        return 0;
+    }
+    device = BLOCK_QUEUE_DEVICE(obj);
+    k = BLOCK_QUEUE_DEVICE_GET_CLASS(device);
+    for (unsigned i = 0; i < k->num_queues(device); i++) {
+        BlockQueue *queue = k->get_queue(device, i);
+        IOThread *iothread = k->get_iothread(device, i);
+        BlockQueueInfo *info = g_new0(BlockQueueInfo, 1);
+
+        info->qom_path = object_get_canonical_path(obj);
+        info->id = g_strdup(device_id(obj));
+        info->queue = i;
+        info->iothread = iothread ? iothread_get_id(iothread) : NULL;
+        info->requests = qatomic_read(&queue->stats.requests);
+        info->batches = qatomic_read(&queue->stats.batches);
+        info->notifications = qatomic_read(&queue->stats.notifications);
+        QAPI_LIST_APPEND(*tail, info);
+    }
+    return 0;
+}
+
+BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
+{
+    BlockQueueInfoList *head = NULL, **tail = &head;
+
+    if (id) {
+        BlockQueueDevice *device = device_by_id(id, errp);
+
+        if (device) {
+            list_queues(OBJECT(device), &tail);
+        }
+    } else {
+        object_child_foreach_recursive(object_get_root(), list_queues, &tail);
+    }
+    return head;
+}
+
+void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
+                                  const char *iothread_id, Error **errp)
+{
+    BlockQueueDevice *device = device_by_id(id, errp);
+    IOThread *iothread = NULL;
+    unsigned n;
+
+    if (!device) {
+        return;
+    }
+    n = BLOCK_QUEUE_DEVICE_GET_CLASS(device)->num_queues(device);
+    if (queue >= n) {
+        error_setg(errp, "Device '%s' has no queue %u", id, queue);
+        if (n) {
+            error_append_hint(errp, "Its queues are 0 to %u.\n", n - 1);
+        }
+        return;
+    }
+    if (iothread_id) {
+        iothread = iothread_by_id(iothread_id);
+        if (!iothread) {
+            error_setg(errp, "IOThread \"%s\" object does not exist",
+                       iothread_id);
+            return;
+        }
+    }
+    BLOCK_QUEUE_DEVICE_GET_CLASS(device)->set_iothread(device, queue,
+                                                       iothread, errp);
+}
+
+static void hmp_queue_set_iothread(Monitor *mon, const QDict *qdict)
+{
+    int64_t queue = qdict_get_int(qdict, "queue");
+    Error *err = NULL;
+
+    if (queue < 0 || queue > UINT16_MAX) {
+        error_setg(&err, "queue must be between 0 and %d", UINT16_MAX);
+    } else {
+        qmp_block_queue_set_iothread(qdict_get_str(qdict, "id"), queue,
+                                     qdict_get_try_str(qdict, "iothread"),
+                                     &err);
+    }
+    hmp_handle_error(mon, err);
+}
+
+static void hmp_info_queues(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(BlockQueueInfoList) list = NULL;
+    Error *err = NULL;
+
+    list = qmp_query_block_queues(NULL, &err);
+    for (BlockQueueInfoList *node = list; node; node = node->next) {
+        BlockQueueInfo *info = node->value;
+
+        monitor_printf(mon, "%s queue %u: iothread=%s requests=%" PRIu64
+                       " batches=%" PRIu64 " notifications=%" PRIu64 "\n",
+                       info->id ?: info->qom_path, info->queue,
+                       info->iothread ?: "(main loop)", info->requests,
+                       info->batches, info->notifications);
+    }
+    hmp_handle_error(mon, err);
+}
+
+static const TypeInfo block_queue_device_types[] = {
+    {
+        .name = TYPE_BLOCK_QUEUE_DEVICE,
+        .parent = TYPE_INTERFACE,
+        .class_size = sizeof(BlockQueueDeviceClass),
+    },
+};
+
+DEFINE_TYPES(block_queue_device_types)
+
+static void block_queue_register_hmp(void)
+{
+    monitor_register_hmp("queue_set_iothread", false, hmp_queue_set_iothread);
+    monitor_register_hmp("queues", true, hmp_info_queues);
+}
+
+type_init(block_queue_register_hmp)

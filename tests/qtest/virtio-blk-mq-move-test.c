@@ -1,0 +1,253 @@
+/*
+ * Queues that move between IOThreads while the driver uses them
+ *
+ *     queue 0 --io0--> io1 --> main loop --> io0 ...
+ *     queue 1 --io0--> main loop --> io1 ...          requests never cease
+ *
+ * The driver's library ends the test when a request is answered twice; that
+ * none is lost is seen here.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-disk.h"
+
+#define QUEUES 4
+#define DEPTH 16
+#define ROUNDS 24
+#define SIZE (1024 * 1024)
+#define MOVE "{'execute': 'block-queue-set-iothread', 'arguments': "
+
+static const char *const homes[] = { "io0", "io1", NULL };
+
+static void move(MqDisk *disk, unsigned queue, const char *iothread)
+{
+    if (iothread) {
+        qtest_qmp_assert_success(disk->m->qts, MOVE "{'id': 'disk0',"
+                                 " 'queue': %u, 'iothread': %s}}", queue,
+                                 iothread);
+    } else {
+        qtest_qmp_assert_success(disk->m->qts, MOVE "{'id': 'disk0',"
+                                 " 'queue': %u}}", queue);
+    }
+}
+
+static void check_home(MqDisk *disk, unsigned queue, const char *iothread)
+{
+    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues',"
+                           " 'arguments': {'id': 'disk0'}}");
+    QList *list = qdict_get_qlist(rsp, "return");
+    const QListEntry *entry;
+    unsigned n = 0;
+
+    QLIST_FOREACH_ENTRY(list, entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (n == queue) {
+            g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
+        }
+        g_assert_cmpint(qdict_get_int(info, "queue"), ==, n++);
+    }
+    g_assert_cmpuint(n, ==, QUEUES);
+    qobject_unref(rsp);
+}
+
+static uint64_t sector(unsigned round, unsigned queue, unsigned i)
+{
+    return ((round % 4 * QUEUES + queue) * DEPTH + i) * 8;
+}
+
+/* Moves begin with requests in the rings and end with all of them answered. */
+static void test_under_load(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+    MqRequest *req[QUEUES][DEPTH];
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned moved = round % QUEUES;
+        const char *home = homes[round % ARRAY_SIZE(homes)];
+
+        for (unsigned q = 0; q < QUEUES; q++) {
+            for (unsigned i = 0; i < DEPTH; i++) {
+                req[q][i] = mq_write_new(disk.d->queues[q],
+                                         sector(round, q, i), 8 * MQ_SECTOR,
+                                         round * 1000 + q * 100 + i);
+                mq_request_add(req[q][i]);
+            }
+            mq_queue_kick(disk.d->queues[q]);
+        }
+        move(&disk, moved, home);
+        check_home(&disk, moved, home);
+        for (unsigned q = 0; q < QUEUES; q++) {
+            for (unsigned i = 0; i < DEPTH; i++) {
+                mq_request_finish(req[q][i]);
+            }
+        }
+        for (unsigned q = 0; q < QUEUES; q++) {
+            /* Read where another queue has written. */
+            mq_read(disk.d->queues[q], sector(round, moved, q), 8 * MQ_SECTOR,
+                    round * 1000 + moved * 100 + q);
+        }
+    }
+    mq_disk_stop(&disk);
+}
+
+/* The interrupt of a queue goes with it. */
+static void test_vectors(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < ARRAY_SIZE(homes); i++) {
+        move(&disk, 2, homes[i]);
+        /* Where it was, it may have told of the move's look at the ring. */
+        mq_vector_take(disk.d, 3);
+        mq_write(disk.d->queues[2], 0, MQ_SECTOR, i);
+        mq_vector_wait(disk.d, 3);
+        mq_vectors_silent(disk.d);
+    }
+    mq_disk_stop(&disk);
+}
+
+/* A move before the driver is there lasts, and outlives resets. */
+static void test_idle_device(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+
+    move(&disk, 1, "io1");
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    check_home(&disk, 1, "io1");
+    mq_write(disk.d->queues[1], 0, MQ_SECTOR, 1);
+    mq_device_reset(disk.d);
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    check_home(&disk, 1, "io1");
+    mq_read(disk.d->queues[1], 0, MQ_SECTOR, 1);
+    mq_disk_stop(&disk);
+}
+
+static void check_refused(MqDisk *disk, const char *id, unsigned queue,
+                          const char *iothread, const char *text)
+{
+    QDict *rsp = qtest_qmp(disk->m->qts, MOVE "{'id': %s, 'queue': %u,"
+                           " 'iothread': %s}}", id, queue, iothread);
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(rsp, "error"),
+                                          "desc"), text));
+    qobject_unref(rsp);
+}
+
+static void test_refused(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    check_refused(&disk, "disk0", 4, "io1", "has no queue 4");
+    check_refused(&disk, "disk0", 0, "io9",
+                  "IOThread \"io9\" object does not exist");
+    check_refused(&disk, "none", 0, "io1", "not found");
+    check_refused(&disk, "/machine/unattached", 0, "io1", "not found");
+    mq_write(disk.d->queues[0], 0, MQ_SECTOR, 1);
+    mq_disk_stop(&disk);
+}
+
+static void test_refused_without_ioeventfd(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,ioeventfd=off");
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    check_refused(&disk, "disk0", 0, "io1",
+                  "ioeventfd is required for iothread");
+    move(&disk, 0, NULL);
+    mq_write(disk.d->queues[0], 0, MQ_SECTOR, 1);
+    mq_disk_stop(&disk);
+}
+
+/* iothreads=N makes N IOThreads and deals the queues out to them. */
+static void test_own_iothreads(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothreads=3");
+    QDict *rsp = qtest_qmp(disk.m->qts, "{'execute': 'query-iothreads'}");
+
+    /* io0 and io1 are the machine's. */
+    g_assert_cmpuint(qlist_size(qdict_get_qlist(rsp, "return")), ==, 5);
+    qobject_unref(rsp);
+    check_home(&disk, 0, "disk0-iothread0");
+    check_home(&disk, 1, "disk0-iothread1");
+    check_home(&disk, 2, "disk0-iothread2");
+    check_home(&disk, 3, "disk0-iothread0");
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+    }
+    move(&disk, 0, "disk0-iothread2");
+    check_home(&disk, 0, "disk0-iothread2");
+    mq_read(disk.d->queues[0], 3, MQ_SECTOR, 3);
+    mq_disk_stop(&disk);
+}
+
+static void test_auto_iothreads(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothreads=auto");
+
+    check_home(&disk, 0, "disk0-iothread0");
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+    }
+    mq_disk_stop(&disk);
+}
+
+static void check_add_refused(MqDisk *disk, const char *iothreads,
+                              const char *text)
+{
+    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'device_add',"
+                           " 'arguments': {'driver': 'virtio-blk-pci',"
+                           " 'id': 'bad', 'drive': 'disk', 'num-queues': 2,"
+                           " 'share-rw': true, 'iothreads': %s}}", iothreads);
+    const char *desc;
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    desc = qdict_get_str(qdict_get_qdict(rsp, "error"), "desc");
+    g_assert_nonnull(strstr(desc, text));
+    qobject_unref(rsp);
+}
+
+static void test_bad_iothreads(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,share-rw=on");
+
+    check_add_refused(&disk, "0", "invalid iothreads property '0'");
+    check_add_refused(&disk, "-1", "invalid iothreads property '-1'");
+    check_add_refused(&disk, "many", "invalid iothreads property 'many'");
+    check_add_refused(&disk, "3", "must not be larger than");
+    mq_disk_stop(&disk);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("move/under-load", test_under_load, MQ_BOTH);
+    mq_test_add("move/vectors", test_vectors, MQ_BOTH);
+    mq_test_add("move/idle-device", test_idle_device, MQ_BOTH);
+    mq_test_add("move/refused", test_refused, MQ_Q35_MODERN);
+    mq_test_add("move/refused-without-ioeventfd",
+                test_refused_without_ioeventfd, MQ_BOTH);
+    mq_test_add("iothreads/own", test_own_iothreads, MQ_BOTH);
+    mq_test_add("iothreads/auto", test_auto_iothreads, MQ_Q35_MODERN);
+    mq_test_add("iothreads/bad", test_bad_iothreads, MQ_PC_LEGACY);
+    return g_test_run();
+}
