@@ -2,8 +2,8 @@
 #
 # Tests of ours carry suites that begin with 'mq-'.  Tests of the base are named
 # by tests/base/check.list, and for check-full by full.list: patterns of names
-# that the base gives them, one a line.  All run in one go of 'meson test', whose
-# summary comes last.
+# that the base gives them, one a line, with a '!' before what is not to run.  All
+# run in one go of 'meson test', whose summary comes last.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -49,13 +49,17 @@ def choose(tests, full):
         if ours and (full or LONG not in suites(test)):
             chosen.append(test)
     lists = patterns('check.list') + (patterns('full.list') if full else [])
-    for pattern in lists:
+    dropped = [pattern[1:] for pattern in lists if pattern.startswith('!')]
+    for pattern in (pattern.lstrip('!') for pattern in lists):
         found = [test for test in tests
                  if fnmatch.fnmatch(test['name'], pattern)]
         if not found:
             raise Refusal(f'tests/base: no test is called {pattern}')
-        chosen += [test for test in found if test not in chosen]
-    return chosen
+        if pattern not in dropped:
+            chosen += [test for test in found if test not in chosen]
+    return [test for test in chosen
+            if not any(fnmatch.fnmatch(test['name'], pattern)
+                       for pattern in dropped)]
 
 
 def choose_named(tests, names):
