@@ -50,7 +50,7 @@ def queue_table(result):
 
 def iothread_table(result):
     rows = [['IOThread', 'CPU time', 'Queues']]
-    for name, seconds in result.iothread_seconds.items():
+    for name, seconds in sorted(result.iothread_seconds.items()):
         served = [queue.number for queue in result.disk.queues
                   if queue.iothread == name]
         rows.append([name, f'{seconds:.2f} s',
