@@ -24,12 +24,18 @@
 /* May @len bytes at @offset be worked on?  VIRTIO_BLK_S_OK if so. */
 static uint8_t zone_check_range(VirtIOBlock *s, int64_t offset, int64_t len)
 {
+    BlockDriverState *bs = blk_bs(s->blk);
     int64_t capacity;
 
-    if (!virtio_has_feature(s->host_features, VIRTIO_BLK_F_ZONED)) {
+    /*
+     * The node may have gone since realize (drive_del), or another may be in
+     * its place (a mirror that has completed).
+     */
+    if (!virtio_has_feature(s->host_features, VIRTIO_BLK_F_ZONED) || !bs ||
+        bs->bl.zoned == BLK_Z_NONE) {
         return VIRTIO_BLK_S_UNSUPP;
     }
-    capacity = blk_bs(s->blk)->total_sectors << BDRV_SECTOR_BITS;
+    capacity = bs->total_sectors << BDRV_SECTOR_BITS;
     if (offset < 0 || len < 0 || len > capacity || offset > capacity - len) {
         return VIRTIO_BLK_S_ZONE_INVALID_CMD;
     }
@@ -39,7 +45,8 @@ static uint8_t zone_check_range(VirtIOBlock *s, int64_t offset, int64_t len)
 static uint8_t zone_check_append(VirtIOBlock *s, int64_t offset, int64_t len)
 {
     BlockDriverState *bs = blk_bs(s->blk);
-    uint8_t status = zone_check_range(s, offset, len);
+    /* Even an append of nothing has to name a zone that is there. */
+    uint8_t status = zone_check_range(s, offset, MAX(len, 1));
 
     if (status != VIRTIO_BLK_S_OK) {
         return status;
@@ -149,13 +156,18 @@ static uint8_t coroutine_fn zone_manage(VirtIOBlkRequest *req, BlockZoneOp op,
 {
     VirtIOBlkQueue *q = req->queue;
     BlockDriverState *bs = blk_bs(q->blk);
-    int64_t capacity = bs->total_sectors << BDRV_SECTOR_BITS;
     int64_t offset = all ? 0 : req->sector << BDRV_SECTOR_BITS;
-    int64_t len = all ? capacity : bs->bl.zone_size;
+    int64_t capacity, len;
     uint8_t status;
     int ret;
 
-    if (!all && offset >= 0 && offset < capacity && len > capacity - offset) {
+    status = zone_check_range(q->dev, offset, 0);
+    if (status != VIRTIO_BLK_S_OK) {
+        return status;
+    }
+    capacity = bs->total_sectors << BDRV_SECTOR_BITS;
+    len = all ? capacity : bs->bl.zone_size;
+    if (!all && offset < capacity && len > capacity - offset) {
         /* The last zone may be smaller than the others. */
         len = capacity - (int64_t)bs->bl.zone_size * (bs->bl.nr_zones - 1);
     }

@@ -151,6 +151,33 @@ static void test_neighbour(const MqVariant *v)
     mq_image_free(image);
 }
 
+/* The disk is taken away under the device, and the driver goes on. */
+static void test_drive_del(const MqVariant *v)
+{
+    static const uint32_t types[] = {
+        VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_DISCARD,
+        VIRTIO_BLK_T_ZONE_REPORT, VIRTIO_BLK_T_ZONE_OPEN,
+        VIRTIO_BLK_T_ZONE_RESET_ALL, VIRTIO_BLK_T_ZONE_APPEND,
+    };
+    g_autofree char *arg = mq_device_arg(v, 0, "drive=legacy,num-queues=2");
+    MqMachine *m = mq_machine_start(v, "-drive if=none,id=legacy,"
+                                    "driver=null-co,size=1048576 "
+                                    "-device %s", arg);
+    MqDevice *d = mq_device_open(m, 0);
+    uint8_t buf[MQ_SECTOR] = {};
+
+    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    g_free(qtest_hmp(m->qts, "drive_del legacy"));
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+        g_assert_cmphex(mq_request_run(d->queues[i % 2], types[i], 0, buf,
+                                       MQ_SECTOR), !=, 0xff);
+    }
+    g_assert_cmphex(mq_request_run(d->queues[0], VIRTIO_BLK_T_ZONE_OPEN, 0,
+                                   NULL, 0), ==, VIRTIO_BLK_S_UNSUPP);
+    mq_device_close(d);
+    mq_machine_stop(m);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -158,5 +185,6 @@ int main(int argc, char **argv)
     mq_test_add("unplug/load-iothreads", test_unplug_iothreads, MQ_ALL);
     mq_test_add("unplug/idle", test_unplug_idle, MQ_ALL);
     mq_test_add("unplug/neighbour", test_neighbour, MQ_ALL);
+    mq_test_add("unplug/drive-del", test_drive_del, MQ_BOTH);
     return g_test_run();
 }
