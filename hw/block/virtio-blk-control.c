@@ -126,6 +126,8 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
     }
     block_queue_free(s->queues);
     s->queues = NULL;
+    object_unref(OBJECT(s->node_iothread));
+    s->node_iothread = NULL;
     queue_iothreads_cleanup(&s->map);
 }
 
@@ -255,7 +257,8 @@ static void device_resume(VirtIOBlock *s, BlockDriverState *bs)
 /* Rings that became usable after the device was started. */
 void virtio_blk_start_late(VirtIOBlock *s)
 {
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+    /* A bottom half may come behind unrealize(), which frees the queues. */
+    for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
         if (q->attached && !q->started && queue_usable(q)) {
@@ -351,6 +354,39 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     s->view_source = NULL;
 }
 
+/*
+ * Block jobs do their work where the node lives; beside queue 0 is as good as
+ * any place.  Where that can't be, requests run all the same.
+ *
+ * A node has no reference on its AioContext.  The IOThread must stay for it
+ * even when all queues have left and the user deletes the object.
+ */
+static void virtio_blk_place_node(VirtIOBlock *s)
+{
+    IOThread *iothread = queue_iothreads_get(&s->map, 0);
+    Error *err = NULL;
+
+    if (blk_set_aio_context(s->blk, queue_iothreads_context(&s->map, 0),
+                            &err) < 0) {
+        warn_report_err(err);
+        return;
+    }
+    if (iothread) {
+        object_ref(OBJECT(iothread));
+    }
+    object_unref(OBJECT(s->node_iothread));
+    s->node_iothread = iothread;
+}
+
+/* Whoever else uses the node may keep it in the IOThread. */
+static void virtio_blk_take_node_home(VirtIOBlock *s)
+{
+    if (blk_set_aio_context(s->blk, qemu_get_aio_context(), NULL) == 0) {
+        object_unref(OBJECT(s->node_iothread));
+        s->node_iothread = NULL;
+    }
+}
+
 /* Kicks */
 
 void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
@@ -408,7 +444,6 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     BusState *bus = qdev_get_parent_bus(DEVICE(s));
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
     unsigned n = s->conf.num_queues;
-    Error *err = NULL;
     int ret;
 
     if (s->ioeventfd_started || s->ioeventfd_starting) {
@@ -429,15 +464,7 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
         goto fail;
     }
 
-    /*
-     * Block jobs do their work where the node lives; beside queue 0 is as
-     * good as any place.  Where that can't be, requests run all the same.
-     */
-    if (blk_set_aio_context(s->blk, queue_iothreads_context(&s->map, 0),
-                            &err) < 0) {
-        warn_report_err(err);
-    }
-
+    virtio_blk_place_node(s);
     s->ioeventfd_starting = false;
     s->ioeventfd_started = true;
     virtio_blk_start_queues(s, true);
@@ -466,8 +493,7 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     s->ioeventfd_started = false;
 
     blk_drain(s->blk);
-    /* Whoever else uses the node may keep it in the IOThread. */
-    blk_set_aio_context(s->blk, qemu_get_aio_context(), NULL);
+    virtio_blk_take_node_home(s);
     k->set_guest_notifiers(bus->parent, n, false);
     s->ioeventfd_stopping = false;
 }
@@ -492,7 +518,9 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
     BlockDriverState *bs;
 
-    assert(n < s->conf.num_queues);
+    if (n >= s->conf.num_queues) {
+        return;     /* the transport passes on whatever the driver selects */
+    }
     bs = device_pause(s);
     queue_unset_ring(&s->queues[n]);
     queue_drop_held(&s->queues[n]);
@@ -542,8 +570,10 @@ static void virtio_blk_resize_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
 
-    virtio_blk_set_capacity(s);
-    virtio_notify_config(VIRTIO_DEVICE(s));
+    if (s->queues) {
+        virtio_blk_set_capacity(s);
+        virtio_notify_config(VIRTIO_DEVICE(s));
+    }
     object_unref(OBJECT(s));
 }
 
@@ -598,6 +628,9 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     block_queue_move(&s->queues[queue].common,
                      queue_iothreads_context(&s->map, queue));
     device_resume(s, bs);
+    if (queue == 0 && s->ioeventfd_started) {
+        virtio_blk_place_node(s);
+    }
     object_unref(OBJECT(old));
     return true;
 }

@@ -304,8 +304,11 @@ static void queue_fault_bh(void *opaque)
     const char *id = dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
                                  dev->parent_bus->parent->id : NULL);
 
-    virtio_error(fault->vdev, "virtio-blk '%s' queue %u: %s",
-                 id ?: "(no id)", fault->index, fault->what);
+    /* Unplugged meanwhile, there is no status and no interrupt left. */
+    if (VIRTIO_BLK(dev)->queues) {
+        virtio_error(fault->vdev, "virtio-blk '%s' queue %u: %s",
+                     id ?: "(no id)", fault->index, fault->what);
+    }
     object_unref(OBJECT(dev));
 }
 

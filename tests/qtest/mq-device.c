@@ -357,7 +357,9 @@ void mq_device_reset_queue(MqDevice *d, unsigned index)
     while (reg_readw(d, reg)) {
         mq_deadline(start, "the reset of a queue");
     }
-    g_clear_pointer(&d->queues[index], mq_queue_free);
+    if (index < d->max_queues) {
+        g_clear_pointer(&d->queues[index], mq_queue_free);
+    }
 }
 
 void mq_device_notify(MqDevice *d, unsigned index)

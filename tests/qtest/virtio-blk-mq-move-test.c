@@ -98,6 +98,34 @@ static void test_under_load(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
+/* An IOThread that no queue is left in may go, the node with queue 0. */
+static void test_iothread_goes(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+
+    /* The property itself keeps io0. */
+    for (unsigned q = 0; q < QUEUES; q++) {
+        move(&disk, q, "io1");
+    }
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+        move(&disk, q, "io0");
+    }
+    qtest_qmp_assert_success(disk.m->qts, "{'execute': 'object-del',"
+                             " 'arguments': {'id': 'io1'}}");
+    /* What the block layer does in the node's thread. */
+    qtest_qmp_assert_success(disk.m->qts, "{'execute': 'block_resize',"
+                             " 'arguments': {'node-name': 'disk',"
+                             " 'size': %u}}", 2 * SIZE);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_read(disk.d->queues[q], q, MQ_SECTOR, q);
+    }
+    mq_device_reset(disk.d);
+    mq_disk_stop(&disk);
+}
+
 /* The interrupt of a queue goes with it. */
 static void test_vectors(const MqVariant *v)
 {
@@ -241,6 +269,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     mq_test_add("move/under-load", test_under_load, MQ_BOTH);
+    mq_test_add("move/iothread-goes", test_iothread_goes, MQ_BOTH);
     mq_test_add("move/vectors", test_vectors, MQ_BOTH);
     mq_test_add("move/idle-device", test_idle_device, MQ_BOTH);
     mq_test_add("move/refused", test_refused, MQ_Q35_MODERN);

@@ -14,7 +14,7 @@
 #include "qemu/osdep.h"
 #include "standard-headers/linux/pci_regs.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-request.h"
+#include "mq-disk.h"
 
 #define QUEUES 4
 #define DEPTH 4
@@ -329,6 +329,21 @@ static void test_queue(const MqVariant *v)
     mq_machine_stop(m);
 }
 
+/* The transport lets the driver name queues that the device does not have. */
+static void test_queue_beyond(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    mq_device_reset_queue(disk.d, QUEUES);
+    mq_device_reset_queue(disk.d, 1023);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+    }
+    mq_disk_stop(&disk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -337,6 +352,7 @@ int main(int argc, char **argv)
     mq_test_add("reset/system", test_system, MQ_ALL);
     mq_test_add("reset/function", test_function, MQ_Q35_MODERN);
     mq_test_add("reset/queue", test_queue, MQ_MODERN);
+    mq_test_add("reset/queue-beyond", test_queue_beyond, MQ_MODERN);
     mq_test_add("reset/again-and-again", test_again_and_again, MQ_ALL);
     return g_test_run();
 }
