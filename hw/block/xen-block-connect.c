@@ -271,6 +271,15 @@ static void stop_rings(XenBlockDevice *blockdev)
     blockdev->nr_rings = 0;
 }
 
+void xen_block_hold_iothread(XenBlockDevice *blockdev, IOThread *iothread)
+{
+    if (iothread) {
+        object_ref(OBJECT(iothread));
+    }
+    object_unref(OBJECT(blockdev->node_iothread));
+    blockdev->node_iothread = iothread;
+}
+
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
@@ -291,7 +300,10 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     blockdev->connections++;
 
     /* Others may keep the BlockBackend where it is; rings do not mind. */
-    blk_set_aio_context(blk, blockdev->rings[0].queue.ctx, NULL);
+    if (blk_set_aio_context(blk, blockdev->rings[0].queue.ctx, NULL) == 0) {
+        xen_block_hold_iothread(blockdev,
+                                queue_iothreads_get(&blockdev->iothreads, 0));
+    }
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
         if (blk_in_drain(blk)) {
@@ -320,7 +332,9 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
         block_queue_quiesce_wait(&blockdev->rings[i].queue);
     }
     stop_rings(blockdev);
-    blk_set_aio_context(blk, qemu_get_aio_context(), NULL);
+    if (blk_set_aio_context(blk, qemu_get_aio_context(), NULL) == 0) {
+        xen_block_hold_iothread(blockdev, NULL);
+    }
 }
 
 void xen_block_offer(XenBlockDevice *blockdev)

@@ -353,6 +353,7 @@ static void xen_block_unrealize(XenDevice *xendev)
     blk_set_disable_request_queuing(blockdev->props.conf.blk, false);
     migrate_del_blocker(&blockdev->migration_blocker);
     queue_iothreads_cleanup(&blockdev->iothreads);
+    xen_block_hold_iothread(blockdev, NULL);
     g_clear_pointer(&blockdev->vdev_name, g_free);
 }
 

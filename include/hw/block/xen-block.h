@@ -54,6 +54,7 @@ struct XenBlockDevice {
     XenBlockDisk disk;
     char *vdev_name;
     QueueIOThreads iothreads;
+    IOThread *node_iothread;    /* where the node was put, or NULL */
     XenBlockRing *rings;        /* while connected */
     unsigned nr_rings;
     unsigned connections;       /* counts them, to tell late news from new */
@@ -82,6 +83,14 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
  * thread.  Does nothing if there are none.
  */
 void xen_block_disconnect(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_hold_iothread: the node lives in @iothread (NULL: main loop).
+ *
+ * A node has no reference on its AioContext: keep one while it is there, or
+ * the user could delete the IOThread when all rings have left it.
+ */
+void xen_block_hold_iothread(XenBlockDevice *blockdev, IOThread *iothread);
 
 /**
  * xen_block_offer:
