@@ -10,8 +10,9 @@
  * Frame n of the domain is page n of the machine's RAM.  A backend that maps
  * several foreign frames gets them next to each other, whatever their order
  * in the domain, read only if it asked for that, and gone once unmapped: so
- * each mapping is a view of its own of the file behind the RAM.  A backend
- * that errs dies here as it would on Xen.
+ * each mapping is a view of its own of the file behind the RAM, with a page
+ * behind it that nobody may touch.  A backend that errs dies here as it would
+ * on Xen, and sooner.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -70,9 +71,14 @@ static size_t frames_in_a_row(const uint64_t *frames, size_t nr)
     return run;
 }
 
+static size_t mapping_size(size_t nr)
+{
+    return (nr + 1) << XEN_PAGE_SHIFT;
+}
+
 void *xen_standin_map_frames(const uint64_t *frames, size_t nr, int prot)
 {
-    size_t len = nr << XEN_PAGE_SHIFT;
+    size_t len = mapping_size(nr);
     size_t i, run;
     uint8_t *addr;
 
@@ -105,7 +111,7 @@ fail:
 
 int xen_standin_unmap_frames(void *addr, size_t nr)
 {
-    return munmap(addr, nr << XEN_PAGE_SHIFT);
+    return munmap(addr, mapping_size(nr));
 }
 
 static void *foreign_map(uint32_t dom, void *addr, int prot, size_t pages,

@@ -383,6 +383,7 @@ void xen_port_open(XenGuest *g, XenPort *port)
     answer = ctl_answer(g);
     g_assert_nonnull(answer);
     port->number = atoi(answer);
+    port->alive_fd = g->ctl;
 }
 
 void xen_port_close(XenGuest *g, XenPort *port)
@@ -415,10 +416,15 @@ uint64_t xen_port_take(XenPort *port)
 
 uint64_t xen_port_wait(XenPort *port)
 {
-    struct pollfd pfd = { .fd = port->wait_fd, .events = POLLIN };
+    struct pollfd pfds[] = {
+        { .fd = port->wait_fd, .events = POLLIN },
+        { .fd = port->alive_fd },
+    };
+    int ready = poll(pfds, ARRAY_SIZE(pfds), XEN_GUEST_PATIENCE * 1000);
 
-    if (poll(&pfd, 1, XEN_GUEST_PATIENCE * 1000) != 1) {
-        g_error("no event on port %u", port->number);
+    if (ready < 1 || !pfds[0].revents) {
+        g_error("no event on port %u%s", port->number,
+                ready == 1 ? ", QEMU is gone" : "");
     }
     return xen_port_take(port);
 }

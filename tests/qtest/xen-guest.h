@@ -51,6 +51,7 @@ typedef struct XenPort {
     uint32_t number;
     int send_fd;
     int wait_fd;
+    int alive_fd;               /* hangs up when QEMU dies */
 } XenPort;
 
 /** XenGrantStats: what the backends have asked for, see gnttab_stats */
