@@ -126,6 +126,49 @@ static void test_iothread_goes(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
+static void throttle(MqDisk *disk, unsigned iops)
+{
+    qtest_qmp_assert_success(disk->m->qts,
+        "{'execute': 'block_set_io_throttle', 'arguments': {"
+        " 'id': '/machine/peripheral/disk0/virtio-backend', 'iops': %u,"
+        " 'iops_rd': 0, 'iops_wr': 0, 'bps': 0, 'bps_rd': 0, 'bps_wr': 0}}",
+        iops);
+}
+
+/* Drained for other reasons at the same time, and slowed down. */
+static void test_drains(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL,
+                                "num-queues=4,iothread=io0");
+    MqRequest *req[QUEUES][DEPTH];
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned q = 0; q < QUEUES; q++) {
+            for (unsigned i = 0; i < DEPTH; i++) {
+                req[q][i] = mq_write_new(disk.d->queues[q],
+                                         sector(round, q, i), 8 * MQ_SECTOR,
+                                         round * 1000 + q * 100 + i);
+                mq_request_add(req[q][i]);
+            }
+            mq_queue_kick(disk.d->queues[q]);
+        }
+        throttle(&disk, round & 1 ? 0 : 5);
+        move(&disk, round % QUEUES, homes[round % ARRAY_SIZE(homes)]);
+        qtest_qmp_assert_success(disk.m->qts, "{'execute': 'block_resize',"
+                                 " 'arguments': {'node-name': 'disk',"
+                                 " 'size': %u}}", SIZE * (2 + (round & 1)));
+        move(&disk, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        throttle(&disk, 0);
+        for (unsigned q = 0; q < QUEUES; q++) {
+            for (unsigned i = 0; i < DEPTH; i++) {
+                mq_request_finish(req[q][i]);
+            }
+        }
+    }
+    mq_disk_stop(&disk);
+}
+
 /* The interrupt of a queue goes with it. */
 static void test_vectors(const MqVariant *v)
 {
@@ -270,6 +313,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     mq_test_add("move/under-load", test_under_load, MQ_BOTH);
     mq_test_add("move/iothread-goes", test_iothread_goes, MQ_BOTH);
+    mq_test_add("move/drains", test_drains, MQ_BOTH);
     mq_test_add("move/vectors", test_vectors, MQ_BOTH);
     mq_test_add("move/idle-device", test_idle_device, MQ_BOTH);
     mq_test_add("move/refused", test_refused, MQ_Q35_MODERN);
