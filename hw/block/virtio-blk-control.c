@@ -27,7 +27,8 @@
 static void queue_create(VirtIOBlock *s, unsigned i)
 {
     VirtIOBlkQueue *q = &s->queues[i];
-    unsigned n = s->conf.queue_size;
+    /* A driver may choose a ring of any size up to this, whatever we offer. */
+    unsigned n = VIRTQUEUE_MAX_SIZE;
 
     block_queue_init(&q->common, i, queue_iothreads_context(&s->map, i),
                      &virtio_blk_queue_ops);
@@ -36,7 +37,7 @@ static void queue_create(VirtIOBlock *s, unsigned i)
     q->blk = s->blk;
     q->vq = virtio_get_queue(q->vdev, i);
     /* Header and status come on top of the data that seg_max allows. */
-    q->iov_block_len = MAX(n, 128) + 2;
+    q->iov_block_len = MAX(s->conf.queue_size, 128) + 2;
     block_request_pool_init(&q->requests, n, sizeof(VirtIOBlkRequest));
     block_request_pool_init(&q->iovs, MIN(n, IOV_BLOCKS),
                             q->iov_block_len * sizeof(struct iovec));

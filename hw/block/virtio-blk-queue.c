@@ -126,8 +126,8 @@ static void queue_take_all(VirtIOBlkQueue *q)
 
         block_queue_request_begin(&q->common);
         if (unlikely(fault)) {
-            virtio_blk_request_abandon(req);
             virtio_blk_queue_fault(q, fault);
+            virtio_blk_request_abandon(req);
             return;
         }
         virtio_blk_request_submit(req);
@@ -413,8 +413,8 @@ static void queue_restart_held(VirtIOBlkQueue *q)
 
         block_queue_request_begin(&q->common);
         if (fault) {
-            virtio_blk_request_abandon(req);
             virtio_blk_queue_fault(q, fault);
+            virtio_blk_request_abandon(req);
         } else {
             virtio_blk_request_submit(req);
         }

@@ -172,23 +172,33 @@ static bool request_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
            sector <= capacity && count <= capacity - sector;
 }
 
-/* True if @req was dealt with and must not be answered with success. */
+/*
+ * True if @req was dealt with and must not be answered with success.
+ *
+ * The answer comes last: with it a drain may end, and the backend is
+ * control's again.  A stop of the VM that were asked for after that could hit
+ * a VM which the user has continued in the meantime.
+ */
 static bool request_error(VirtIOBlkRequest *req, int error, bool is_read,
                           bool account)
 {
     BlockBackend *blk = req->queue->blk;
     BlockErrorAction action = blk_get_error_action(blk, is_read, error);
 
-    if (action == BLOCK_ERROR_ACTION_STOP) {
+    blk_error_action(blk, action, is_read, error);
+    switch (action) {
+    case BLOCK_ERROR_ACTION_STOP:
         virtio_blk_request_hold(req);
-    } else if (action == BLOCK_ERROR_ACTION_REPORT) {
+        return true;
+    case BLOCK_ERROR_ACTION_REPORT:
         if (account) {
             block_acct_failed(blk_get_stats(blk), &req->acct);
         }
         virtio_blk_request_complete(req, VIRTIO_BLK_S_IOERR);
+        return true;
+    default:
+        return false;
     }
-    blk_error_action(blk, action, is_read, error);
-    return action != BLOCK_ERROR_ACTION_IGNORE;
 }
 
 /* Reads and writes */
@@ -520,10 +530,10 @@ static void coroutine_fn virtio_blk_zone_co(void *opaque)
     const char *fault = NULL;
     uint8_t status = virtio_blk_zone_command(req, &fault);
 
-    virtio_blk_request_complete(req, status);
     if (fault) {
         virtio_blk_queue_fault(q, fault);
     }
+    virtio_blk_request_complete(req, status);
 }
 
 void virtio_blk_request_submit(VirtIOBlkRequest *req)
@@ -543,8 +553,8 @@ void virtio_blk_request_submit(VirtIOBlkRequest *req)
     case VIRTIO_BLK_T_WRITE_ZEROES & ~VIRTIO_BLK_T_OUT:
         fault = request_submit_discard(req);
         if (unlikely(fault)) {
-            virtio_blk_request_abandon(req);
             virtio_blk_queue_fault(q, fault);
+            virtio_blk_request_abandon(req);
         }
         break;
     case VIRTIO_BLK_T_GET_ID:
