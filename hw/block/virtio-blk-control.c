@@ -615,6 +615,7 @@ void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
 bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
                                    IOThread *iothread, Error **errp)
 {
+    VirtIOBlkQueue *q = &s->queues[queue];
     BlockDriverState *bs;
     IOThread *old;
 
@@ -626,8 +627,13 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     }
     bs = device_pause(s);
     old = queue_iothreads_set(&s->map, queue, iothread);
-    block_queue_move(&s->queues[queue].common,
-                     queue_iothreads_context(&s->map, queue));
+    /*
+     * Interrupts that are calls need the BQL: a queue that has these moves
+     * when the device starts with notifiers.
+     */
+    if (!q->attached || q->has_kick) {
+        block_queue_move(&q->common, queue_iothreads_context(&s->map, queue));
+    }
     device_resume(s, bs);
     if (queue == 0 && s->ioeventfd_started) {
         virtio_blk_place_node(s);

@@ -10,7 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-request.h"
+#include "mq-disk.h"
 
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
@@ -46,32 +46,12 @@ static const Sabotage sabotages[] = {
     { .name = "no-status", .no_status = true },
 };
 
-typedef struct Fixture {
-    char *image;
-    MqMachine *m;
-    MqDevice *d;
-} Fixture;
-
-static Fixture setup(const MqVariant *v, const char *props)
+static MqDisk setup(const MqVariant *v, const char *props)
 {
-    g_autofree char *all = g_strdup_printf("drive=disk,num-queues=%u%s%s",
-                                           QUEUES, *props ? "," : "", props);
-    g_autofree char *arg = mq_device_arg(v, 0, all);
-    Fixture f;
+    g_autofree char *all = g_strdup_printf("num-queues=%u%s%s", QUEUES,
+                                           *props ? "," : "", props);
 
-    f.image = mq_image_new(IMAGE_SIZE);
-    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
-                           "driver=raw,node-name=disk,file.driver=file,"
-                           "file.filename=%s -device %s", f.image, arg);
-    f.d = mq_device_open(f.m, 0);
-    return f;
-}
-
-static void teardown(Fixture *f)
-{
-    mq_device_close(f->d);
-    mq_machine_stop(f->m);
-    mq_image_free(f->image);
+    return mq_disk_start(v, IMAGE_SIZE, NULL, all);
 }
 
 /* Two descriptors at the beginning of the table, made wrong as @s says. */
@@ -103,7 +83,7 @@ static void check_works(MqDevice *d)
     }
 }
 
-static void check_sabotage(Fixture *f, const Sabotage *s, unsigned queue)
+static void check_sabotage(MqDisk *f, const Sabotage *s, unsigned queue)
 {
     MqDevice *d = f->d;
     MqQueue *q;
@@ -124,12 +104,12 @@ static void check_sabotage(Fixture *f, const Sabotage *s, unsigned queue)
 
 static void check_all(const MqVariant *v, const char *props)
 {
-    Fixture f = setup(v, props);
+    MqDisk f = setup(v, props);
 
     for (unsigned i = 0; i < ARRAY_SIZE(sabotages); i++) {
         check_sabotage(&f, &sabotages[i], i % QUEUES);
     }
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 static void test_ring(const MqVariant *v)
@@ -145,7 +125,7 @@ static void test_ring_iothread(const MqVariant *v)
 /* All queues at once. */
 static void test_everywhere(const MqVariant *v)
 {
-    Fixture f = setup(v, "iothread=io0");
+    MqDisk f = setup(v, "iothread=io0");
 
     for (unsigned round = 0; round < 3; round++) {
         mq_device_start(f.d, 0, MQ_ALL_QUEUES);
@@ -157,7 +137,7 @@ static void test_everywhere(const MqVariant *v)
         }
         check_works(f.d);
     }
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* A broken disk leaves its neighbour in the same IOThread alone. */

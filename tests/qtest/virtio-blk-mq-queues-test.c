@@ -9,37 +9,17 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-request.h"
+#include "mq-disk.h"
 
 #define IMAGE_SIZE (4 * 1024 * 1024)
 #define STRIPE (IMAGE_SIZE / MQ_SECTOR / 64)
 
-typedef struct Fixture {
-    char *image;
-    MqMachine *m;
-    MqDevice *d;
-} Fixture;
-
-static Fixture setup(const MqVariant *v, unsigned queues, const char *props)
+static MqDisk setup(const MqVariant *v, unsigned queues, const char *props)
 {
-    g_autofree char *all = g_strdup_printf("drive=disk,num-queues=%u%s%s",
-                                           queues, *props ? "," : "", props);
-    g_autofree char *arg = mq_device_arg(v, 0, all);
-    Fixture f;
+    g_autofree char *all = g_strdup_printf("num-queues=%u%s%s", queues,
+                                           *props ? "," : "", props);
 
-    f.image = mq_image_new(IMAGE_SIZE);
-    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
-                           "driver=raw,node-name=disk,file.driver=file,"
-                           "file.filename=%s -device %s", f.image, arg);
-    f.d = mq_device_open(f.m, 0);
-    return f;
-}
-
-static void teardown(Fixture *f)
-{
-    mq_device_close(f->d);
-    mq_machine_stop(f->m);
-    mq_image_free(f->image);
+    return mq_disk_start(v, IMAGE_SIZE, NULL, all);
 }
 
 static uint64_t stripe(unsigned queue, unsigned i)
@@ -95,35 +75,35 @@ static void all_at_once(MqDevice *d, unsigned queues, unsigned depth)
 
 static void test_all_at_once(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "");
+    MqDisk f = setup(v, 4, "");
 
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     all_at_once(f.d, 4, 16);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 static void test_all_at_once_iothread(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "iothread=io0");
+    MqDisk f = setup(v, 4, "iothread=io0");
 
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     all_at_once(f.d, 4, 16);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 static void test_64_queues(const MqVariant *v)
 {
-    Fixture f = setup(v, 64, "iothread=io0");
+    MqDisk f = setup(v, 64, "iothread=io0");
 
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     all_at_once(f.d, 64, 1);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* So many requests that every ring begins anew, one of them twice as often. */
 static void test_wrap(const MqVariant *v)
 {
-    Fixture f = setup(v, 2, "iothread=io0");
+    MqDisk f = setup(v, 2, "iothread=io0");
     MqRequest *r[60];
     unsigned rounds;
 
@@ -144,13 +124,13 @@ static void test_wrap(const MqVariant *v)
     g_assert_cmpuint(f.d->queues[0]->used, >, f.d->queues[0]->size);
     mq_write(f.d->queues[0], 5, 4096, 42);
     mq_read(f.d->queues[1], 5, 4096, 42);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* A driver may fill the rings first and say DRIVER_OK then. */
 static void test_filled_before_ok(const MqVariant *v)
 {
-    Fixture f = setup(v, 2, "iothread=io0");
+    MqDisk f = setup(v, 2, "iothread=io0");
     MqRequest *r[2];
 
     mq_device_negotiate(f.d, ~MQ_RING_FEATURES);
@@ -166,11 +146,11 @@ static void test_filled_before_ok(const MqVariant *v)
         mq_request_finish(r[q]);
         mq_read(f.d->queues[1 - q], q, MQ_SECTOR, q + 1);
     }
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* Two of four queues are set up; the doorbells of the others do nothing. */
-static void check_fewer(Fixture *f)
+static void check_fewer(MqDisk *f)
 {
     static const unsigned silent[] = { 2, 3 };
     uint8_t before[4096], after[4096];
@@ -197,27 +177,27 @@ static void check_fewer(Fixture *f)
 
 static void test_fewer(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "");
+    MqDisk f = setup(v, 4, "");
 
     check_fewer(&f);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 static void test_fewer_iothread(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "iothread=io0");
+    MqDisk f = setup(v, 4, "iothread=io0");
 
     check_fewer(&f);
     /* After a reset the driver may take them all. */
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     all_at_once(f.d, 4, 4);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* Doorbells of queues that there are not, where the interface has them. */
 static void test_no_such_queue(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "");
+    MqDisk f = setup(v, 4, "");
 
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     mq_device_notify(f.d, 4);
@@ -227,19 +207,19 @@ static void test_no_such_queue(const MqVariant *v)
         mq_device_notify(f.d, 0xffff);
     }
     all_at_once(f.d, 4, 2);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 /* The driver may ignore VIRTIO_BLK_F_MQ and use the first queue. */
 static void test_single_queue_driver(const MqVariant *v)
 {
-    Fixture f = setup(v, 4, "iothread=io0");
+    MqDisk f = setup(v, 4, "iothread=io0");
 
     mq_device_negotiate(f.d, ~(MQ_RING_FEATURES | BIT_ULL(VIRTIO_BLK_F_MQ)));
     mq_queue_new(f.d, 0);
     mq_device_set_driver_ok(f.d);
     all_at_once(f.d, 1, 8);
-    teardown(&f);
+    mq_disk_stop(&f);
 }
 
 int main(int argc, char **argv)
