@@ -16,8 +16,11 @@
 static QemuMutex slots_lock;
 static DECLARE_BITMAP(slots_taken, THREAD_SLOTS);
 
-/* The thread's number plus one, 0 while it has none. */
-QEMU_DEFINE_STATIC_CO_TLS(unsigned, slot_plus_one)
+/*
+ * The thread's number plus one, 0 while it has none.  thread_slot() is the
+ * accessor that "qemu/coroutine-tls.h" asks for; one more would only cost.
+ */
+static __thread unsigned slot_plus_one;
 QEMU_DEFINE_STATIC_CO_TLS(Notifier, slot_release_notifier)
 
 static void __attribute__((__constructor__)) thread_slot_init(void)
@@ -27,16 +30,16 @@ static void __attribute__((__constructor__)) thread_slot_init(void)
 
 static void slot_release(Notifier *notifier, void *unused)
 {
-    unsigned slot = get_slot_plus_one() - 1;
+    unsigned slot = slot_plus_one - 1;
 
     /* What the thread still does while it dies must not claim a new number */
-    set_slot_plus_one(THREAD_SLOT_SHARED + 1);
+    slot_plus_one = THREAD_SLOT_SHARED + 1;
 
     QEMU_LOCK_GUARD(&slots_lock);
     clear_bit(slot, slots_taken);
 }
 
-static unsigned slot_claim(void)
+static unsigned __attribute__((noinline)) slot_claim(void)
 {
     Notifier *notifier = get_ptr_slot_release_notifier();
     unsigned slot;
@@ -49,7 +52,7 @@ static unsigned slot_claim(void)
     }
     QEMU_BUILD_BUG_ON(THREAD_SLOT_SHARED != THREAD_SLOTS);
 
-    set_slot_plus_one(slot + 1);
+    slot_plus_one = slot + 1;
     if (slot < THREAD_SLOTS) {
         notifier->notify = slot_release;
         qemu_thread_atexit_add(notifier);
@@ -57,9 +60,12 @@ static unsigned slot_claim(void)
     return slot;
 }
 
-unsigned thread_slot(void)
+unsigned __attribute__((noinline)) thread_slot(void)
 {
-    unsigned n = get_slot_plus_one();
+    unsigned n;
 
+    /* Not to be deduced from an earlier call, in another thread perhaps */
+    asm volatile("");
+    n = slot_plus_one;
     return likely(n) ? n - 1 : slot_claim();
 }

@@ -1,0 +1,95 @@
+/*
+ * How many requests are under way, counted without a shared cache line
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/in-flight.h"
+#include "qemu/memalign.h"
+#include "qemu/asym-barrier.h"
+
+/* Counts wrap; only differences are used. */
+struct InFlightShard {
+    unsigned started;
+    unsigned ended;
+};
+
+static InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
+{
+    InFlightShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
+    InFlightShard *other;
+
+    *shard = (InFlightShard) { 0 };
+
+    /* Only the shared slot can have been filled meanwhile */
+    other = qatomic_cmpxchg(&in_flight->shards[slot], NULL, shard);
+    if (other) {
+        qemu_vfree(shard);
+        return other;
+    }
+    return shard;
+}
+
+static inline InFlightShard *shard_get(InFlight *in_flight, unsigned slot)
+{
+    InFlightShard *shard = qatomic_load_acquire(&in_flight->shards[slot]);
+
+    return likely(shard) ? shard : shard_new(in_flight, slot);
+}
+
+void in_flight_inc(InFlight *in_flight)
+{
+    unsigned slot = thread_slot();
+    InFlightShard *shard = shard_get(in_flight, slot);
+
+    if (likely(slot != THREAD_SLOT_SHARED)) {
+        qatomic_set(&shard->started, shard->started + 1);
+    } else {
+        qatomic_inc(&shard->started);
+    }
+    asym_mb_light();
+}
+
+void in_flight_dec(InFlight *in_flight)
+{
+    unsigned slot = thread_slot();
+    InFlightShard *shard = shard_get(in_flight, slot);
+
+    if (likely(slot != THREAD_SLOT_SHARED)) {
+        qatomic_store_release(&shard->ended, shard->ended + 1);
+    } else {
+        qatomic_inc(&shard->ended);
+    }
+}
+
+unsigned in_flight_count(InFlight *in_flight)
+{
+    InFlightShard *shard;
+    unsigned count = 0;
+
+    asym_mb_heavy();
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        shard = qatomic_load_acquire(&in_flight->shards[slot]);
+        if (shard) {
+            count -= qatomic_load_acquire(&shard->ended);
+        }
+    }
+
+    /* A shard that the first pass missed has ended nothing that it saw */
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        shard = qatomic_load_acquire(&in_flight->shards[slot]);
+        if (shard) {
+            count += qatomic_read(&shard->started);
+        }
+    }
+    return count;
+}
+
+void in_flight_cleanup(InFlight *in_flight)
+{
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        qemu_vfree(in_flight->shards[slot]);
+        in_flight->shards[slot] = NULL;
+    }
+}

@@ -1,0 +1,70 @@
+/*
+ * How many requests are under way, counted without a shared cache line
+ *
+ *      thread A          thread B                main loop
+ *      started  9        started  4              in_flight_count():
+ *      ended    7        ended    6                sum of ended, first
+ *        ^ in_flight_inc/dec, own line             sum of started, then
+ *
+ * Both counters only grow, and a request may end in another thread than it
+ * started in, so only the sums mean something.
+ *
+ * Why a count of zero can be relied on.  Let t be the moment between the two
+ * sums.  What was seen as ended had ended before t, and what had started
+ * before t is seen as started; so equal sums mean that at t all that had
+ * started had ended.  A start is seen if its end is, for the end is stored
+ * with release and loaded with acquire semantics.
+ *
+ * Against requests that start meanwhile the usual handshake holds:
+ *
+ *      request                         drain
+ *      -------                         -----
+ *      in_flight_inc()                 quiesce_counter++
+ *        (asym_mb_light)               in_flight_count()
+ *      read quiesce_counter              (asym_mb_heavy), sums
+ *
+ * Either the request sees the drain and steps back, or the drain counts it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef BLOCK_IN_FLIGHT_H
+#define BLOCK_IN_FLIGHT_H
+
+#include "qemu/thread-slot.h"
+
+typedef struct InFlightShard InFlightShard;
+
+/* All zero to begin with. */
+typedef struct InFlight {
+    /* Made when the slot's thread first counts something here */
+    InFlightShard *shards[THREAD_SLOTS_ALL];
+} InFlight;
+
+/**
+ * in_flight_inc: a request starts.  Any thread.
+ *
+ * Reads after it are ordered against asym_mb_heavy() elsewhere.
+ */
+void in_flight_inc(InFlight *in_flight);
+
+/**
+ * in_flight_dec: a request has ended, and @in_flight may be gone as soon as
+ * another thread finds the count zero.  Any thread.  Who waits for the count
+ * is to be woken with aio_wait_kick().
+ */
+void in_flight_dec(InFlight *in_flight);
+
+/**
+ * in_flight_count: how many requests had started and not ended.  Any thread.
+ *
+ * Zero is exact for some moment of the call, and what ended requests wrote is
+ * then visible.  Costs a asym_mb_heavy().
+ */
+unsigned in_flight_count(InFlight *in_flight);
+
+/**
+ * in_flight_cleanup: free the counters; nothing is under way.
+ */
+void in_flight_cleanup(InFlight *in_flight);
+
+#endif /* BLOCK_IN_FLIGHT_H */

@@ -1,0 +1,125 @@
+/*
+ * The requests that a node is working on, listed without a lock per request
+ *
+ *      TrackedRequests of a node
+ *        shards[slot of thread A]   cells: [req][    ][req][    ]...
+ *        shards[slot of thread B]   cells: [    ][req][    ][    ]...
+ *
+ * A request sits in a cell of the thread that begins it from its begin to its
+ * end.  Whoever has to look at other threads' requests, because it is or meets
+ * a serialising request, first makes itself known in @scanners:
+ *
+ *      request begins                  scanner, holding the lock
+ *      --------------                  -------------------------
+ *      cell = req                      scanners++
+ *        (asym_mb_light)                 (asym_mb_heavy)
+ *      read scanners                   read cell
+ *
+ *      request ends
+ *      ------------
+ *      cell = NULL
+ *        (asym_mb_light)
+ *      read scanners
+ *
+ * Begin: the scanner finds the request, or the request sees a scanner and
+ * waits for its turn to look itself.  End: a scanner that still found the
+ * request is seen by it, and the request goes through the lock before its
+ * memory may go; so what a scanner finds stays valid while it holds the lock.
+ * @scanners changes only under the lock, so it also covers everybody else who
+ * finds it above zero under the lock.
+ *
+ * The barrier is needed when @scanners leaves zero only: as long as it stays
+ * above, all requests go through the lock.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef BLOCK_TRACKED_REQUESTS_H
+#define BLOCK_TRACKED_REQUESTS_H
+
+#include "qemu/thread.h"
+#include "qemu/thread-slot.h"
+
+struct BdrvTrackedRequest;
+typedef struct TrackedCell TrackedCell;
+typedef struct TrackedChunk TrackedChunk;
+typedef struct TrackedShard TrackedShard;
+
+/* All zero to begin with.  "The lock" is one that its owner chooses. */
+typedef struct TrackedRequests {
+    /* Written under the lock, read anywhere */
+    unsigned scanners;
+
+    /* Made when the slot's thread first begins a request here */
+    TrackedShard *shards[THREAD_SLOTS_ALL];
+} TrackedRequests;
+
+/* A walk over all requests; all zero to begin with. */
+typedef struct TrackedWalk {
+    unsigned next_slot;
+    TrackedChunk *chunk;
+    unsigned next_cell;
+} TrackedWalk;
+
+/**
+ * tracked_requests_add: @req begins; its fields are set.
+ *
+ * Any thread, without the lock.  Returns what tracked_requests_remove() wants.
+ */
+TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
+                                  struct BdrvTrackedRequest *req);
+
+/**
+ * tracked_requests_remove: the request in @cell ends.
+ *
+ * Any thread, without the lock.  Returns whether somebody could be waiting for
+ * the request: only somebody who found it, as a scanner, could.
+ */
+bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
+                             TrackedCell *cell);
+
+/**
+ * tracked_requests_have_scanner: whether a request that has been added must
+ * take the lock and look for others.
+ */
+static inline bool tracked_requests_have_scanner(TrackedRequests *tracked)
+{
+    return qatomic_load_acquire(&tracked->scanners);
+}
+
+/**
+ * tracked_requests_scan_begin: from now on requests can be walked.  Called
+ * with the lock held; it may be released until tracked_requests_scan_end().
+ */
+void tracked_requests_scan_begin(TrackedRequests *tracked);
+
+/**
+ * tracked_requests_scan_end: called with the lock held.
+ */
+void tracked_requests_scan_end(TrackedRequests *tracked);
+
+/**
+ * tracked_requests_next: the next request of the walk, NULL after the last.
+ *
+ * Called with the lock held since the start of the walk.  Finds nothing while
+ * there is no scanner.
+ */
+struct BdrvTrackedRequest *tracked_requests_next(TrackedRequests *tracked,
+                                                 TrackedWalk *walk);
+
+#define TRACKED_REQUESTS_FOREACH(req, tracked)                          \
+    for (TrackedWalk walk_ = { 0 };                                     \
+         (req = tracked_requests_next(tracked, &walk_));)
+
+/**
+ * tracked_requests_empty: whether there are none.
+ *
+ * Called where none can begin: in a drained section.
+ */
+bool tracked_requests_empty(TrackedRequests *tracked);
+
+/**
+ * tracked_requests_cleanup: free the cells; there are no requests.
+ */
+void tracked_requests_cleanup(TrackedRequests *tracked);
+
+#endif /* BLOCK_TRACKED_REQUESTS_H */

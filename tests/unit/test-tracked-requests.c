@@ -1,0 +1,286 @@
+/*
+ * Requests of many threads on one node: counted, listed and kept apart
+ *
+ * A driver that knows which requests it is serving checks the block layer's
+ * promises while eight threads send requests: nothing overlaps a serialising
+ * write, and nothing is under way in a drained section.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/block_int.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/thread-slot.h"
+#include "system/block-backend.h"
+#include "tests/unit/iothread.h"
+
+#define THREADS         8
+#define DEPTH           12
+#define REQUESTS        1500
+#define REGIONS         6
+#define REGION_BYTES    4096
+
+/* First byte of a buffer that is written with BDRV_REQ_SERIALISING */
+#define MARK_SERIALISING 1
+
+/* One serialising request weighs more than all others together */
+#define ALONE           1000000
+
+typedef struct TestState {
+    int busy[REGIONS];
+    int in_driver;
+} TestState;
+
+static TestState *state;
+
+static void coroutine_fn yield_in_place(void)
+{
+    aio_co_schedule(qemu_get_current_aio_context(), qemu_coroutine_self());
+    qemu_coroutine_yield();
+}
+
+static void coroutine_fn driver_serve(int64_t offset, int64_t bytes,
+                                      bool serialising)
+{
+    int *busy = &state->busy[offset / REGION_BYTES];
+    int weight = serialising ? ALONE : 1;
+    int others = qatomic_fetch_add(busy, weight);
+
+    g_assert(bytes == REGION_BYTES);
+    g_assert(serialising ? others == 0 : others < ALONE);
+    qatomic_inc(&state->in_driver);
+
+    yield_in_place();
+    yield_in_place();
+
+    qatomic_dec(&state->in_driver);
+    others = qatomic_fetch_sub(busy, weight) - weight;
+    g_assert(serialising ? others == 0 : others < ALONE);
+}
+
+static int coroutine_fn test_co_preadv(BlockDriverState *bs, int64_t offset,
+                                       int64_t bytes, QEMUIOVector *qiov,
+                                       BdrvRequestFlags flags)
+{
+    driver_serve(offset, bytes, false);
+    return 0;
+}
+
+static int coroutine_fn test_co_pwritev(BlockDriverState *bs, int64_t offset,
+                                        int64_t bytes, QEMUIOVector *qiov,
+                                        BdrvRequestFlags flags)
+{
+    uint8_t mark;
+
+    qemu_iovec_to_buf(qiov, 0, &mark, 1);
+    driver_serve(offset, bytes, mark == MARK_SERIALISING);
+    return 0;
+}
+
+static int64_t coroutine_fn test_co_getlength(BlockDriverState *bs)
+{
+    return REGIONS * REGION_BYTES;
+}
+
+static BlockDriver bdrv_test = {
+    .format_name = "test-tracked",
+    .bdrv_co_preadv = test_co_preadv,
+    .bdrv_co_pwritev = test_co_pwritev,
+    .bdrv_co_getlength = test_co_getlength,
+};
+
+/* What one of our coroutines does, again and again. */
+typedef struct Load {
+    BlockBackend *blk;
+    AioContext *home;
+    AioContext *away;
+    GRand *rand;
+    int *running;
+    bool wander;
+} Load;
+
+static void coroutine_fn load_entry(void *opaque)
+{
+    Load *load = opaque;
+    g_autofree uint8_t *buf = g_malloc0(REGION_BYTES);
+
+    for (int i = 0; i < REQUESTS / DEPTH; i++) {
+        int64_t offset = g_rand_int_range(load->rand, 0, REGIONS) *
+                         REGION_BYTES;
+        int kind = g_rand_int_range(load->rand, 0, 20);
+        int ret;
+
+        if (load->wander && kind == 19) {
+            AioContext *to = qemu_get_current_aio_context() == load->home ?
+                             load->away : load->home;
+
+            aio_co_reschedule_self(to);
+        }
+        buf[0] = kind == 0 ? MARK_SERIALISING : 0;
+        if (kind < 8) {
+            ret = blk_co_pwrite(load->blk, offset, REGION_BYTES, buf,
+                                kind == 0 ? BDRV_REQ_SERIALISING : 0);
+        } else {
+            ret = blk_co_pread(load->blk, offset, REGION_BYTES, buf, 0);
+        }
+        g_assert(ret >= 0);
+    }
+
+    g_rand_free(load->rand);
+    qatomic_dec(load->running);
+    aio_wait_kick();
+}
+
+static void check_idle(BlockDriverState *bs, BlockBackend *blk)
+{
+    g_assert_cmpint(qatomic_read(&state->in_driver), ==, 0);
+    g_assert_cmpuint(in_flight_count(&bs->in_flight), ==, 0);
+    for (int i = 0; i < REGIONS; i++) {
+        g_assert_cmpint(qatomic_read(&state->busy[i]), ==, 0);
+    }
+}
+
+static void hammer(bool wander)
+{
+    g_autofree Load *loads = g_new0(Load, THREADS * DEPTH);
+    IOThread *iothreads[THREADS];
+    BlockDriverState *bs;
+    BlockBackend *blk;
+    int running = THREADS * DEPTH;
+    unsigned drains = 0;
+
+    state = g_new0(TestState, 1);
+    bs = bdrv_new_open_driver(&bdrv_test, "node", BDRV_O_RDWR, &error_abort);
+    bs->total_sectors = REGIONS * REGION_BYTES / BDRV_SECTOR_SIZE;
+    blk = blk_new(qemu_get_aio_context(), BLK_PERM_ALL, BLK_PERM_ALL);
+    blk_insert_bs(blk, bs, &error_abort);
+
+    for (int i = 0; i < THREADS; i++) {
+        iothreads[i] = iothread_new();
+    }
+    for (int i = 0; i < THREADS * DEPTH; i++) {
+        Load *load = &loads[i];
+
+        *load = (Load) {
+            .blk = blk,
+            .home = iothread_get_aio_context(iothreads[i % THREADS]),
+            .away = iothread_get_aio_context(iothreads[(i + 1) % THREADS]),
+            .rand = g_rand_new_with_seed(i),
+            .running = &running,
+            .wander = wander,
+        };
+        aio_co_schedule(load->home, qemu_coroutine_create(load_entry, load));
+    }
+
+    while (qatomic_read(&running)) {
+        bdrv_drained_begin(bs);
+        check_idle(bs, blk);
+        if (drains++ % 4 == 0) {
+            bdrv_graph_wrlock();
+            check_idle(bs, blk);
+            bdrv_graph_wrunlock();
+        }
+        bdrv_drained_end(bs);
+        aio_poll(qemu_get_aio_context(), false);
+    }
+
+    for (int i = 0; i < THREADS; i++) {
+        iothread_join(iothreads[i]);
+    }
+    check_idle(bs, blk);
+    g_assert_cmpuint(bs->tracked_requests.scanners, ==, 0);
+    g_assert_cmpuint(drains, >, 0);
+
+    blk_unref(blk);
+    bdrv_unref(bs);
+    g_free(state);
+}
+
+static void test_hammer(void)
+{
+    hammer(false);
+}
+
+static void test_wander(void)
+{
+    hammer(true);
+}
+
+/* Threads with and without slots, counting up here and down there. */
+typedef struct Counter {
+    InFlight *in_flight;
+    QemuSemaphore *handed_on;
+    QemuThread thread;
+    int *left;
+    bool starts;
+} Counter;
+
+#define COUNTERS        (THREAD_SLOTS / 2 + 10)
+#define COUNTS          2000
+
+static void *counter_run(void *opaque)
+{
+    Counter *counter = opaque;
+
+    for (int i = 0; i < COUNTS; i++) {
+        if (counter->starts) {
+            in_flight_inc(counter->in_flight);
+            qemu_sem_post(counter->handed_on);
+        } else {
+            qemu_sem_wait(counter->handed_on);
+            in_flight_dec(counter->in_flight);
+        }
+    }
+    qatomic_dec(counter->left);
+    return NULL;
+}
+
+/* While one request never ends, the count is never seen as zero. */
+static void test_count(void)
+{
+    g_autofree InFlight *in_flight = g_new0(InFlight, 1);
+    g_autofree Counter *counters = g_new0(Counter, 2 * COUNTERS);
+    QemuSemaphore handed_on;
+    int left = 2 * COUNTERS;
+
+    qemu_sem_init(&handed_on, 0);
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    in_flight_inc(in_flight);
+
+    for (int i = 0; i < 2 * COUNTERS; i++) {
+        counters[i] = (Counter) {
+            .in_flight = in_flight,
+            .handed_on = &handed_on,
+            .left = &left,
+            .starts = i % 2,
+        };
+        qemu_thread_create(&counters[i].thread, "counter", counter_run,
+                           &counters[i], QEMU_THREAD_JOINABLE);
+    }
+    while (qatomic_read(&left)) {
+        g_assert_cmpuint(in_flight_count(in_flight), >, 0);
+    }
+    for (int i = 0; i < 2 * COUNTERS; i++) {
+        qemu_thread_join(&counters[i].thread);
+    }
+
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 1);
+    in_flight_dec(in_flight);
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    in_flight_cleanup(in_flight);
+    qemu_sem_destroy(&handed_on);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/tracked-requests/count", test_count);
+    g_test_add_func("/tracked-requests/hammer", test_hammer);
+    g_test_add_func("/tracked-requests/wander", test_wander);
+    return g_test_run();
+}
