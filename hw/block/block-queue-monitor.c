@@ -86,15 +86,22 @@ static int list_queues(Object *obj, void *opaque)
     for (unsigned i = 0; i < k->num_queues(device); i++) {
         BlockQueue *queue = k->get_queue(device, i);
         IOThread *iothread = k->get_iothread(device, i);
+        const BlockQueueStats none = {};
+        const BlockQueueStats *stats = queue ? &queue->stats : &none;
         BlockQueueInfo *info = g_new0(BlockQueueInfo, 1);
 
         info->qom_path = object_get_canonical_path(obj);
         info->id = g_strdup(device_id(obj));
         info->queue = i;
-        info->iothread = iothread ? iothread_get_id(iothread) : NULL;
-        info->requests = qatomic_read(&queue->stats.requests);
-        info->batches = qatomic_read(&queue->stats.batches);
-        info->notifications = qatomic_read(&queue->stats.notifications);
+        if (iothread) {
+            /* NULL if the user has deleted it, which the queue outlives. */
+            info->iothread = iothread_get_id(iothread);
+            info->has_thread_id = true;
+            info->thread_id = iothread->thread_id;
+        }
+        info->requests = qatomic_read(&stats->requests);
+        info->batches = qatomic_read(&stats->batches);
+        info->notifications = qatomic_read(&stats->notifications);
         QAPI_LIST_APPEND(*tail, info);
     }
     return 0;
@@ -173,7 +180,9 @@ static void hmp_info_queues(Monitor *mon, const QDict *qdict)
         monitor_printf(mon, "%s queue %u: iothread=%s requests=%" PRIu64
                        " batches=%" PRIu64 " notifications=%" PRIu64 "\n",
                        info->id ?: info->qom_path, info->queue,
-                       info->iothread ?: "(main loop)", info->requests,
+                       info->iothread ?:
+                       info->has_thread_id ? "(deleted)" : "(main loop)",
+                       info->requests,
                        info->batches, info->notifications);
     }
     hmp_handle_error(mon, err);

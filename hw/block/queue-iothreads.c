@@ -134,7 +134,7 @@ static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
     return true;
 }
 
-bool queue_iothreads_init(QueueIOThreads *map, const QueueIOThreadsConf *conf,
+bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
                           unsigned num_queues, const char *owner,
                           Error **errp)
 {
@@ -147,6 +147,7 @@ bool queue_iothreads_init(QueueIOThreads *map, const QueueIOThreadsConf *conf,
     if (!queue_iothreads_check(conf, errp)) {
         return false;
     }
+    map->conf = conf;
     map->num_queues = num_queues;
     map->queue_iothread = g_new0(IOThread *, num_queues);
 
@@ -194,6 +195,17 @@ AioContext *queue_iothreads_context(const QueueIOThreads *map, unsigned index)
                     : qemu_get_aio_context();
 }
 
+static bool queue_iothreads_serves(const QueueIOThreads *map,
+                                   const IOThread *iothread)
+{
+    for (unsigned i = 0; i < map->num_queues; i++) {
+        if (map->queue_iothread[i] == iothread) {
+            return true;
+        }
+    }
+    return false;
+}
+
 IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
                               IOThread *iothread)
 {
@@ -203,5 +215,12 @@ IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
         object_ref(OBJECT(iothread));
     }
     map->queue_iothread[index] = iothread;
+
+    /* The caller's reference, @old, is not the last one. */
+    if (old && old == map->conf->iothread &&
+        !queue_iothreads_serves(map, old)) {
+        map->conf->iothread = NULL;
+        object_unref(OBJECT(old));
+    }
     return old;
 }

@@ -271,8 +271,21 @@ static void stop_rings(XenBlockDevice *blockdev)
     blockdev->nr_rings = 0;
 }
 
-void xen_block_hold_iothread(XenBlockDevice *blockdev, IOThread *iothread)
+/*
+ * A node has no reference on its AioContext: it is kept for the node here, or
+ * the user could delete the IOThread when all rings have left it.
+ */
+void xen_block_place_node(XenBlockDevice *blockdev)
 {
+    IOThread *iothread = blockdev->nr_rings ?
+                         queue_iothreads_get(&blockdev->iothreads, 0) : NULL;
+    AioContext *ctx = iothread ? iothread_get_aio_context(iothread)
+                               : qemu_get_aio_context();
+
+    /* Others may keep the node where it is; rings do not mind. */
+    if (blk_set_aio_context(blockdev->props.conf.blk, ctx, NULL) < 0) {
+        return;
+    }
     if (iothread) {
         object_ref(OBJECT(iothread));
     }
@@ -299,11 +312,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
                                fe.protocol, fe.persistent);
     blockdev->connections++;
 
-    /* Others may keep the BlockBackend where it is; rings do not mind. */
-    if (blk_set_aio_context(blk, blockdev->rings[0].queue.ctx, NULL) == 0) {
-        xen_block_hold_iothread(blockdev,
-                                queue_iothreads_get(&blockdev->iothreads, 0));
-    }
+    xen_block_place_node(blockdev);
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
         if (blk_in_drain(blk)) {
@@ -332,9 +341,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
         block_queue_quiesce_wait(&blockdev->rings[i].queue);
     }
     stop_rings(blockdev);
-    if (blk_set_aio_context(blk, qemu_get_aio_context(), NULL) == 0) {
-        xen_block_hold_iothread(blockdev, NULL);
-    }
+    xen_block_place_node(blockdev);
 }
 
 void xen_block_offer(XenBlockDevice *blockdev)

@@ -333,6 +333,8 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
      * would put aside for the time of the drain would never let them be.
      */
     blk_set_disable_request_queuing(blk, true);
+    /* Rings submit from their own threads, wherever the node is. */
+    blk_set_allow_aio_context_change(blk, true);
     blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
     blockdev->ready = true;
 }
@@ -350,10 +352,12 @@ static void xen_block_unrealize(XenDevice *xendev)
     xen_block_disconnect(blockdev);
     blockdev->ready = false;
     blk_set_dev_ops(blockdev->props.conf.blk, NULL, NULL);
+    blk_set_allow_aio_context_change(blockdev->props.conf.blk, false);
     blk_set_disable_request_queuing(blockdev->props.conf.blk, false);
     migrate_del_blocker(&blockdev->migration_blocker);
     queue_iothreads_cleanup(&blockdev->iothreads);
-    xen_block_hold_iothread(blockdev, NULL);
+    object_unref(OBJECT(blockdev->node_iothread));
+    blockdev->node_iothread = NULL;
     g_clear_pointer(&blockdev->vdev_name, g_free);
 }
 
@@ -405,18 +409,41 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     }
 }
 
-bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
-                         Error **errp)
+/* What the monitor may ask of a device with queues */
+
+/* Those that are offered; a frontend may be using fewer of them, or none. */
+static unsigned xen_block_num_queues(BlockQueueDevice *device)
 {
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(dev);
+    return XEN_BLOCK_DEVICE(device)->iothreads.num_queues;
+}
+
+static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
+                                       unsigned index)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
+
+    return index < blockdev->nr_rings ? &blockdev->rings[index].queue : NULL;
+}
+
+static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
+                                        unsigned index)
+{
+    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
+}
+
+/*
+ * Drains the disk meanwhile.  A ring that is not connected at present will
+ * come up there.
+ */
+static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
+                                   IOThread *iothread, Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
     BlockDriverState *bs;
     IOThread *old;
 
     GLOBAL_STATE_CODE();
-    if (!blockdev->ready || index >= blockdev->props.num_queues) {
-        error_setg(errp, "device has no ring %u", index);
-        return false;
-    }
+    assert(index < blockdev->iothreads.num_queues);
     bs = blk_bs(blockdev->props.conf.blk);
     if (bs) {
         /* Requests may wait for a throttling timer; only a drain ends that. */
@@ -432,33 +459,11 @@ bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
         bdrv_drained_end(bs);
         bdrv_unref(bs);
     }
+    if (index == 0 && blockdev->nr_rings) {
+        xen_block_place_node(blockdev);
+    }
     object_unref(OBJECT(old));
     return true;
-}
-
-/* What the monitor may ask of a device with queues */
-
-static unsigned xen_block_num_queues(BlockQueueDevice *device)
-{
-    return XEN_BLOCK_DEVICE(device)->nr_rings;
-}
-
-static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
-                                       unsigned index)
-{
-    return &XEN_BLOCK_DEVICE(device)->rings[index].queue;
-}
-
-static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
-                                        unsigned index)
-{
-    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
-}
-
-static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
-                                   IOThread *iothread, Error **errp)
-{
-    return xen_block_move_ring(DEVICE(device), index, iothread, errp);
 }
 
 static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,

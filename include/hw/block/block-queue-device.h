@@ -32,7 +32,10 @@ struct BlockQueueDeviceClass {
     /* How many queues there are now; 0 before realize. */
     unsigned (*num_queues)(BlockQueueDevice *device);
 
-    /* Queue @index; its counters may be read, all else is its owner's. */
+    /*
+     * Queue @index; its counters may be read, all else is its owner's.  NULL
+     * if there is none at present: no driver has set it up.
+     */
     BlockQueue *(*get_queue)(BlockQueueDevice *device, unsigned index);
 
     /* The IOThread of queue @index, NULL for the main loop. */

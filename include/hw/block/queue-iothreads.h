@@ -35,6 +35,7 @@ typedef struct QueueIOThreadsConf {
     DEFINE_PROP_STRING("iothreads", _state, _conf.iothreads)
 
 typedef struct QueueIOThreads {
+    QueueIOThreadsConf *conf;
     unsigned num_queues;
     IOThread **queue_iothread;  /* per queue, referenced; NULL: main loop */
     unsigned num_owned;
@@ -47,13 +48,15 @@ bool queue_iothreads_wanted(const QueueIOThreadsConf *conf);
 /**
  * queue_iothreads_init: resolve @conf for @num_queues queues.
  *
+ * @conf has to live until queue_iothreads_cleanup().
+ *
  * @owner names the device; IOThreads made for it are called
  * "@owner-iothreadN" and can be seen in query-iothreads.
  *
  * Returns false with @errp set, and nothing held, when the properties
  * contradict each other or name what does not exist.
  */
-bool queue_iothreads_init(QueueIOThreads *map, const QueueIOThreadsConf *conf,
+bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
                           unsigned num_queues, const char *owner,
                           Error **errp);
 
@@ -73,6 +76,10 @@ IOThread *queue_iothreads_get(const QueueIOThreads *map, unsigned index);
  * Only bookkeeping: the caller moves the queue (block_queue_move()), after
  * this took the new reference and before it drops the old one, hence the
  * old IOThread comes back referenced for the caller to object_unref().
+ *
+ * When the last queue leaves the IOThread of the property "iothread" the
+ * property lets go of it, too: an IOThread that serves no queue ends when the
+ * user deletes it.
  */
 IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
                               IOThread *iothread);

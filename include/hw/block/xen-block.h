@@ -85,12 +85,12 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
 void xen_block_disconnect(XenBlockDevice *blockdev);
 
 /**
- * xen_block_hold_iothread: the node lives in @iothread (NULL: main loop).
+ * xen_block_place_node:
  *
- * A node has no reference on its AioContext: keep one while it is there, or
- * the user could delete the IOThread when all rings have left it.
+ * Puts the node where block jobs and the like are best done: beside ring 0,
+ * and in the main loop while there is no ring.
  */
-void xen_block_hold_iothread(XenBlockDevice *blockdev, IOThread *iothread);
+void xen_block_place_node(XenBlockDevice *blockdev);
 
 /**
  * xen_block_offer:
@@ -98,18 +98,5 @@ void xen_block_hold_iothread(XenBlockDevice *blockdev, IOThread *iothread);
  * Publishes features and transport parameters, before state InitWait.
  */
 void xen_block_offer(XenBlockDevice *blockdev);
-
-/**
- * xen_block_move_ring:
- * @dev: a xen-disk or xen-cdrom
- * @iothread: where to move ring @index, %NULL for the main loop
- *
- * Drains the disk meanwhile.  A ring that is not connected at present will
- * come up there.  Main loop thread.
- *
- * Returns: %false with @errp set if there is no such ring.
- */
-bool xen_block_move_ring(DeviceState *dev, unsigned index, IOThread *iothread,
-                         Error **errp);
 
 #endif /* HW_BLOCK_XEN_BLOCK_H */

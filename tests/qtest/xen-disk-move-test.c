@@ -1,0 +1,729 @@
+/*
+ * Xen PV disk: rings that move between IOThreads while the driver uses them
+ *
+ *     ring 0 --io0--> io1 --> main loop --> io0 ...
+ *     ring 1 --io0--> main loop --> io1 ...           requests never cease
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "xen-disk-util.h"
+
+#define RINGS 4
+#define ROUNDS 24
+#define PAGES 20                /* of an indirect request */
+
+static const char *const homes[] = { "io0", "io1", NULL };
+
+static const BlkOptions plain = { .protocol = BLK_X86_64, .rings = RINGS };
+static const BlkOptions persistent = {
+    .protocol = BLK_X86_64, .rings = RINGS, .persistent = true,
+};
+
+#define TWO_THREADS \
+    " -object iothread,id=io0 -object iothread,id=io1"
+#define IN_IO0 ",num-queues=4,iothread=io0" TWO_THREADS
+
+#define MOVE "{ 'execute': 'block-queue-set-iothread', 'arguments': "
+
+/*
+ * What the monitor says and does
+ */
+
+static void move(XenGuest *g, unsigned int ring, const char *iothread)
+{
+    if (iothread) {
+        qtest_qmp_assert_success(g->qts, MOVE "{ 'id': 'xvda', 'queue': %u,"
+                                 " 'iothread': %s }}", ring, iothread);
+    } else {
+        qtest_qmp_assert_success(g->qts, MOVE "{ 'id': 'xvda',"
+                                 " 'queue': %u }}", ring);
+    }
+}
+
+static void move_all(XenGuest *g, const char *iothread)
+{
+    unsigned int ring;
+
+    for (ring = 0; ring < RINGS; ring++) {
+        move(g, ring, iothread);
+    }
+}
+
+static void move_fails(XenGuest *g, const char *id, unsigned int ring,
+                       const char *iothread, const char *text)
+{
+    QDict *rsp = qtest_qmp(g->qts, MOVE "{ 'id': %s, 'queue': %u,"
+                           " 'iothread': %s }}", id, ring, iothread);
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(rsp, "error"),
+                                          "desc"), text));
+    qobject_unref(rsp);
+}
+
+/* What query-block-queues tells of @ring; to be unreferenced. */
+static QDict *query(XenGuest *g, unsigned int ring)
+{
+    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'query-block-queues',"
+                           " 'arguments': { 'id': 'xvda' }}");
+    QDict *found = NULL;
+    const QListEntry *entry;
+    unsigned int n = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        g_assert_cmpstr(qdict_get_str(info, "id"), ==, "xvda");
+        g_assert_cmpint(qdict_get_int(info, "queue"), ==, n);
+        if (n++ == ring) {
+            found = qobject_ref(info);
+        }
+    }
+    g_assert_cmpint(n, ==, RINGS);
+    qobject_unref(rsp);
+    return found;
+}
+
+static void check_home(XenGuest *g, unsigned int ring, const char *iothread)
+{
+    QDict *info = query(g, ring);
+
+    g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
+    g_assert_cmpint(qdict_haskey(info, "thread-id"), ==, iothread != NULL);
+    qobject_unref(info);
+}
+
+static uint64_t requests(XenGuest *g, unsigned int ring)
+{
+    QDict *info = query(g, ring);
+    uint64_t n = qdict_get_int(info, "requests");
+
+    qobject_unref(info);
+    return n;
+}
+
+static int64_t thread_of(XenGuest *g, unsigned int ring)
+{
+    QDict *info = query(g, ring);
+    int64_t id = qdict_get_try_int(info, "thread-id", 0);
+
+    qobject_unref(info);
+    return id;
+}
+
+static void object_del(XenGuest *g, const char *id)
+{
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'object-del',"
+                             " 'arguments': { 'id': %s }}", id);
+}
+
+static bool thread_exists(XenGuest *g, int64_t id)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%" PRId64,
+                                            (int)qtest_pid(g->qts), id);
+
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* QEMU has joined it, but the kernel may take a moment to forget it. */
+static void check_thread_ends(XenGuest *g, int64_t id)
+{
+    int64_t end = g_get_monotonic_time() +
+                  XEN_GUEST_PATIENCE * G_TIME_SPAN_SECOND;
+
+    while (thread_exists(g, id)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_thread_yield();
+    }
+}
+
+/* What the block layer does in the thread that the node lives in. */
+static void resize(XenGuest *g, unsigned int times)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{ 'execute': 'block_resize', 'arguments':"
+        "  { 'node-name': 'disk0', 'size': %" PRId64 " }}",
+        times * (int64_t)XEN_DISK_SIZE);
+}
+
+/*
+ * A load: every ring full of writes, a barrier and an indirect read among them
+ */
+
+typedef struct Load {
+    XenDisk *d;
+    BlkBuffer *b[RINGS];        /* a page for each entry */
+    BlkBuffer *large;
+    BlkBuffer *segments;
+} Load;
+
+static void load_open(Load *l, XenDisk *d)
+{
+    unsigned int i;
+
+    l->d = d;
+    for (i = 0; i < RINGS; i++) {
+        l->b[i] = blk_buffer_new(d->g, d->f->ring[i].nr_entries, false);
+    }
+    l->large = blk_buffer_new(d->g, PAGES, false);
+    l->segments = blk_buffer_new(d->g, 1, false);
+}
+
+/* After the disk was closed, which may have kept the pages until then. */
+static void load_close(Load *l)
+{
+    unsigned int i;
+
+    for (i = 0; i < RINGS; i++) {
+        blk_buffer_free(l->d->g, l->b[i]);
+    }
+    blk_buffer_free(l->d->g, l->large);
+    blk_buffer_free(l->d->g, l->segments);
+}
+
+static uint64_t load_sector(Load *l, unsigned int ring, unsigned int n)
+{
+    return 8 * (ring * l->d->f->ring[0].nr_entries + n);
+}
+
+static void load_request(Load *l, unsigned int ring, unsigned int n,
+                         unsigned int seed, BlkRequest *req)
+{
+    uint64_t sector = load_sector(l, ring, n);
+    BlkBuffer *b = l->b[ring];
+
+    if (n == 9) {
+        blk_indirect_request(l->d->g, l->segments, l->large, req, BLK_READ,
+                             XEN_DISK_SECTORS / 2, PAGES);
+    } else {
+        *req = (BlkRequest) {
+            .op = n == 5 ? BLK_BARRIER : BLK_WRITE,
+            .sector = sector,
+            .nr_segments = 1,
+            .seg = { { .ref = b->ref[n], .last = 7 } },
+        };
+        blk_pattern(xen_guest_frame(l->d->g, b->frame[n]),
+                    XEN_GUEST_PAGE_SIZE, seed + sector);
+    }
+    req->id = ((uint64_t)seed << 32) | (ring << 16) | n;
+}
+
+static void load_begin(Load *l, unsigned int seed)
+{
+    unsigned int ring, n;
+
+    for (ring = 0; ring < RINGS; ring++) {
+        BlkRing *r = &l->d->f->ring[ring];
+
+        for (n = 0; n < r->nr_entries; n++) {
+            BlkRequest req;
+
+            load_request(l, ring, n, seed, &req);
+            blk_ring_put(r, &req);
+        }
+        blk_ring_push(r);
+    }
+}
+
+/* Each was answered once, and on its own ring. */
+static void load_end(Load *l, unsigned int seed)
+{
+    unsigned int ring, n;
+
+    for (ring = 0; ring < RINGS; ring++) {
+        BlkRing *r = &l->d->f->ring[ring];
+        g_autofree bool *seen = g_new0(bool, r->nr_entries);
+
+        for (n = 0; n < r->nr_entries; n++) {
+            BlkResponse rsp;
+
+            blk_ring_wait(r, &rsp);
+            g_assert_cmpint(rsp.status, ==, BLK_OKAY);
+            g_assert_cmphex(rsp.id >> 16, ==, ((uint64_t)seed << 16) | ring);
+            g_assert_false(seen[rsp.id & 0xffff]);
+            seen[rsp.id & 0xffff] = true;
+        }
+    }
+}
+
+/* What one ring has written, another one reads. */
+static void load_check(Load *l, unsigned int seed)
+{
+    uint8_t out[XEN_GUEST_PAGE_SIZE], in[XEN_GUEST_PAGE_SIZE];
+    unsigned int ring, n;
+
+    for (ring = 0; ring < RINGS; ring++) {
+        for (n = seed % 4; n < l->d->f->ring[0].nr_entries; n += 5) {
+            uint64_t sector = load_sector(l, ring, n);
+
+            if (n == 9) {
+                continue;
+            }
+            g_assert_cmpint(blk_ring_read(&l->d->f->ring[(ring + 1) % RINGS],
+                                          sector, in, sizeof(in)),
+                            ==, BLK_OKAY);
+            blk_pattern(out, sizeof(out), seed + sector);
+            g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
+        }
+    }
+}
+
+static void load_run(Load *l, unsigned int seed)
+{
+    load_begin(l, seed);
+    load_end(l, seed);
+    load_check(l, seed);
+}
+
+static void check_quiet(XenDisk *d)
+{
+    unsigned int ring;
+
+    for (ring = 0; ring < d->f->nr_rings; ring++) {
+        g_assert_true(blk_ring_quiet(&d->f->ring[ring]));
+    }
+}
+
+static void disk_close(XenDisk *d, Load *l)
+{
+    blkfront_disconnect(d->f);
+    load_close(l);
+    blkfront_free(d->f);
+    xen_guest_quit(d->g);
+}
+
+/*
+ * Moves under load
+ */
+
+static void test_under_load(const void *options)
+{
+    unsigned int round;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0, options);
+    load_open(&l, &d);
+    for (round = 1; round <= ROUNDS; round++) {
+        unsigned int ring = round % RINGS;
+        const char *home = homes[round % ARRAY_SIZE(homes)];
+
+        load_begin(&l, round);
+        move(d.g, ring, home);
+        check_home(d.g, ring, home);
+        move(d.g, (ring + 1) % RINGS, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        load_end(&l, round);
+        load_check(&l, round);
+        check_quiet(&d);
+    }
+    for (round = 0; round < RINGS; round++) {
+        g_assert_cmpint(requests(d.g, round), >=,
+                        ROUNDS * d.f->ring[round].nr_entries);
+    }
+    disk_close(&d, &l);
+}
+
+static void throttle(XenGuest *g, unsigned int iops)
+{
+    qtest_qmp_assert_success(g->qts,
+        "{ 'execute': 'block_set_io_throttle', 'arguments': {"
+        " 'id': 'xvda', 'iops': %u, 'iops_rd': 0, 'iops_wr': 0,"
+        " 'bps': 0, 'bps_rd': 0, 'bps_wr': 0 }}", iops);
+}
+
+/* Drained for other reasons at the same time, and slowed down. */
+static void test_drains(const void *options)
+{
+    unsigned int round;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0, options);
+    load_open(&l, &d);
+    for (round = 1; round <= ROUNDS; round++) {
+        load_begin(&l, round);
+        throttle(d.g, round & 1 ? 5 : 0);
+        move(d.g, round % RINGS, homes[round % ARRAY_SIZE(homes)]);
+        resize(d.g, 2 + (round & 1));
+        move(d.g, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        throttle(d.g, 0);
+        load_end(&l, round);
+        load_check(&l, round);
+    }
+    disk_close(&d, &l);
+}
+
+/* A job that works where ring 0 is, and drains the disk again and again. */
+static void test_mirror(const void *options)
+{
+    unsigned int round;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0
+                  " -blockdev null-co,node-name=null0,size=16777216"
+                  " -blockdev raw,node-name=copy0,file=null0", options);
+    load_open(&l, &d);
+    qtest_qmp_assert_success(d.g->qts,
+        "{ 'execute': 'blockdev-mirror', 'arguments': {"
+        "  'job-id': 'job0', 'device': 'disk0', 'target': 'copy0',"
+        "  'sync': 'full' }}");
+    for (round = 1; round <= ROUNDS; round++) {
+        load_begin(&l, round);
+        move(d.g, round % RINGS, homes[round % ARRAY_SIZE(homes)]);
+        move(d.g, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        load_end(&l, round);
+    }
+    qtest_qmp_eventwait(d.g->qts, "BLOCK_JOB_READY");
+    load_begin(&l, round);
+    move(d.g, 0, homes[round % ARRAY_SIZE(homes)]);
+    qtest_qmp_assert_success(d.g->qts,
+        "{ 'execute': 'block-job-cancel', 'arguments': {"
+        "  'device': 'job0' }}");
+    move(d.g, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+    load_end(&l, round);
+    load_check(&l, round);
+    qtest_qmp_eventwait(d.g->qts, "BLOCK_JOB_COMPLETED");
+    disk_close(&d, &l);
+}
+
+/* Events come on the ring's own channel, wherever it is served. */
+static void test_event_channel(void)
+{
+    uint8_t buf[BLK_SECTOR];
+    unsigned int i, ring;
+    XenDisk d;
+
+    xen_disk_open(&d, IN_IO0, &plain);
+    for (i = 0; i < ARRAY_SIZE(homes); i++) {
+        move(d.g, 2, homes[i]);
+        check_quiet(&d);
+        for (ring = 0; ring < RINGS; ring++) {
+            xen_port_take(&d.f->ring[ring].port);
+        }
+        g_assert_cmpint(blk_ring_read(&d.f->ring[2], 0, buf, sizeof(buf)), ==,
+                        BLK_OKAY);
+        check_quiet(&d);
+        for (ring = 0; ring < RINGS; ring++) {
+            if (ring != 2) {
+                g_assert_cmpint(xen_port_take(&d.f->ring[ring].port), ==, 0);
+            }
+        }
+    }
+    xen_disk_close(&d);
+}
+
+/*
+ * Moves while there is no ring, or one that is about to go
+ */
+
+static const BlkOptions two_rings = { .protocol = BLK_X86_64, .rings = 2 };
+
+/* A ring that nobody uses can be placed; there it comes up. */
+static void test_not_connected(void)
+{
+    XenGuest *g = xen_disk_start(IN_IO0);
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+    unsigned int ring;
+
+    move(g, 1, "io1");
+    move(g, 3, NULL);
+    check_home(g, 1, "io1");
+    g_assert_cmpint(requests(g, 1), ==, 0);
+    blkfront_connect(f, &two_rings);
+    check_home(g, 1, "io1");
+    blk_ring_check(&f->ring[1], 0);
+    g_assert_cmpint(requests(g, 1), ==, 2);
+    g_assert_cmpint(requests(g, 3), ==, 0);
+    move(g, 0, NULL);
+    move(g, 2, "io1");
+    blk_ring_check(&f->ring[0], 0);
+
+    blkfront_disconnect(f);
+    g_assert_cmpint(requests(g, 1), ==, 0);
+    move(g, 0, "io1");
+    blkfront_reset(f);
+    move(g, 1, "io0");
+    blkfront_connect(f, &plain);
+    check_home(g, 0, "io1");
+    check_home(g, 1, "io0");
+    check_home(g, 2, "io1");
+    check_home(g, 3, NULL);
+    for (ring = 0; ring < RINGS; ring++) {
+        blk_ring_check(&f->ring[ring], 8 * ring);
+        g_assert_cmpint(requests(g, ring), ==, 2);
+    }
+    blkfront_disconnect(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
+/* The monitor does not wait for the frontend, nor the frontend for it. */
+static void test_while_reconnecting(const void *opaque)
+{
+    const BlkOptions *options = opaque;
+    unsigned int round;
+    XenDisk d;
+
+    xen_disk_open(&d, IN_IO0, options);
+    for (round = 0; round < ROUNDS; round++) {
+        const char *home = homes[round % ARRAY_SIZE(homes)];
+        unsigned int ring = round % RINGS;
+
+        blk_ring_check(&d.f->ring[ring], 8 * round);
+        blkfront_state(d.f, XB_CLOSING);
+        move(d.g, ring, home);
+        blkfront_state(d.f, XB_CLOSED);
+        move(d.g, ring, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        blkfront_expect(d.f, XB_CLOSED);
+        blkfront_teardown(d.f);
+        blkfront_state(d.f, XB_INITIALISING);
+        move(d.g, 0, home);
+        blkfront_expect(d.f, XB_INIT_WAIT);
+        blkfront_setup(d.f, options);
+        blkfront_publish(d.f, options);
+        blkfront_state(d.f, XB_INITIALISED);
+        move(d.g, ring, home);
+        blkfront_expect(d.f, XB_CONNECTED);
+        check_home(d.g, ring, home);
+    }
+    xen_disk_close(&d);
+}
+
+/* State Closing, the rings still there: by a damaged one, with others full. */
+static void test_closing(const void *options)
+{
+    unsigned int round;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0, options);
+    load_open(&l, &d);
+    for (round = 1; round <= ARRAY_SIZE(homes); round++) {
+        load_begin(&l, round);
+        load_end(&l, round);
+        blk_ring_set_producer(&d.f->ring[1], 0x40000000);
+        move(d.g, 1, homes[round % ARRAY_SIZE(homes)]);
+        blkfront_expect(d.f, XB_CLOSING);
+        move(d.g, 1, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        move(d.g, 2, homes[round % ARRAY_SIZE(homes)]);
+        /* It is not looked at again, where it is now. */
+        blk_ring_check(&d.f->ring[2], 0);
+        blkfront_state(d.f, XB_CLOSED);
+        blkfront_expect(d.f, XB_CLOSED);
+        blkfront_teardown(d.f);
+        blkfront_reset(d.f);
+        blkfront_connect(d.f, options);
+        load_run(&l, round);
+    }
+    disk_close(&d, &l);
+}
+
+/*
+ * IOThreads that go
+ */
+
+/* The node goes with ring 0, so nothing keeps the thread then. */
+static void test_iothread_goes(const void *options)
+{
+    int64_t thread;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0, options);
+    load_open(&l, &d);
+    thread = thread_of(d.g, 0);
+    load_begin(&l, 1);
+    move_all(d.g, "io1");
+    g_assert_true(thread_exists(d.g, thread));
+    object_del(d.g, "io0");
+    check_thread_ends(d.g, thread);
+    load_end(&l, 1);
+    load_check(&l, 1);
+    resize(d.g, 2);
+
+    thread = thread_of(d.g, 0);
+    move_all(d.g, NULL);
+    object_del(d.g, "io1");
+    check_thread_ends(d.g, thread);
+    load_run(&l, 2);
+    resize(d.g, 1);
+    disk_close(&d, &l);
+}
+
+/* As with stock QEMU, one that is in use loses its name and works on. */
+static void test_deleted_in_use(void)
+{
+    int64_t thread;
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, IN_IO0, &persistent);
+    load_open(&l, &d);
+    thread = thread_of(d.g, 0);
+    load_begin(&l, 1);
+    object_del(d.g, "io0");
+    load_end(&l, 1);
+    load_run(&l, 2);
+    resize(d.g, 2);
+    g_assert_cmpint(thread_of(d.g, 0), ==, thread);
+    move_fails(d.g, "xvda", 1, "io0", "IOThread \"io0\" object does not exist");
+
+    move_all(d.g, "io1");
+    check_thread_ends(d.g, thread);
+    load_run(&l, 3);
+    resize(d.g, 1);
+    disk_close(&d, &l);
+}
+
+/* A second disk on the same node keeps it nowhere: each of them may go. */
+static void test_shared_node(void)
+{
+    XenGuest *g = xen_disk_start(",num-queues=4,share-rw=on,iothreads=1");
+    Blkfront *a = blkfront_new(g, BLK_VDEV_XVDA);
+    Blkfront *b = blkfront_new(g, BLK_VDEV_XVDB);
+    int64_t thread;
+
+    blkfront_connect(a, &plain);
+    qtest_qmp_device_add(g->qts, "xen-disk", "xvdb",
+                         "{ 'vdev': 'xvdb', 'drive': 'disk0',"
+                         "  'num-queues': 4, 'iothreads': '1',"
+                         "  'share-rw': true }");
+    blkfront_connect(b, &plain);
+    move(g, 0, NULL);
+    move(g, 0, "xvda-iothread0");
+    thread = thread_of(g, 0);
+
+    /* The node is in an IOThread that goes with its disk. */
+    qtest_qmp_device_del_send(g->qts, "xvda");
+    blkfront_expect(a, XB_CLOSING);
+    blkfront_state(a, XB_CLOSED);
+    qtest_qmp_eventwait(g->qts, "DEVICE_DELETED");
+    check_thread_ends(g, thread);
+    blkfront_teardown(a);
+    blk_ring_check(&b->ring[1], 0);
+    resize(g, 2);
+    blk_ring_check(&b->ring[0], 8);
+    blkfront_disconnect(b);
+    resize(g, 1);
+    blkfront_free(a);
+    blkfront_free(b);
+    xen_guest_quit(g);
+}
+
+/* IOThreads of the disk's own can be left and be moved to, like all others. */
+static void test_own_iothreads(void)
+{
+    XenDisk d;
+    Load l;
+
+    xen_disk_open(&d, ",num-queues=4,iothreads=2" TWO_THREADS, &plain);
+    load_open(&l, &d);
+    check_home(d.g, 3, "xvda-iothread1");
+    move_all(d.g, "io1");
+    move(d.g, 3, "xvda-iothread0");
+    load_run(&l, 1);
+    object_del(d.g, "xvda-iothread0");
+    load_run(&l, 2);
+    move(d.g, 3, "xvda-iothread1");
+    load_run(&l, 3);
+    disk_close(&d, &l);
+}
+
+/*
+ * Refused
+ */
+
+static void test_refused(void)
+{
+    XenDisk d;
+
+    xen_disk_open(&d, IN_IO0
+                  " -object throttle-group,id=group,x-iops-total=1000000",
+                  &plain);
+    move_fails(d.g, "xvda", 4, "io1", "has no queue 4");
+    move_fails(d.g, "xvda", UINT16_MAX, "io1", "has no queue 65535");
+    move_fails(d.g, "xvda", 0, "io9",
+               "IOThread \"io9\" object does not exist");
+    move_fails(d.g, "xvda", 0, "", "object does not exist");
+    move_fails(d.g, "xvda", 0, "group", "object does not exist");
+    move_fails(d.g, "xvdb", 0, "io1", "Device 'xvdb' not found");
+    move_fails(d.g, "io0", 0, "io1", "Device 'io0' not found");
+    check_home(d.g, 0, "io0");
+    blk_ring_check(&d.f->ring[0], 0);
+    xen_disk_close(&d);
+}
+
+/*
+ * The human monitor
+ */
+
+static void test_hmp(void)
+{
+    g_autofree char *list = NULL, *moved = NULL, *deleted = NULL;
+    g_autofree char *said = NULL, *bad_ring = NULL, *bad_thread = NULL;
+    g_autofree char *beyond = NULL, *back = NULL;
+    QTestState *qts;
+    XenDisk d;
+
+    xen_disk_open(&d, IN_IO0, &plain);
+    qts = d.g->qts;
+    list = qtest_hmp(qts, "info queues");
+    g_assert_nonnull(strstr(list, "xvda queue 3: iothread=io0 requests=0 "));
+    g_assert_null(strstr(list, "xvda queue 4"));
+
+    said = qtest_hmp(qts, "queue_set_iothread xvda 1 io1");
+    g_assert_cmpstr(said, ==, "");
+    back = qtest_hmp(qts, "queue_set_iothread xvda 2");
+    g_assert_cmpstr(back, ==, "");
+    blk_ring_check(&d.f->ring[1], 0);
+    blk_ring_check(&d.f->ring[2], 0);
+    moved = qtest_hmp(qts, "info queues");
+    g_assert_nonnull(strstr(moved, "xvda queue 1: iothread=io1 requests=2 "));
+    g_assert_nonnull(strstr(moved, "xvda queue 2: iothread=(main loop) "
+                                   "requests=2 "));
+    object_del(d.g, "io1");
+    deleted = qtest_hmp(qts, "info queues");
+    g_assert_nonnull(strstr(deleted, "xvda queue 1: iothread=(deleted) "));
+
+    bad_ring = qtest_hmp(qts, "queue_set_iothread xvda 4 io0");
+    g_assert_nonnull(strstr(bad_ring, "Error: Device 'xvda' has no queue 4"));
+    beyond = qtest_hmp(qts, "queue_set_iothread xvda 65536 io0");
+    g_assert_nonnull(strstr(beyond, "queue must be between 0 and 65535"));
+    bad_thread = qtest_hmp(qts, "queue_set_iothread xvda 0 io1");
+    g_assert_nonnull(strstr(bad_thread, "\"io1\" object does not exist"));
+    xen_disk_close(&d);
+}
+
+/* Named /plain and /persistent. */
+static void add_for_both(const char *name, GTestDataFunc fn)
+{
+    g_autofree char *a = g_strdup_printf("/xen-disk/move/%s/plain", name);
+    g_autofree char *b = g_strdup_printf("/xen-disk/move/%s/persistent", name);
+
+    qtest_add_data_func(a, &plain, (void *)fn);
+    qtest_add_data_func(b, &persistent, (void *)fn);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    add_for_both("under-load", test_under_load);
+    add_for_both("drains", test_drains);
+    add_for_both("mirror", test_mirror);
+    qtest_add_func("/xen-disk/move/event-channel", test_event_channel);
+    qtest_add_func("/xen-disk/move/not-connected", test_not_connected);
+    add_for_both("while-reconnecting", test_while_reconnecting);
+    add_for_both("closing", test_closing);
+    add_for_both("iothread-goes", test_iothread_goes);
+    qtest_add_func("/xen-disk/move/deleted-in-use", test_deleted_in_use);
+    qtest_add_func("/xen-disk/move/shared-node", test_shared_node);
+    qtest_add_func("/xen-disk/move/own-iothreads", test_own_iothreads);
+    qtest_add_func("/xen-disk/move/refused", test_refused);
+    qtest_add_func("/xen-disk/move/hmp", test_hmp);
+    return g_test_run();
+}
