@@ -94,6 +94,15 @@ static void split_expose(MqQueue *q)
     qtest_writew(q->dev->qts, q->driver + 2, q->avail);
 }
 
+unsigned mq_split_claim(MqQueue *q, void *token)
+{
+    unsigned id = q->free[--q->num_free];
+
+    q->tokens[id] = token;
+    q->chain[id] = LAST;
+    return id;
+}
+
 void mq_split_offer(MqQueue *q, uint16_t head)
 {
     split_put(q, head);
@@ -413,6 +422,7 @@ void *mq_queue_poll(MqQueue *q, uint32_t *len)
     g_assert_cmpuint(id, <, q->size);
     token = q->tokens[id];
     g_assert_nonnull(token);
+    g_assert_cmpuint(q->num_free, <, q->size);
     q->tokens[id] = NULL;
     q->free[q->num_free++] = id;
     if (q->tables[id]) {

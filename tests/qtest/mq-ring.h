@@ -121,6 +121,14 @@ void mq_queue_wait_taken(MqQueue *q);
 void mq_split_write(MqDevice *d, uint64_t table, unsigned i, uint64_t addr,
                     uint32_t len, uint16_t flags, uint16_t next);
 
+/**
+ * mq_split_claim: take a free descriptor as a chain of its own.
+ * @token: as for mq_queue_add()
+ *
+ * Returns: its index.
+ */
+unsigned mq_split_claim(MqQueue *q, void *token);
+
 /* mq_split_offer: put @head into the available ring and publish the index. */
 void mq_split_offer(MqQueue *q, uint16_t head);
 

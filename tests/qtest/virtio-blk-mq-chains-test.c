@@ -222,8 +222,7 @@ static void check_table(MqDisk *disk, unsigned n)
     mq_split_write(disk->d, q->desc, 0, t->addr ?: table, t->len, I | t->flags,
                    1);
     mq_split_write(disk->d, q->desc, 1, r->status, 1, W, 0);
-    q->tokens[0] = r;
-    q->chain[0] = UINT_MAX;
+    g_assert_cmpuint(mq_split_claim(q, r), ==, 0);
     mq_split_offer(q, 0);
     mq_device_notify(disk->d, q->index);
     check_answer(r, t->answer);
