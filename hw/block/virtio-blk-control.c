@@ -177,30 +177,66 @@ static bool queue_usable(VirtIOBlkQueue *q)
     return virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0;
 }
 
+/* Failed requests that will write to MMIO when they end (see vring_push()). */
+static bool queue_holds_slow(VirtIOBlkQueue *q)
+{
+    for (VirtIOBlkRequest *req = q->held; req; req = req->next) {
+        if (!req->elem && req->chain.slow) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * To where a queue belongs.  Without notifiers kicks and interrupts are calls
+ * that need the BQL.
+ */
+static void queue_move_home(VirtIOBlkQueue *q)
+{
+    q->main_only |= queue_holds_slow(q);
+    block_queue_move(&q->common,
+                     q->main_only || !q->has_kick ? qemu_get_aio_context() :
+                     queue_iothreads_context(&q->dev->map, q->common.index));
+}
+
+/*
+ * The ring is in RAM that we see and the base's reader is needed all the same,
+ * or it is not in RAM at all.  The ring, or what hangs on it, may be MMIO, of
+ * which an IOThread has to keep its hands (see vring_take()).
+ */
+static bool queue_ring_is_odd(VirtIOBlkQueue *q)
+{
+    const VRingConfig *c = &q->ring.config;
+
+    return !q->native && !q->dev->view_source->partial && !c->in_order &&
+           !c->big_endian;
+}
+
 static void queue_start_ring(VirtIOBlkQueue *q)
 {
     if (!q->started && queue_usable(q)) {
         q->faulted = false;
+        q->wants_main = false;
         queue_set_ring(q);
         q->started = true;
+        if (queue_ring_is_odd(q)) {
+            q->main_only = true;
+            queue_move_home(q);
+        }
     }
 }
 
 /* Listen for kicks as soon as nothing holds the queue quiesced. */
 static void queue_start(VirtIOBlkQueue *q, bool notifiers)
 {
-    AioContext *ctx = notifiers ? queue_iothreads_context(&q->dev->map,
-                                                          q->common.index)
-                                : qemu_get_aio_context();
-
     if (q->attached) {
         return;
     }
-    /* Without notifiers kicks and interrupts are calls in the main loop. */
-    block_queue_move(&q->common, ctx);
+    q->has_kick = notifiers;
+    queue_move_home(q);
     q->guest_notifier = notifiers ? virtio_queue_get_guest_notifier(q->vq)
                                   : NULL;
-    q->has_kick = notifiers;
     if (notifiers) {
         q->kick = *virtio_queue_get_host_notifier(q->vq);
     }
@@ -270,6 +306,33 @@ void virtio_blk_start_late(VirtIOBlock *s)
             block_queue_quiesce_end(&q->common);
         }
     }
+}
+
+void virtio_blk_serve_in_main(VirtIOBlock *s)
+{
+    BlockDriverState *bs;
+    bool any = false;
+
+    /* A bottom half may come behind unrealize(), which frees the queues. */
+    for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
+        any |= qatomic_read(&s->queues[i].wants_main);
+    }
+    if (!any) {
+        return;
+    }
+    warn_report_once("virtio-blk: a driver uses memory that is not RAM; its "
+                     "queue is served by the main loop until a reset");
+    bs = device_pause(s);
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (q->wants_main) {
+            q->wants_main = false;
+            q->main_only = true;
+            queue_move_home(q);
+        }
+    }
+    device_resume(s, bs);
 }
 
 /* Guest memory has changed: may a ring be read natively now, or no more? */
@@ -499,6 +562,13 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     s->ioeventfd_stopping = false;
 }
 
+/* What a driver's memory was like does not outlive it. */
+static void queue_forget_driver(VirtIOBlkQueue *q)
+{
+    q->wants_main = false;
+    q->main_only = false;
+}
+
 void virtio_blk_reset(VirtIODevice *vdev)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
@@ -508,6 +578,7 @@ void virtio_blk_reset(VirtIODevice *vdev)
     blk_drain(s->blk);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         queue_drop_held(&s->queues[i]);
+        queue_forget_driver(&s->queues[i]);
     }
     blk_set_enable_write_cache(s->blk, s->original_wce);
 }
@@ -525,6 +596,8 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     bs = device_pause(s);
     queue_unset_ring(&s->queues[n]);
     queue_drop_held(&s->queues[n]);
+    queue_forget_driver(&s->queues[n]);
+    queue_move_home(&s->queues[n]);
     device_resume(s, bs);
 }
 
@@ -615,7 +688,6 @@ void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
 bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
                                    IOThread *iothread, Error **errp)
 {
-    VirtIOBlkQueue *q = &s->queues[queue];
     BlockDriverState *bs;
     IOThread *old;
 
@@ -627,13 +699,8 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     }
     bs = device_pause(s);
     old = queue_iothreads_set(&s->map, queue, iothread);
-    /*
-     * Interrupts that are calls need the BQL: a queue that has these moves
-     * when the device starts with notifiers.
-     */
-    if (!q->attached || q->has_kick) {
-        block_queue_move(&q->common, queue_iothreads_context(&s->map, queue));
-    }
+    /* A queue that has to stay in the main loop moves when it may. */
+    queue_move_home(&s->queues[queue]);
     device_resume(s, bs);
     if (queue == 0 && s->ioeventfd_started) {
         virtio_blk_place_node(s);

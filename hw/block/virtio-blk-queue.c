@@ -75,6 +75,26 @@ static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
     return elem;
 }
 
+static void queue_want_main_bh(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    virtio_blk_serve_in_main(s);
+    object_unref(OBJECT(s));
+}
+
+/*
+ * MMIO is accessed under the BQL.  Whoever holds it may be waiting for this
+ * thread, so the queue is left to a thread that holds it anyway.
+ */
+static void queue_want_main(VirtIOBlkQueue *q)
+{
+    qatomic_set(&q->wants_main, true);
+    object_ref(OBJECT(q->dev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), queue_want_main_bh,
+                            q->dev);
+}
+
 static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
 {
     VirtQueueElement *elem = NULL;
@@ -84,6 +104,10 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     if (likely(q->native)) {
         int ret = vring_take(&q->ring, &chain);
 
+        if (unlikely(ret == -EAGAIN)) {
+            queue_want_main(q);
+            return NULL;
+        }
         if (ret <= 0) {
             if (ret < 0) {
                 virtio_blk_queue_fault(q, vring_fault(&q->ring));
@@ -134,12 +158,18 @@ static void queue_take_all(VirtIOBlkQueue *q)
     }
 }
 
+/* Leaves the ring alone for now? */
+static inline bool queue_is_stuck(const VirtIOBlkQueue *q)
+{
+    return q->faulted || q->wants_main;
+}
+
 /* Take and submit all that the ring offers. */
 static void queue_work(VirtIOBlkQueue *q)
 {
     bool toggle;
 
-    if (unlikely(q->faulted || virtio_device_disabled(q->vdev) ||
+    if (unlikely(queue_is_stuck(q) || virtio_device_disabled(q->vdev) ||
                  !q->started || !block_queue_listening(&q->common))) {
         return;
     }
@@ -160,7 +190,7 @@ static void queue_work(VirtIOBlkQueue *q)
         if (toggle) {
             queue_set_notification(q, true);
         }
-    } while (!q->faulted && !queue_empty(q));
+    } while (!queue_is_stuck(q) && !queue_empty(q));
 
     virtio_blk_run_submit(q);
     defer_call_end();
@@ -368,7 +398,7 @@ static bool queue_kick_poll(void *opaque)
     VirtIOBlkQueue *q = container_of((EventNotifier *)opaque, VirtIOBlkQueue,
                                      kick);
 
-    return q->started && !q->faulted && !queue_empty(q);
+    return q->started && !queue_is_stuck(q) && !queue_empty(q);
 }
 
 static void queue_kick_poll_ready(EventNotifier *kick)
@@ -428,8 +458,10 @@ static void queue_start_listening(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
-    q->direct_irq = common->ctx == qemu_get_aio_context() ||
-                    !q->guest_notifier;
+    bool in_main = common->ctx == qemu_get_aio_context();
+
+    q->direct_irq = in_main || !q->guest_notifier;
+    q->ring.direct_only = !in_main;
     if (q->started && !queue_get_notification(q)) {
         queue_set_notification(q, true);
     }

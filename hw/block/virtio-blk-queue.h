@@ -76,9 +76,11 @@ struct VirtIOBlkQueue {
     bool started;               /* has a ring */
     bool native;                /* our ring reader, else the base's */
     bool restart;               /* atomic: run the held requests again */
+    bool main_only;             /* until reset: not in an IOThread */
 
     /* The owner's. */
     bool faulted;               /* malformed ring; until reset */
+    bool wants_main;            /* atomic: goes on in the main loop only */
     bool flush_pending;
     bool direct_irq;            /* in the main loop: raise it by a call */
     VirtIOBlkRequest *done;     /* answered, not yet given back */
@@ -181,6 +183,9 @@ extern const BlockDevOps virtio_blk_dev_ops;
 
 /** virtio_blk_start_late: take rings set up since the start into use. */
 void virtio_blk_start_late(VirtIOBlock *s);
+
+/** virtio_blk_serve_in_main: take over the queues that want the main loop. */
+void virtio_blk_serve_in_main(VirtIOBlock *s);
 
 bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
 /** virtio_blk_stop_queues: end all work and give the rings back. */

@@ -341,7 +341,10 @@ static BlockQueue *virtio_blk_get_queue(BlockQueueDevice *device,
 static IOThread *virtio_blk_get_iothread(BlockQueueDevice *device,
                                          unsigned index)
 {
-    return queue_iothreads_get(&VIRTIO_BLK(device)->map, index);
+    VirtIOBlock *s = VIRTIO_BLK(device);
+
+    return s->queues[index].main_only ? NULL
+                                      : queue_iothreads_get(&s->map, index);
 }
 
 static bool virtio_blk_set_iothread(BlockQueueDevice *device, unsigned index,

@@ -35,6 +35,7 @@ typedef struct RingMemory {
     /* The rest under the BQL. */
     MemoryListener listener;
     GArray *sections;           /* RingSection, collected */
+    bool partial;               /* collected, as in @src */
     bool seen;                  /* this transaction concerned our space */
     bool dying;
     RingViewChangedFn *changed;
@@ -131,6 +132,7 @@ static void ring_memory_begin(MemoryListener *listener)
     RingMemory *rm = container_of(listener, RingMemory, listener);
 
     g_array_set_size(rm->sections, 0);
+    rm->partial = xen_enabled();
     rm->seen = false;
 }
 
@@ -160,6 +162,7 @@ static void ring_memory_region_add(MemoryListener *listener,
     RingSection s;
 
     rm->seen = true;
+    rm->partial |= memory_region_is_iommu(mr);
     if (!ring_section_is_direct(section)) {
         return;
     }
@@ -190,8 +193,11 @@ static void ring_memory_commit(MemoryListener *listener)
 {
     RingMemory *rm = container_of(listener, RingMemory, listener);
 
-    if (!rm->seen || rm->dying ||
-        ring_view_equals(rm->src.current, rm->sections)) {
+    if (!rm->seen || rm->dying) {
+        return;
+    }
+    rm->src.partial = rm->partial;
+    if (ring_view_equals(rm->src.current, rm->sections)) {
         return;
     }
     ring_view_source_publish(&rm->src,

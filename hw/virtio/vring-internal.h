@@ -57,7 +57,7 @@ int vring_malformed(VRing *r, VRingChain *chain, const char *fault);
 /*
  * Add one descriptor's buffer to the chain, whatever it takes: other ranges,
  * several segments, the DMA API.  Returns 0, or -EINVAL after
- * vring_malformed().
+ * vring_malformed(), or -EAGAIN as vring_take().
  */
 int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                       bool is_write);
@@ -105,6 +105,7 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
                    uint32_t len, bool is_write)
 {
     hwaddr offset = addr - w->range->start;
+    int ret;
 
     /* A length of 0 is the largest of all here, and not quick. */
     if (unlikely(offset >= w->range->len ||
@@ -132,41 +133,45 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
 
 slow:
     vring_walk_store(r, *w, chain);
-    if (vring_add_segment(r, chain, addr, len, is_write)) {
-        return -EINVAL;
+    ret = vring_add_segment(r, chain, addr, len, is_write);
+    if (!ret) {
+        *w = vring_walk_load(r, chain);
     }
-    *w = vring_walk_load(r, chain);
-    return 0;
+    return ret;
 }
 
 /*
- * An indirect table, wherever it lies.  Returns its address, in guest memory
- * (copy each entry once) or of a copy, or NULL after vring_malformed().
+ * An indirect table, wherever it lies: *@table is its address, in guest memory
+ * (copy each entry once) or of a copy.  Both layouts' entries have 16 bytes.
+ * Returns as vring_add_segment().
  */
-const void *vring_map_table(VRing *r, VRingChain *chain, hwaddr addr,
-                            uint32_t len);
+int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
+                    const struct vring_desc **table);
 
 /**
  * vring_walk_table() - vring_map_table(), quick as vring_walk_add() is
  * @len: bytes, as the guest says; checked here
  */
 static inline QEMU_ALWAYS_INLINE
-const void *vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
-                             hwaddr addr, uint32_t len)
+int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
+                     hwaddr addr, uint32_t len, const struct vring_desc **table)
 {
     hwaddr offset = addr - w->range->start;
-    const void *table;
+    const struct vring_desc *found = NULL;
+    int ret;
 
     if (likely(offset < w->range->len &&
                (hwaddr)len - 1 < w->range->len - offset &&
                len % sizeof(struct vring_desc) == 0 &&
                QEMU_IS_ALIGNED((uintptr_t)w->range->host + offset,
                                sizeof(uint64_t)))) {
-        return w->range->host + offset;
+        *table = (const void *)(w->range->host + offset);
+        return 0;
     }
-    table = vring_map_table(r, chain, addr, len);
+    ret = vring_map_table(r, chain, addr, len, &found);
     w->range = &chain->hold->view->ranges[r->hint];
-    return table;
+    *table = found;
+    return ret;
 }
 
 /* Is the sum of the chain's buffers more than 2^32 bytes (2.7.4.2)? */

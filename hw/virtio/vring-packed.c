@@ -40,11 +40,12 @@ int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
                             hwaddr addr, uint32_t len)
 {
     unsigned num = len / sizeof(struct vring_packed_desc);
-    const struct vring_packed_desc *table;
+    const struct vring_desc *table;
+    int ret;
 
-    table = vring_walk_table(r, chain, w, addr, len);
-    if (unlikely(!table)) {
-        return -EINVAL;
+    ret = vring_walk_table(r, chain, w, addr, len, &table);
+    if (unlikely(ret)) {
+        return ret;
     }
     for (unsigned i = 0; i < num; i++) {
         VRingDescCopy d = vring_copy_desc(&table[i]);
@@ -53,9 +54,10 @@ int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                           d.rest & DESC_WRITE)) {
-            return -EINVAL;
+        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                             d.rest & DESC_WRITE);
+        if (unlikely(ret)) {
+            return ret;
         }
     }
     return 0;
@@ -70,6 +72,7 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
 
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->packed_desc[i]);
+        int ret;
 
         if (unlikely(seen > room)) {
             return vring_malformed(r, chain, "descriptor chain runs into "
@@ -82,9 +85,10 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
             return vring_packed_walk_table(r, chain, w, d.addr,
                                            vring_desc_len(d));
         }
-        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                           d.rest & DESC_WRITE)) {
-            return -EINVAL;
+        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                             d.rest & DESC_WRITE);
+        if (unlikely(ret)) {
+            return ret;
         }
         if (!(d.rest & DESC_NEXT)) {
             return 0;
@@ -97,6 +101,7 @@ int vring_take_packed(VRing *r, VRingChain *chain)
 {
     unsigned next;
     VRingWalk w;
+    int ret;
 
     if (!vring_packed_is_available(r)) {
         return 0;
@@ -106,8 +111,9 @@ int vring_take_packed(VRing *r, VRingChain *chain)
 
     vring_chain_begin(r, chain);
     w = vring_walk_load(r, chain);
-    if (vring_packed_walk(r, chain, &w)) {
-        return -EINVAL;
+    ret = vring_packed_walk(r, chain, &w);
+    if (unlikely(ret)) {
+        return ret;
     }
     if (unlikely(vring_walk_is_overlong(w))) {
         return vring_malformed(r, chain, "chain of more than 2^32 bytes");

@@ -50,10 +50,11 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     unsigned num = len / sizeof(struct vring_desc);
     const struct vring_desc *table;
     unsigned i = 0;
+    int ret;
 
-    table = vring_walk_table(r, chain, w, addr, len);
-    if (unlikely(!table)) {
-        return -EINVAL;
+    ret = vring_walk_table(r, chain, w, addr, len, &table);
+    if (unlikely(ret)) {
+        return ret;
     }
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&table[i]);
@@ -62,9 +63,10 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                           d.rest & DESC_WRITE)) {
-            return -EINVAL;
+        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                             d.rest & DESC_WRITE);
+        if (unlikely(ret)) {
+            return ret;
         }
         if (!(d.rest & DESC_NEXT)) {
             return 0;
@@ -86,14 +88,16 @@ int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
 {
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->desc[i]);
+        int ret;
 
         if (d.rest & DESC_INDIRECT) {
             return vring_split_walk_table(r, chain, w, d.addr,
                                           vring_desc_len(d));
         }
-        if (vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                           d.rest & DESC_WRITE)) {
-            return -EINVAL;
+        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
+                             d.rest & DESC_WRITE);
+        if (unlikely(ret)) {
+            return ret;
         }
         if (!(d.rest & DESC_NEXT)) {
             return 0;
@@ -113,10 +117,10 @@ int vring_take_split(VRing *r, VRingChain *chain)
 {
     uint16_t head;
     VRingWalk w;
+    int ret;
 
     if (r->last_avail_idx == r->shadow_avail_idx) {
-        int ret = vring_split_look(r);
-
+        ret = vring_split_look(r);
         if (ret <= 0) {
             return ret;
         }
@@ -134,8 +138,9 @@ int vring_take_split(VRing *r, VRingChain *chain)
                                "descriptor table");
     }
     w = vring_walk_load(r, chain);
-    if (vring_split_walk(r, chain, &w, head)) {
-        return -EINVAL;
+    ret = vring_split_walk(r, chain, &w, head);
+    if (unlikely(ret)) {
+        return ret;
     }
     if (unlikely(vring_walk_is_overlong(w))) {
         return vring_malformed(r, chain, "chain of more than 2^32 bytes");

@@ -330,6 +330,9 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
             return vring_malformed(r, chain, "too many descriptors in a "
                                    "chain");
         }
+        if (!host && r->direct_only) {
+            return -EAGAIN;
+        }
         if (!host) {
             host = vring_map_slow(r, chain, addr, &size, is_write);
         }
@@ -351,36 +354,58 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
     return 0;
 }
 
-const void *vring_map_table(VRing *r, VRingChain *chain, hwaddr addr,
-                            uint32_t len)
+/* Copy a table to r->table, from direct RAM as far as it is that. */
+static int vring_copy_table(VRing *r, VRingChain *chain, hwaddr addr,
+                            size_t len)
 {
-    const char *fault;
+    uint8_t *copy = r->table;
+
+    while (len) {
+        size_t size = len;
+        const void *host = ring_view_map(chain->hold->view, &r->hint, addr,
+                                         &size, false, NULL);
+
+        if (host) {
+            memcpy(copy, host, size);
+        } else if (r->direct_only) {
+            return -EAGAIN;
+        } else if (address_space_rw(r->as, addr, MEMTXATTRS_UNSPECIFIED, copy,
+                                    len, false) == MEMTX_OK) {
+            size = len;
+        } else {
+            return vring_malformed(r, chain, "indirect table can not be read");
+        }
+        copy += size;
+        addr += size;
+        len -= size;
+    }
+    return 0;
+}
+
+int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
+                    const struct vring_desc **table)
+{
     size_t size = len;
     void *host;
 
     if (!len || len % sizeof(struct vring_desc)) {
-        fault = "indirect table's length is no multiple of 16, or zero";
-        goto malformed;
+        return vring_malformed(r, chain, "indirect table's length is no "
+                               "multiple of 16, or zero");
     }
     host = ring_view_map(chain->hold->view, &r->hint, addr, &size, false, NULL);
     if (host && size == len && QEMU_PTR_IS_ALIGNED(host, sizeof(uint64_t))) {
-        return host;
+        *table = host;
+        return 0;
     }
     if (len > VRING_MAX_SEGMENTS * sizeof(struct vring_desc)) {
-        fault = "indirect table is overlong and scattered";
-        goto malformed;
+        return vring_malformed(r, chain, "indirect table is overlong and "
+                               "scattered");
     }
-    if (len - 1 > HWADDR_MAX - addr ||
-        address_space_rw(r->as, addr, MEMTXATTRS_UNSPECIFIED, r->table, len,
-                         false) != MEMTX_OK) {
-        fault = "indirect table can not be read";
-        goto malformed;
+    if (len - 1 > HWADDR_MAX - addr) {
+        return vring_malformed(r, chain, "indirect table can not be read");
     }
-    return r->table;
-
-malformed:
-    vring_malformed(r, chain, fault);
-    return NULL;
+    *table = r->table;
+    return vring_copy_table(r, chain, addr, len);
 }
 
 void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written)

@@ -7,6 +7,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "mq-disk.h"
 
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
@@ -46,6 +48,26 @@ void mq_disk_stop(MqDisk *disk)
     mq_device_close(disk->d);
     mq_machine_stop(disk->m);
     mq_image_free(disk->image);
+}
+
+void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread)
+{
+    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues',"
+                           " 'arguments': {'id': 'disk0'}}");
+    QList *list = qdict_get_qlist(rsp, "return");
+    const QListEntry *entry;
+    unsigned n = 0;
+
+    QLIST_FOREACH_ENTRY(list, entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (n == queue) {
+            g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
+        }
+        g_assert_cmpint(qdict_get_int(info, "queue"), ==, n++);
+    }
+    g_assert_cmpuint(n, ==, disk->d->max_queues);
+    qobject_unref(rsp);
 }
 
 void mq_disk_for_each_ring(MqDisk *disk,

@@ -32,6 +32,12 @@ MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
                      const char *props);
 void mq_disk_stop(MqDisk *disk);
 
+/**
+ * mq_disk_check_home: check which IOThread QEMU says serves a queue.
+ * @iothread: NULL for the main loop
+ */
+void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread);
+
 /*
  * Ways to use a ring.
  */

@@ -1,5 +1,5 @@
 /*
- * Malformed chains of descriptors
+ * Malformed chains of descriptors, and such with memory that is not RAM
  *
  * The ring is in order, what hangs on it is not.  A device may answer with a
  * status, or declare itself broken and wait for a reset; after that every
@@ -20,6 +20,10 @@
 #define N VRING_DESC_F_NEXT
 #define W VRING_DESC_F_WRITE
 #define I VRING_DESC_F_INDIRECT
+
+/* The HPET's registers: what it can do, and timer 2 */
+#define HPET 0xfed00000ull
+#define HPET_TIMER2 (HPET + 0x140)
 
 /* Nothing is there on either machine. */
 #define UNMAPPED 0x7fff00000000ull
@@ -287,20 +291,83 @@ static void test_many(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
-/*
- * With an IOThread only where the driver can wait for the answer: a reset
- * while the IOThread is at an MMIO address locks up, for it needs the lock
- * that the reset holds.
- */
+static void mmio_submit(MqRequest *r, uint64_t addr)
+{
+    const MqSegment segs[] = {
+        { r->header, 16, false },
+        { addr, MQ_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
+        { r->status, 1, true },
+    };
+
+    mq_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
+    mq_queue_kick(r->queue);
+}
+
+/* Sector 1 gets what the HPET can do, its timer 2 a time from sector 2. */
+static void mmio_transfer(MqDisk *disk, MqQueue *q)
+{
+    QTestState *qts = disk->m->qts;
+    uint64_t sector[MQ_SECTOR / 8] = { 0, cpu_to_le64(0x12345678) };
+    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_OUT, 1, 0);
+
+    mmio_submit(r, HPET);
+    /* Drains the disk, while the device may be at the HPET. */
+    qtest_qmp_assert_success(qts, "{'execute': 'block_resize', 'arguments': {"
+                             " 'node-name': 'disk', 'size': %u}}", IMAGE_SIZE);
+    mq_request_finish(r);
+    g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
+                                   MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+    r = mq_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
+    mmio_submit(r, HPET_TIMER2);
+    mq_request_finish(r);
+    g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x12345678);
+    qtest_writel(qts, HPET_TIMER2 + 8, 0);
+
+    g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_IN, 1, sector,
+                                   MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(le64_to_cpu(sector[0]), ==, qtest_readq(qts, HPET));
+}
+
+/* Only the main loop may touch MMIO: there the queue stays until a reset. */
+static void test_mmio(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+
+    for (unsigned round = 0; round < 20; round++) {
+        unsigned queue = round % QUEUES;
+
+        mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+        for (unsigned q = 0; q < QUEUES; q++) {
+            mq_disk_check_home(&disk, q, "io0");
+        }
+        mmio_transfer(&disk, disk.d->queues[queue]);
+        for (unsigned q = 0; q < QUEUES; q++) {
+            mq_disk_check_home(&disk, q, q == queue ? NULL : "io0");
+        }
+        check_works(disk.d);
+    }
+
+    /* A move has to wait for the reset. */
+    qtest_qmp_assert_success(disk.m->qts,
+                             "{'execute': 'block-queue-set-iothread',"
+                             " 'arguments': {'id': 'disk0', 'queue': 1,"
+                             " 'iothread': 'io1'}}");
+    mq_disk_check_home(&disk, 1, NULL);
+    check_works(disk.d);
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    mq_disk_check_home(&disk, 1, "io1");
+    check_works(disk.d);
+    mq_disk_stop(&disk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     mq_test_add("chains/chains", test_chains, MQ_BOTH);
-    mq_test_add("chains/chains-iothread", test_chains_iothread,
-                MQ_Q35_MODERN);
+    mq_test_add("chains/chains-iothread", test_chains_iothread, MQ_BOTH);
     mq_test_add("chains/tables", test_tables, MQ_BOTH);
-    mq_test_add("chains/tables-iothread", test_tables_iothread,
-                MQ_Q35_MODERN);
+    mq_test_add("chains/tables-iothread", test_tables_iothread, MQ_BOTH);
+    mq_test_add("chains/mmio", test_mmio, MQ_BOTH);
     mq_test_add("chains/many", test_many, MQ_BOTH);
     return g_test_run();
 }

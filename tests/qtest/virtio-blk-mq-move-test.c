@@ -36,26 +36,6 @@ static void move(MqDisk *disk, unsigned queue, const char *iothread)
     }
 }
 
-static void check_home(MqDisk *disk, unsigned queue, const char *iothread)
-{
-    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues',"
-                           " 'arguments': {'id': 'disk0'}}");
-    QList *list = qdict_get_qlist(rsp, "return");
-    const QListEntry *entry;
-    unsigned n = 0;
-
-    QLIST_FOREACH_ENTRY(list, entry) {
-        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (n == queue) {
-            g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
-        }
-        g_assert_cmpint(qdict_get_int(info, "queue"), ==, n++);
-    }
-    g_assert_cmpuint(n, ==, QUEUES);
-    qobject_unref(rsp);
-}
-
 static uint64_t sector(unsigned round, unsigned queue, unsigned i)
 {
     return ((round % 4 * QUEUES + queue) * DEPTH + i) * 8;
@@ -83,7 +63,7 @@ static void test_under_load(const MqVariant *v)
             mq_queue_kick(disk.d->queues[q]);
         }
         move(&disk, moved, home);
-        check_home(&disk, moved, home);
+        mq_disk_check_home(&disk, moved, home);
         for (unsigned q = 0; q < QUEUES; q++) {
             for (unsigned i = 0; i < DEPTH; i++) {
                 mq_request_finish(req[q][i]);
@@ -195,11 +175,11 @@ static void test_idle_device(const MqVariant *v)
 
     move(&disk, 1, "io1");
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    check_home(&disk, 1, "io1");
+    mq_disk_check_home(&disk, 1, "io1");
     mq_write(disk.d->queues[1], 0, MQ_SECTOR, 1);
     mq_device_reset(disk.d);
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    check_home(&disk, 1, "io1");
+    mq_disk_check_home(&disk, 1, "io1");
     mq_read(disk.d->queues[1], 0, MQ_SECTOR, 1);
     mq_disk_stop(&disk);
 }
@@ -254,16 +234,16 @@ static void test_own_iothreads(const MqVariant *v)
     /* io0 and io1 are the machine's. */
     g_assert_cmpuint(qlist_size(qdict_get_qlist(rsp, "return")), ==, 5);
     qobject_unref(rsp);
-    check_home(&disk, 0, "disk0-iothread0");
-    check_home(&disk, 1, "disk0-iothread1");
-    check_home(&disk, 2, "disk0-iothread2");
-    check_home(&disk, 3, "disk0-iothread0");
+    mq_disk_check_home(&disk, 0, "disk0-iothread0");
+    mq_disk_check_home(&disk, 1, "disk0-iothread1");
+    mq_disk_check_home(&disk, 2, "disk0-iothread2");
+    mq_disk_check_home(&disk, 3, "disk0-iothread0");
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
     }
     move(&disk, 0, "disk0-iothread2");
-    check_home(&disk, 0, "disk0-iothread2");
+    mq_disk_check_home(&disk, 0, "disk0-iothread2");
     mq_read(disk.d->queues[0], 3, MQ_SECTOR, 3);
     mq_disk_stop(&disk);
 }
@@ -273,7 +253,7 @@ static void test_auto_iothreads(const MqVariant *v)
     MqDisk disk = mq_disk_start(v, SIZE, NULL,
                                 "num-queues=4,iothreads=auto");
 
-    check_home(&disk, 0, "disk0-iothread0");
+    mq_disk_check_home(&disk, 0, "disk0-iothread0");
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_write(disk.d->queues[q], q, MQ_SECTOR, q);

@@ -202,6 +202,45 @@ static void test_mmio(const void *packed)
     driver_free(d);
 }
 
+/* An owner that can not wait for the BQL leaves such chains in the ring. */
+static void test_direct_only(const void *packed)
+{
+    static const Desc mmio[] = { { BUF, 16, 0 }, { MMIO, 100, F_WRITE } };
+    Driver *d = driver_new(packed, 8, false);
+    Desc tables[] = {
+        driver_table(d, MMIO + 0x200, request, 3),
+        driver_table(d, TABLE, mmio, 2),
+    };
+    Desc crossing = driver_table(d, MID - 24, request, 3);
+    VRingChain chain;
+
+    driver_add(d, &crossing, 1, 0);
+    driver_add(d, mmio, 2, 1);
+    driver_add(d, &tables[0], 1, 2);
+    driver_add(d, &tables[1], 1, 3);
+
+    /* Scattered, and yet direct. */
+    d->r.direct_only = true;
+    chain = driver_take(d);
+    expect_request(&chain);
+    driver_answer(d, &chain, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        d->r.direct_only = true;
+        for (unsigned again = 0; again < 2; again++) {
+            g_assert_cmpint(vring_take(&d->r, &chain), ==, -EAGAIN);
+            g_assert(!vring_fault(&d->r));
+            g_assert_cmpuint(dma_mapped, ==, 0);
+            g_assert_cmpuint(d->r.inuse, ==, 0);
+        }
+        d->r.direct_only = false;
+        chain = driver_take(d);
+        g_assert_cmpuint(dma_mapped, ==, i == 1 ? 0 : 2);
+        driver_answer(d, &chain, 1);
+    }
+    driver_take_none(d);
+    driver_free(d);
+}
+
 static void test_drop(const void *packed)
 {
     static const Desc descs[] = { { MMIO, 16, 0 }, { BUF, 32, F_WRITE } };
@@ -627,6 +666,7 @@ int main(int argc, char **argv)
     add("crossing", test_crossing);
     add("crossing-table", test_crossing_table);
     add("mmio", test_mmio);
+    add("direct-only", test_direct_only);
     add("drop", test_drop);
     add("rewritten", test_rewritten);
     add("around", test_around);

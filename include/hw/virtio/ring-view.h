@@ -71,6 +71,7 @@ struct RingView {
 
 struct RingViewSource {
     RingView *current;          /* RCU; never NULL; one reference is held */
+    bool partial;               /* BQL: there is RAM that views do not have */
 };
 
 /**
@@ -143,7 +144,8 @@ typedef void RingViewChangedFn(void *opaque);
  *
  * Under the BQL.  The first view is there on return, and @changed is not
  * called for it.  Where the host can not keep guest RAM mapped (Xen's map
- * cache) and behind a vIOMMU, views are empty and nothing is direct.
+ * cache) and behind a vIOMMU, views are empty, nothing is direct, and the
+ * source is @partial.
  */
 RingViewSource *ring_view_source_new(AddressSpace *as,
                                      RingViewChangedFn *changed, void *opaque);

@@ -158,6 +158,7 @@ struct VRing {
     bool event_idx;
     bool notify_on_empty;
     bool used_track;            /* writes to the ring must be reported */
+    bool direct_only;           /* the owner's: take only what is direct RAM */
 
     /* Taking */
     bool avail_wrap;
@@ -285,10 +286,16 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  *
  * Returns 1 with a chain, 0 when there is none, -EINVAL when the ring is
  * malformed: vring_fault() names the fault and the device needs a reset.
+ * With @r->direct_only -EAGAIN, and the chain stays in the ring, when a part
+ * of it is not direct RAM.
  * A chain has at least one segment, none of them empty.  Indirect tables are
  * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base.
  * Buffers that are not direct RAM go through the DMA API and may be bounced
  * (@chain->slow); what can not be mapped that way is a fault.
+ *
+ * Reading or writing MMIO takes the BQL, and its holder may be waiting for
+ * this thread (drain).  So an owner outside of the main loop sets
+ * @r->direct_only, and has the main loop serve the ring when it must.
  */
 static inline int vring_take(VRing *r, VRingChain *chain)
 {
@@ -310,7 +317,7 @@ void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
  * @chain: must stay valid, with its @iov, until vring_publish()
  * @written: bytes written to its device-writable segments
  *
- * In any order.  Unmaps a slow chain.
+ * In any order.  Unmaps a slow chain, which writes to MMIO: main loop only.
  */
 static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 {
