@@ -12,6 +12,8 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
+#include "block/block.h"
+#include "block/blockjob.h"
 #include "qapi/error.h"
 #include "qom/object_interfaces.h"
 #include "hw/block/queue-iothreads.h"
@@ -178,6 +180,7 @@ void queue_iothreads_cleanup(QueueIOThreads *map)
     }
     g_free(map->queue_iothread);
     g_free(map->owned);
+    /* If the node is still in node_iothread, that stays for who keeps it. */
     memset(map, 0, sizeof(*map));
 }
 
@@ -223,4 +226,69 @@ IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
         object_unref(OBJECT(old));
     }
     return old;
+}
+
+/*
+ * A drained job is paused, but for a mirror that has drained the node itself
+ * in order to end: it must not find itself in another AioContext.
+ */
+static bool jobs_are_paused(BlockDriverState *bs)
+{
+    JOB_LOCK_GUARD();
+
+    for (BlockJob *job = block_job_next_locked(NULL); job;
+         job = block_job_next_locked(job)) {
+        if (block_job_has_bdrv(job, bs) && !job->job.paused &&
+            !job_is_completed_locked(&job->job)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool node_move(QueueIOThreads *map, BlockBackend *blk,
+                      IOThread *iothread, Error **errp)
+{
+    AioContext *ctx = iothread ? iothread_get_aio_context(iothread)
+                               : qemu_get_aio_context();
+    BlockDriverState *bs = blk_bs(blk);
+    int ret = 0;
+
+    if (bs) {
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+        if (!jobs_are_paused(bs)) {
+            error_setg(errp, "a block job is about to end");
+            ret = -EBUSY;
+        }
+    }
+    if (ret == 0) {
+        ret = blk_set_aio_context(blk, ctx, errp);
+    }
+    if (bs) {
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+    if (ret < 0) {
+        return false;
+    }
+    if (iothread) {
+        object_ref(OBJECT(iothread));
+    }
+    object_unref(OBJECT(map->node_iothread));
+    map->node_iothread = iothread;
+    return true;
+}
+
+bool queue_iothreads_place_node(QueueIOThreads *map, BlockBackend *blk,
+                                Error **errp)
+{
+    GLOBAL_STATE_CODE();
+    return node_move(map, blk, queue_iothreads_get(map, 0), errp);
+}
+
+void queue_iothreads_release_node(QueueIOThreads *map, BlockBackend *blk)
+{
+    GLOBAL_STATE_CODE();
+    node_move(map, blk, NULL, NULL);
 }

@@ -127,8 +127,6 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
     }
     block_queue_free(s->queues);
     s->queues = NULL;
-    object_unref(OBJECT(s->node_iothread));
-    s->node_iothread = NULL;
     queue_iothreads_cleanup(&s->map);
 }
 
@@ -418,36 +416,13 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     s->view_source = NULL;
 }
 
-/*
- * Block jobs do their work where the node lives; beside queue 0 is as good as
- * any place.  Where that can't be, requests run all the same.
- *
- * A node has no reference on its AioContext.  The IOThread must stay for it
- * even when all queues have left and the user deletes the object.
- */
 static void virtio_blk_place_node(VirtIOBlock *s)
 {
-    IOThread *iothread = queue_iothreads_get(&s->map, 0);
     Error *err = NULL;
 
-    if (blk_set_aio_context(s->blk, queue_iothreads_context(&s->map, 0),
-                            &err) < 0) {
+    if (!queue_iothreads_place_node(&s->map, s->blk, &err)) {
+        /* Requests run all the same. */
         warn_report_err(err);
-        return;
-    }
-    if (iothread) {
-        object_ref(OBJECT(iothread));
-    }
-    object_unref(OBJECT(s->node_iothread));
-    s->node_iothread = iothread;
-}
-
-/* Whoever else uses the node may keep it in the IOThread. */
-static void virtio_blk_take_node_home(VirtIOBlock *s)
-{
-    if (blk_set_aio_context(s->blk, qemu_get_aio_context(), NULL) == 0) {
-        object_unref(OBJECT(s->node_iothread));
-        s->node_iothread = NULL;
     }
 }
 
@@ -557,7 +532,7 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     s->ioeventfd_started = false;
 
     blk_drain(s->blk);
-    virtio_blk_take_node_home(s);
+    queue_iothreads_release_node(&s->map, s->blk);
     k->set_guest_notifiers(bus->parent, n, false);
     s->ioeventfd_stopping = false;
 }

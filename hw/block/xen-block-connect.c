@@ -271,28 +271,6 @@ static void stop_rings(XenBlockDevice *blockdev)
     blockdev->nr_rings = 0;
 }
 
-/*
- * A node has no reference on its AioContext: it is kept for the node here, or
- * the user could delete the IOThread when all rings have left it.
- */
-void xen_block_place_node(XenBlockDevice *blockdev)
-{
-    IOThread *iothread = blockdev->nr_rings ?
-                         queue_iothreads_get(&blockdev->iothreads, 0) : NULL;
-    AioContext *ctx = iothread ? iothread_get_aio_context(iothread)
-                               : qemu_get_aio_context();
-
-    /* Others may keep the node where it is; rings do not mind. */
-    if (blk_set_aio_context(blockdev->props.conf.blk, ctx, NULL) < 0) {
-        return;
-    }
-    if (iothread) {
-        object_ref(OBJECT(iothread));
-    }
-    object_unref(OBJECT(blockdev->node_iothread));
-    blockdev->node_iothread = iothread;
-}
-
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
@@ -312,7 +290,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
                                fe.protocol, fe.persistent);
     blockdev->connections++;
 
-    xen_block_place_node(blockdev);
+    queue_iothreads_place_node(&blockdev->iothreads, blk, NULL);
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
         if (blk_in_drain(blk)) {
@@ -341,7 +319,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
         block_queue_quiesce_wait(&blockdev->rings[i].queue);
     }
     stop_rings(blockdev);
-    xen_block_place_node(blockdev);
+    queue_iothreads_release_node(&blockdev->iothreads, blk);
 }
 
 void xen_block_offer(XenBlockDevice *blockdev)

@@ -333,8 +333,6 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
      * would put aside for the time of the drain would never let them be.
      */
     blk_set_disable_request_queuing(blk, true);
-    /* Rings submit from their own threads, wherever the node is. */
-    blk_set_allow_aio_context_change(blk, true);
     blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
     blockdev->ready = true;
 }
@@ -352,12 +350,9 @@ static void xen_block_unrealize(XenDevice *xendev)
     xen_block_disconnect(blockdev);
     blockdev->ready = false;
     blk_set_dev_ops(blockdev->props.conf.blk, NULL, NULL);
-    blk_set_allow_aio_context_change(blockdev->props.conf.blk, false);
     blk_set_disable_request_queuing(blockdev->props.conf.blk, false);
     migrate_del_blocker(&blockdev->migration_blocker);
     queue_iothreads_cleanup(&blockdev->iothreads);
-    object_unref(OBJECT(blockdev->node_iothread));
-    blockdev->node_iothread = NULL;
     g_clear_pointer(&blockdev->vdev_name, g_free);
 }
 
@@ -460,7 +455,8 @@ static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
         bdrv_unref(bs);
     }
     if (index == 0 && blockdev->nr_rings) {
-        xen_block_place_node(blockdev);
+        queue_iothreads_place_node(&blockdev->iothreads,
+                                   blockdev->props.conf.blk, NULL);
     }
     object_unref(OBJECT(old));
     return true;

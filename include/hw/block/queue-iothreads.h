@@ -18,6 +18,7 @@
 #include "block/aio.h"
 #include "hw/qdev-properties-system.h"
 #include "qapi/qapi-types-virtio.h"
+#include "system/block-backend.h"
 #include "system/iothread.h"
 
 /* The properties, embedded in the device's configuration. */
@@ -40,6 +41,7 @@ typedef struct QueueIOThreads {
     IOThread **queue_iothread;  /* per queue, referenced; NULL: main loop */
     unsigned num_owned;
     IOThread **owned;           /* made for iothreads= */
+    IOThread *node_iothread;    /* where the node was put, referenced */
 } QueueIOThreads;
 
 /** queue_iothreads_wanted: does @conf ask for any IOThread? */
@@ -83,5 +85,25 @@ IOThread *queue_iothreads_get(const QueueIOThreads *map, unsigned index);
  */
 IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
                               IOThread *iothread);
+
+/**
+ * queue_iothreads_place_node: put the node of @blk beside queue 0.
+ *
+ * Block jobs do their work where the node lives.  Where others keep it, or a
+ * job is about to end, it stays where it is: to queues it makes no difference.
+ * The IOThread is kept for as long as the node is there, also when all queues
+ * have left it and the user has deleted it.  Main loop thread.
+ *
+ * Returns: false with @errp set if others keep it elsewhere.
+ */
+bool queue_iothreads_place_node(QueueIOThreads *map, BlockBackend *blk,
+                                Error **errp);
+
+/**
+ * queue_iothreads_release_node: back to the main loop, when queues stop.
+ *
+ * If others keep the node in the IOThread, this stays for them.
+ */
+void queue_iothreads_release_node(QueueIOThreads *map, BlockBackend *blk);
 
 #endif /* HW_BLOCK_QUEUE_IOTHREADS_H */

@@ -54,7 +54,6 @@ struct XenBlockDevice {
     XenBlockDisk disk;
     char *vdev_name;
     QueueIOThreads iothreads;
-    IOThread *node_iothread;    /* where the node was put, or NULL */
     XenBlockRing *rings;        /* while connected */
     unsigned nr_rings;
     unsigned connections;       /* counts them, to tell late news from new */
@@ -83,14 +82,6 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
  * thread.  Does nothing if there are none.
  */
 void xen_block_disconnect(XenBlockDevice *blockdev);
-
-/**
- * xen_block_place_node:
- *
- * Puts the node where block jobs and the like are best done: beside ring 0,
- * and in the main loop while there is no ring.
- */
-void xen_block_place_node(XenBlockDevice *blockdev);
 
 /**
  * xen_block_offer:

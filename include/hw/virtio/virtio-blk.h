@@ -68,7 +68,6 @@ struct VirtIOBlock {
 
     /* Control only, BQL. */
     QueueIOThreads map;
-    IOThread *node_iothread;    /* where the node was put, or NULL */
     RingViewSource *view_source;    /* while started */
     VMChangeStateEntry *change;
     bool original_wce;
