@@ -99,7 +99,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
 {
     VirtQueueElement *elem = NULL;
     VirtIOBlkRequest *req;
-    BLOCK_UNINITIALIZED VRingChain chain;
+    QEMU_UNINITIALIZED VRingChain chain;
 
     if (likely(q->native)) {
         int ret = vring_take(&q->ring, &chain);

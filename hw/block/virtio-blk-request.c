@@ -132,7 +132,7 @@ const char *virtio_blk_request_parse(VirtIOBlkRequest *req)
     VRingChain *chain = &req->chain;
     VirtIODevice *vdev = req->queue->vdev;
     struct iovec *in = chain->iov + chain->out_num;
-    BLOCK_UNINITIALIZED struct virtio_blk_outhdr header;
+    QEMU_UNINITIALIZED struct virtio_blk_outhdr header;
 
     if (unlikely(chain->out_num < 1 || chain->in_num < 1)) {
         return "request misses its header or its status";

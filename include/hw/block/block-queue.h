@@ -25,22 +25,13 @@
 
 #include "block/aio.h"
 #include "qemu/queue.h"
+#include "qemu/uninitialized.h"
 
 /*
  * Two lines: adjacent-line prefetch makes neighbours in a pair of 64 byte
  * lines disturb each other.
  */
 #define BLOCK_QUEUE_ALIGN 128
-
-/*
- * For a local variable of the data path that is written before it is read:
- * the build clears all others (-ftrivial-auto-var-init=zero).
- */
-#if __has_attribute(uninitialized)
-#define BLOCK_UNINITIALIZED __attribute__((uninitialized))
-#else
-#define BLOCK_UNINITIALIZED
-#endif
 
 typedef struct BlockQueue BlockQueue;
 
