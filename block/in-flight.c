@@ -13,9 +13,10 @@
 struct InFlightShard {
     unsigned started;
     unsigned ended;
+    unsigned writes;
 };
 
-static InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
+static InFlightShard __attribute__((noinline)) *shard_new(InFlight *in_flight, unsigned slot)
 {
     InFlightShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
     InFlightShard *other;
@@ -84,6 +85,32 @@ unsigned in_flight_count(InFlight *in_flight)
         }
     }
     return count;
+}
+
+void in_flight_wrote(InFlight *in_flight)
+{
+    unsigned slot = thread_slot();
+    InFlightShard *shard = shard_get(in_flight, slot);
+
+    if (likely(slot != THREAD_SLOT_SHARED)) {
+        qatomic_store_release(&shard->writes, shard->writes + 1);
+    } else {
+        qatomic_inc(&shard->writes);
+    }
+}
+
+unsigned in_flight_writes(InFlight *in_flight)
+{
+    InFlightShard *shard;
+    unsigned writes = 0;
+
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        shard = qatomic_load_acquire(&in_flight->shards[slot]);
+        if (shard) {
+            writes += qatomic_load_acquire(&shard->writes);
+        }
+    }
+    return writes;
 }
 
 void in_flight_cleanup(InFlight *in_flight)

@@ -25,6 +25,9 @@
  *
  * Either the request sees the drain and steps back, or the drain counts it.
  *
+ * Beside these two lies a third counter, of requests that wrote: a node whose
+ * sum has not changed since the last flush needs no other.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef BLOCK_IN_FLIGHT_H
@@ -61,6 +64,21 @@ void in_flight_dec(InFlight *in_flight);
  * then visible.  Costs a asym_mb_heavy().
  */
 unsigned in_flight_count(InFlight *in_flight);
+
+/**
+ * in_flight_wrote: a request under way has written.  Any thread.
+ */
+void in_flight_wrote(InFlight *in_flight);
+
+/**
+ * in_flight_writes: a number that is another one after each in_flight_wrote()
+ * until it wraps.
+ *
+ * Any thread; calls under one lock return it in order.  A write is counted if
+ * the caller knows that its request has ended, and what counted writes did is
+ * visible.
+ */
+unsigned in_flight_writes(InFlight *in_flight);
 
 /**
  * in_flight_cleanup: free the counters; nothing is under way.
