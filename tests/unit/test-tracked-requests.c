@@ -31,6 +31,7 @@
 typedef struct TestState {
     int busy[REGIONS];
     int in_driver;
+    int flushes;
 } TestState;
 
 static TestState *state;
@@ -79,6 +80,12 @@ static int coroutine_fn test_co_pwritev(BlockDriverState *bs, int64_t offset,
     return 0;
 }
 
+static int coroutine_fn test_co_flush_to_disk(BlockDriverState *bs)
+{
+    qatomic_inc(&state->flushes);
+    return 0;
+}
+
 static int64_t coroutine_fn test_co_getlength(BlockDriverState *bs)
 {
     return REGIONS * REGION_BYTES;
@@ -88,6 +95,7 @@ static BlockDriver bdrv_test = {
     .format_name = "test-tracked",
     .bdrv_co_preadv = test_co_preadv,
     .bdrv_co_pwritev = test_co_pwritev,
+    .bdrv_co_flush_to_disk = test_co_flush_to_disk,
     .bdrv_co_getlength = test_co_getlength,
 };
 
@@ -142,6 +150,25 @@ static void check_idle(BlockDriverState *bs, BlockBackend *blk)
     }
 }
 
+static BlockBackend *node_open(BlockDriverState **bs)
+{
+    BlockBackend *blk;
+
+    state = g_new0(TestState, 1);
+    *bs = bdrv_new_open_driver(&bdrv_test, "node", BDRV_O_RDWR, &error_abort);
+    (*bs)->total_sectors = REGIONS * REGION_BYTES / BDRV_SECTOR_SIZE;
+    blk = blk_new(qemu_get_aio_context(), BLK_PERM_ALL, BLK_PERM_ALL);
+    blk_insert_bs(blk, *bs, &error_abort);
+    return blk;
+}
+
+static void node_close(BlockDriverState *bs, BlockBackend *blk)
+{
+    blk_unref(blk);
+    bdrv_unref(bs);
+    g_free(state);
+}
+
 static void hammer(bool wander)
 {
     g_autofree Load *loads = g_new0(Load, THREADS * DEPTH);
@@ -151,12 +178,7 @@ static void hammer(bool wander)
     int running = THREADS * DEPTH;
     unsigned drains = 0;
 
-    state = g_new0(TestState, 1);
-    bs = bdrv_new_open_driver(&bdrv_test, "node", BDRV_O_RDWR, &error_abort);
-    bs->total_sectors = REGIONS * REGION_BYTES / BDRV_SECTOR_SIZE;
-    blk = blk_new(qemu_get_aio_context(), BLK_PERM_ALL, BLK_PERM_ALL);
-    blk_insert_bs(blk, bs, &error_abort);
-
+    blk = node_open(&bs);
     for (int i = 0; i < THREADS; i++) {
         iothreads[i] = iothread_new();
     }
@@ -193,9 +215,7 @@ static void hammer(bool wander)
     g_assert_cmpuint(bs->tracked_requests.scanners, ==, 0);
     g_assert_cmpuint(drains, >, 0);
 
-    blk_unref(blk);
-    bdrv_unref(bs);
-    g_free(state);
+    node_close(bs, blk);
 }
 
 static void test_hammer(void)
@@ -206,6 +226,45 @@ static void test_hammer(void)
 static void test_wander(void)
 {
     hammer(true);
+}
+
+static void coroutine_fn write_entry(void *opaque)
+{
+    Load *load = opaque;
+    g_autofree uint8_t *buf = g_malloc0(REGION_BYTES);
+
+    g_assert(blk_co_pwrite(load->blk, 0, REGION_BYTES, buf, 0) >= 0);
+    qatomic_dec(load->running);
+    aio_wait_kick();
+}
+
+/* A flush reaches the disk after a write of any thread, and only then. */
+static void test_flush(void)
+{
+    BlockDriverState *bs;
+    BlockBackend *blk = node_open(&bs);
+
+    g_assert(blk_flush(blk) >= 0);
+    g_assert_cmpint(state->flushes, ==, 0);
+
+    for (int i = 0; i < THREADS; i++) {
+        IOThread *iothread = iothread_new();
+        int running = 1;
+        Load load = { .blk = blk, .running = &running };
+
+        for (int write = 1; write <= 2; write++) {
+            qatomic_set(&running, 1);
+            aio_co_schedule(iothread_get_aio_context(iothread),
+                            qemu_coroutine_create(write_entry, &load));
+            AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_read(&running));
+            for (int flush = 0; flush < 2; flush++) {
+                g_assert(blk_flush(blk) >= 0);
+                g_assert_cmpint(state->flushes, ==, 2 * i + write);
+            }
+        }
+        iothread_join(iothread);
+    }
+    node_close(bs, blk);
 }
 
 /* Threads with and without slots, counting up here and down there. */
@@ -280,6 +339,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tracked-requests/count", test_count);
+    g_test_add_func("/tracked-requests/flush", test_flush);
     g_test_add_func("/tracked-requests/hammer", test_hammer);
     g_test_add_func("/tracked-requests/wander", test_wander);
     return g_test_run();
