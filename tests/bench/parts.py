@@ -179,27 +179,38 @@ def scaling_row(bench, title, program, xen, queues, pin):
 
 def sharing(bench, arguments):
     """cache lines that several IOThreads write, and the code that does"""
+    null = Scenario(queues=2)
+    both = [null]
+    ours = [dataclasses.replace(null, xen=True)]
+    if not arguments.quick:
+        both += [Scenario('raw-io_uring', depth=32, queues=2),
+                 Scenario('qcow2', depth=32, queues=2)]
+        ours += [Scenario(queues=4), Scenario(queues=2, write=True)]
+    heading('Cache lines that IOThreads share')
+    print(f'{"":44}{"written by several":^26}'
+          f'{"by one, read by others":^28}')
+    print(f'{"":44}{"lines":>8}{"writes/request":>18}'
+          f'{"lines":>10}{"writes/request":>18}')
     rows = {}
-    for title, program, xen in (('stock', arguments.stock, False),
-                                ('ours', arguments.ours, False),
-                                ('ours, Xen', arguments.ours, True)):
-        rows[title] = shared_lines(bench, program, Scenario(queues=2, xen=xen))
-    heading('Cache lines that IOThreads share, 2 queues, null-co read')
-    print(f'{"":12}{"written by several":^28}'
-          f'{"written by one, read by others":^32}')
-    print(f'{"":12}{"lines":>10}{"writes/request":>18}'
-          f'{"lines":>12}{"writes/request":>18}')
-    for title, lines in rows.items():
-        text = f'{title:12}'
-        for several in (True, False):
-            chosen = [line for line in lines if (line.writers > 1) == several]
-            text += (f'{len(chosen):{10 if several else 12}}'
-                     f'{sum(line.writes for line in chosen):18.2f}')
-        print(text, flush=True)
+    for title, program, scenarios in (('stock', arguments.stock, both),
+                                      ('ours', arguments.ours, both + ours)):
+        for s in scenarios:
+            name = f'{title}, {s.name}'
+            rows[name] = shared_lines(bench, program, s)
+            print_line_counts(name, rows[name])
     for title, lines in rows.items():
         print_lines(title, lines)
     return {title: [line.as_json() for line in lines]
             for title, lines in rows.items()}
+
+
+def print_line_counts(title, lines):
+    text = f'{title:44}'
+    for several in (True, False):
+        chosen = [line for line in lines if (line.writers > 1) == several]
+        text += (f'{len(chosen):{8 if several else 10}}'
+                 f'{sum(line.writes for line in chosen):18.2f}')
+    print(text, flush=True)
 
 
 def print_lines(title, lines):

@@ -20,7 +20,7 @@ from qemu import BenchError, Qemu
 
 MARK = 0x200000         # guest address, between MSI-X words and queues
 LINE = 64
-REQUESTS = 512
+REQUESTS_PER_QUEUE = 256
 
 
 def valgrind_command(trace_fd):
@@ -164,7 +164,8 @@ def trace(bench, binary, s):
     queue's server writes for each queue, printed uses)."""
     output = os.path.join(bench.output, f'uses.{os.getpid()}')
     tracer = Tracer(bench.program('cache-line-users'), output)
-    load = ['--batch', '--pause-ns=200000', f'--requests={REQUESTS}'] \
+    load = ['--batch', '--pause-ns=200000',
+            f'--requests={s.queues * REQUESTS_PER_QUEUE}'] \
         + (['--write'] if s.write else [])
     try:
         with Qemu(binary, bench.machine(binary, s), patience=1800,
@@ -208,16 +209,17 @@ def shared_lines(bench, binary, s):
             shared[address] = rows
     places = Places(maps).resolve({row[1] for rows in shared.values()
                                    for row in rows})
-    return sorted((make_line(address, rows, places)
+    requests = s.queues * REQUESTS_PER_QUEUE
+    return sorted((make_line(address, rows, places, requests)
                    for address, rows in shared.items()),
                   key=lambda line: (-line.writers, -line.writes))
 
 
-def make_line(address, rows, places):
+def make_line(address, rows, places, requests):
     by_code = {'w': collections.Counter(), 'r': collections.Counter()}
     threads = {'w': set(), 'r': set()}
     for thread, pc, kind, count in rows:
-        by_code[kind][places[pc]] += count / REQUESTS
+        by_code[kind][places[pc]] += count / requests
         threads[kind].add(thread)
     return Line(address, len(threads['w']), len(threads['r'] - threads['w']),
                 sum(by_code['w'].values()), sum(by_code['r'].values()),

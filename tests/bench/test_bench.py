@@ -217,7 +217,7 @@ class SharingTest(unittest.TestCase):
     def test_line(self):
         line = sharing.make_line(0x40, [
             (3, 1, 'w', 1024), (4, 1, 'w', 512), (4, 2, 'r', 256),
-            (5, 2, 'r', 256)], {1: 'f', 2: 'g'})
+            (5, 2, 'r', 256)], {1: 'f', 2: 'g'}, 512)
         self.assertEqual((line.writers, line.readers), (2, 1))
         self.assertEqual((line.writes, line.reads), (3, 1))
         self.assertEqual(line.writes_by_code, {'f': 3})
