@@ -160,17 +160,22 @@ def main_configure(ours, rest):
     say(f'ready; make builds in {os.path.relpath(layout.build)}')
 
 
+def build_targets(layout, state, lock, targets=()):
+    """Build targets of ours or of stock, by default the programs."""
+    set_up(layout, state, lock)
+    if not layout.stock:
+        save_state(layout, state)
+    ninja.regenerate(layout)
+    if not ninja.build(layout.qemu, targets or qemu.programs(layout)):
+        sys.exit(1)
+
+
 def main_build(ours, rest, stock=False):
     lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'], stock)
     with build_folder(layout.build):
         state = load_state(layout)
-        set_up(layout, state, lock)
-        if not stock:
-            save_state(layout, state)
-        ninja.regenerate(layout)
-        if not ninja.build(layout.qemu, rest or qemu.programs(layout)):
-            sys.exit(1)
+        build_targets(layout, state, lock, rest)
 
 
 def main_check(ours, rest, full=False):
@@ -183,8 +188,11 @@ def main_check(ours, rest, full=False):
         set_up(layout, state, lock)
         save_state(layout, state)
         tests = check.build(layout, full, rest)
-    if tests is None:
-        sys.exit(1)
+        if tests is None:
+            sys.exit(1)
+        if check.need_stock(tests):
+            stock = Layout(layout.build, stock=True)
+            build_targets(stock, state, lock, qemu.emulators(stock))
     good = check.run(layout, tests, patience=3)
     passed, failed, _other = check.count(layout)
     # CI takes its count from here; a run that broke off is no success.

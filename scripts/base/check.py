@@ -19,8 +19,10 @@ from term import Refusal, say
 
 LISTS = REPO / 'tests/base'
 
-# Suites of ours that only 'make check-full' runs.
-LONG = 'mq-full'
+# Suites of ours that only 'make check-full' runs; for tests in STOCK the
+# untouched base has to be built, too.
+STOCK = 'mq-stock'
+LONG = {'mq-full', STOCK}
 
 GOOD = ('OK', 'EXPECTEDFAIL')
 BAD = ('FAIL', 'TIMEOUT', 'ERROR', 'UNEXPECTEDPASS', 'INTERRUPT')
@@ -46,7 +48,7 @@ def choose(tests, full):
     chosen = []
     for test in tests:
         ours = any(suite.startswith('mq-') for suite in suites(test))
-        if ours and (full or LONG not in suites(test)):
+        if ours and (full or not LONG & suites(test)):
             chosen.append(test)
     lists = patterns('check.list') + (patterns('full.list') if full else [])
     dropped = [pattern[1:] for pattern in lists if pattern.startswith('!')]
@@ -82,6 +84,10 @@ def ninja_targets(layout, tests):
     wanted = {ident for test in tests for ident in test['depends']}
     return [name for target in read_json(layout, 'targets')
             if target['id'] in wanted for name in outputs(layout, target)]
+
+
+def need_stock(tests):
+    return any(STOCK in suites(test) for test in tests)
 
 
 def build(layout, full, names):

@@ -34,8 +34,8 @@
 /* PIIX4 ACPI hotplug: eject register of the bus that is selected at reset. */
 #define PIIX4_EJECT_PORT 0xae08
 
-/* Variable that names another QEMU for the targets of migrations. */
-#define TARGET_BINARY "QTEST_QEMU_BINARY_DST"
+/* Variable that names another QEMU to migrate to, and back from. */
+#define OTHER_BINARY "QTEST_QEMU_BINARY_DST"
 
 static const MqVariant variants[] = {
     { "pc", "legacy", false, false },
@@ -219,18 +219,11 @@ void mq_machine_init_pci(MqMachine *m)
     }
 }
 
-MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
+static MqMachine *machine_start(const MqVariant *variant, bool other,
+                                const char *args)
 {
     MqMachine *m = g_new0(MqMachine, 1);
-    g_autofree char *args = NULL;
     g_autoptr(GString) cmd = g_string_new("");
-    bool target;
-    va_list ap;
-
-    va_start(ap, fmt);
-    args = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    target = strstr(args, "-incoming");
 
     g_string_printf(cmd, "-machine %s -m 128 -nodefaults ", variant->machine);
     if (variant->pcie) {
@@ -246,12 +239,37 @@ MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     g_string_append(cmd, args);
 
     m->variant = variant;
-    m->qts = qtest_init_with_env(target && getenv(TARGET_BINARY)
-                                 ? TARGET_BINARY : NULL, cmd->str, true);
+    m->other = other;
+    m->qts = qtest_init_with_env(other ? OTHER_BINARY : NULL, cmd->str, true);
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
     m->pci = qpci_new_pc(m->qts, &m->alloc);
     mq_machine_init_pci(m);
     return m;
+}
+
+MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    return machine_start(variant, false, args);
+}
+
+MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    g_autofree char *all = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    all = g_strdup_printf("%s -incoming defer", args);
+    return machine_start(from->variant, getenv(OTHER_BINARY) && !from->other,
+                         all);
 }
 
 void mq_machine_stop(MqMachine *m)

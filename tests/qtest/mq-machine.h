@@ -43,8 +43,13 @@ enum {
     MQ_ALL = MQ_PC_LEGACY | MQ_Q35_LEGACY | MQ_MODERN,
 };
 
+/**
+ * MqMachine: one QEMU.
+ * @other: runs in $QTEST_QEMU_BINARY_DST
+ */
 typedef struct MqMachine {
     const MqVariant *variant;
+    bool other;
     QTestState *qts;
     QGuestAllocator alloc;
     QPCIBus *pci;
@@ -61,12 +66,21 @@ void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
  * mq_machine_start: start QEMU on @variant's machine.
  * @fmt: further command line, as for printf(); split into words by a shell
  *
- * Never fails: what makes QEMU refuse its command line ends the test.  A
- * machine with -incoming runs in $QTEST_QEMU_BINARY_DST if that is set: so
- * migration can be tested between two versions of QEMU.
+ * Never fails: what makes QEMU refuse its command line ends the test.
  */
 MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);
+
+/**
+ * mq_machine_start_target: start a machine that @from can be migrated to.
+ *
+ * As mq_machine_start(), with "-incoming defer".  If $QTEST_QEMU_BINARY_DST
+ * names another QEMU, it and $QTEST_QEMU_BINARY take turns: so a test that
+ * migrates there and back tries both directions between two versions.
+ */
+MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+
 void mq_machine_stop(MqMachine *m);
 
 /**
@@ -120,8 +134,8 @@ void mq_slot_window(MqMachine *m, unsigned slot);
 void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors);
 
 /**
- * mq_machine_migrate: move what runs on @from to @to, which was started with
- * "-incoming defer" and the same devices.  @to is stopped then.
+ * mq_machine_migrate: move what runs on @from to @to, from
+ * mq_machine_start_target() and with the same devices.  @to is stopped then.
  */
 void mq_machine_migrate(MqMachine *from, MqMachine *to);
 

@@ -21,7 +21,8 @@
 
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
-#define RING_FEATURES BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+#define SPLIT BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+#define PACKED (SPLIT | BIT_ULL(VIRTIO_F_RING_PACKED))
 
 #define MAPPED "'iothread-vq-mapping': [{'iothread': 'io0'}," \
                "{'iothread': 'io1'}]"
@@ -39,7 +40,8 @@ static void plug(MqMachine *m, const char *image, const char *iotype,
                  const char *json)
 {
     g_autofree char *props =
-        g_strdup_printf("'drive': 'disk', 'num-queues': %u, %s", QUEUES, json);
+        g_strdup_printf("'drive': 'disk', 'num-queues': %u, 'packed': true,"
+                        "%s", QUEUES, json);
     g_autoptr(GString) errors = g_string_new("[");
 
     for (unsigned i = 0; iotype && i < QUEUES; i++) {
@@ -52,15 +54,21 @@ static void plug(MqMachine *m, const char *image, const char *iotype,
     g_assert_cmpstr(mq_device_add(m, 0, props), ==, NULL);
 }
 
-static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
+static Fixture setup_ring(const MqVariant *v, const char *iotype,
+                          const char *json, uint64_t ring_features)
 {
     Fixture f = { .disk.image = mq_image_new(IMAGE_SIZE) };
 
     f.disk.m = mq_machine_start(v, MQ_IOTHREADS);
     plug(f.disk.m, f.disk.image, iotype, json);
     f.disk.d = mq_device_open(f.disk.m, 0);
-    mq_device_start(f.disk.d, RING_FEATURES, MQ_ALL_QUEUES);
+    mq_device_start(f.disk.d, ring_features, MQ_ALL_QUEUES);
     return f;
+}
+
+static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
+{
+    return setup_ring(v, iotype, json, SPLIT);
 }
 
 static uint8_t wait_slow(MqRequest *r)
@@ -200,7 +208,7 @@ static void test_stop_reset(const MqVariant *v)
     wait_stopped(&f);
     mq_device_reset(f.disk.d);
     cont(f.disk.m);
-    mq_device_start(f.disk.d, RING_FEATURES, MQ_ALL_QUEUES);
+    mq_device_start(f.disk.d, SPLIT, MQ_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
         g_assert_cmphex(qtest_readb(f.disk.m->qts, f.r[i]->status), ==,
                         MQ_STATUS_NONE);
@@ -243,22 +251,34 @@ static void test_default(const MqVariant *v)
     check_statuses(v, "read", MAPPED, VIRTIO_BLK_S_IOERR);
 }
 
-/* The requests go on where the guest has gone; the old machine is over. */
-static void check_migrate(const MqVariant *v, const char *json)
+/* Take the stopped guest to another machine; the one that it leaves ends. */
+static void migrate(Fixture *f, const char *json)
 {
-    Fixture f = setup(v, "write", json);
-    MqMachine *old = f.disk.m;
-    MqMachine *new = mq_machine_start(v, MQ_IOTHREADS "-incoming defer");
+    MqMachine *old = f->disk.m;
+    MqMachine *new = mq_machine_start_target(old, MQ_IOTHREADS);
 
-    plug(new, f.disk.image, NULL, json);
+    plug(new, f->disk.image, NULL, json);
+    mq_machine_migrate(old, new);
+    mq_device_move(f->disk.d, new);
+    f->disk.m = new;
+    mq_machine_stop(old);
+}
+
+/*
+ * The requests go on where the guest has gone, at once or, having waited
+ * there, too, at the end of a second journey.
+ */
+static void check_migrate(const MqVariant *v, const char *json,
+                          uint64_t ring_features, unsigned journeys)
+{
+    Fixture f = setup_ring(v, "write", json, ring_features);
+
     submit(&f, true);
     wait_stopped(&f);
-    mq_machine_migrate(old, new);
-    mq_device_move(f.disk.d, new);
-    f.disk.m = new;
-    mq_machine_stop(old);
-
-    cont(new);
+    for (unsigned i = 0; i < journeys; i++) {
+        migrate(&f, json);
+    }
+    cont(f.disk.m);
     finish_all(&f);
     check_written(&f);
     mq_disk_stop(&f.disk);
@@ -266,12 +286,27 @@ static void check_migrate(const MqVariant *v, const char *json)
 
 static void test_migrate(const MqVariant *v)
 {
-    check_migrate(v, "'werror': 'stop'");
+    check_migrate(v, "'werror': 'stop'", SPLIT, 1);
 }
 
 static void test_migrate_iothreads(const MqVariant *v)
 {
-    check_migrate(v, "'werror': 'stop', " MAPPED);
+    check_migrate(v, "'werror': 'stop', " MAPPED, SPLIT, 1);
+}
+
+static void test_migrate_twice(const MqVariant *v)
+{
+    check_migrate(v, "'werror': 'stop', " MAPPED, SPLIT, 2);
+}
+
+static void test_migrate_packed(const MqVariant *v)
+{
+    check_migrate(v, "'werror': 'stop', " MAPPED, PACKED, 1);
+}
+
+static void test_migrate_packed_twice(const MqVariant *v)
+{
+    check_migrate(v, "'werror': 'stop'", PACKED, 2);
 }
 
 int main(int argc, char **argv)
@@ -287,5 +322,9 @@ int main(int argc, char **argv)
     mq_test_add("errors/default", test_default, MQ_BOTH);
     mq_test_add("errors/migrate", test_migrate, MQ_BOTH);
     mq_test_add("errors/migrate-iothreads", test_migrate_iothreads, MQ_BOTH);
+    mq_test_add("errors/migrate-twice", test_migrate_twice, MQ_BOTH);
+    mq_test_add("errors/migrate-packed", test_migrate_packed, MQ_Q35_MODERN);
+    mq_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
+                MQ_Q35_MODERN);
     return g_test_run();
 }

@@ -32,23 +32,30 @@ typedef struct Disk {
     MqRequest *reads[QUEUES];
 } Disk;
 
-static MqMachine *start(const MqVariant *v, const char *image, bool slow,
-                        const char *more)
+#define BLOCKDEV "-blockdev driver=raw,node-name=disk,file.driver=file," \
+                 "file.node-name=file,file.filename=%s "
+
+static MqMachine *start(const MqVariant *v, const char *image, bool slow)
 {
     g_autofree char *arg = mq_device_arg(v, 0, PROPS);
     MqMachine *m;
 
     if (slow) {
-        m = mq_machine_start(v, MQ_IOTHREADS "%s", more);
+        m = mq_machine_start(v, MQ_IOTHREADS);
         mq_slow_disk_add(m, image, NULL);
         g_assert_null(mq_device_add(m, 0, "'drive': 'disk', 'num-queues': 2,"
                                     " 'packed': true, 'iothread': 'io0'"));
         return m;
     }
-    return mq_machine_start(v, MQ_IOTHREADS "-blockdev driver=raw,"
-                            "node-name=disk,file.driver=file,"
-                            "file.node-name=file,file.filename=%s -device %s "
-                            "%s", image, arg, more);
+    return mq_machine_start(v, MQ_IOTHREADS BLOCKDEV "-device %s", image, arg);
+}
+
+static MqMachine *start_target(const MqMachine *from, const char *image)
+{
+    g_autofree char *arg = mq_device_arg(from->variant, 0, PROPS);
+
+    return mq_machine_start_target(from, MQ_IOTHREADS BLOCKDEV "-device %s",
+                                   image, arg);
 }
 
 /* Data on the disk, and a read of it for each queue, not yet submitted. */
@@ -65,7 +72,7 @@ static void prepare(Disk *disk, const MqVariant *v, uint64_t features,
         g_assert_cmpint(pwrite(fd, data, LEN, q * LEN), ==, LEN);
         close(fd);
     }
-    disk->m = start(v, disk->image, slow, "");
+    disk->m = start(v, disk->image, slow);
     disk->d = mq_device_open(disk->m, 0);
     mq_device_start(disk->d, features, MQ_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
@@ -74,9 +81,9 @@ static void prepare(Disk *disk, const MqVariant *v, uint64_t features,
 }
 
 /* The other machine has what the device wrote, and the rings go on there. */
-static void finish(Disk *disk, const MqVariant *v, int stream)
+static void finish(Disk *disk, int stream)
 {
-    MqMachine *to = start(v, disk->image, false, "-incoming defer");
+    MqMachine *to = start_target(disk->m, disk->image);
 
     mq_machine_stream_end(disk->m, to, stream);
     mq_device_move(disk->d, to);
@@ -109,7 +116,7 @@ static void check_requests(const MqVariant *v, uint64_t features)
         mq_request_submit(disk.reads[q]);
         g_assert_cmpuint(mq_request_wait(disk.reads[q]), ==, VIRTIO_BLK_S_OK);
     }
-    finish(&disk, v, stream);
+    finish(&disk, stream);
 }
 
 static void test_split(const MqVariant *v)
@@ -144,7 +151,7 @@ static void check_in_flight(const MqVariant *v, uint64_t features)
             mq_deadline(begin, "a throttled request");
         }
     }
-    finish(&disk, v, stream);
+    finish(&disk, stream);
 }
 
 static void test_split_in_flight(const MqVariant *v)

@@ -19,16 +19,16 @@
 #define IMAGE_SIZE (1024 * 1024)
 #define PROPS "num-queues=3,packed=on"
 
-static MqMachine *start_target(const MqVariant *v, const char *image,
-                               const char *props)
+static MqMachine *start_target(const MqDisk *disk, const char *props)
 {
     g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = mq_device_arg(v, 0, all);
+    g_autofree char *arg = mq_device_arg(disk->m->variant, 0, all);
 
-    return mq_machine_start(v, MQ_IOTHREADS "-blockdev driver=raw,"
-                            "node-name=disk,file.driver=file,"
-                            "file.node-name=file,file.filename=%s "
-                            "-device %s -incoming defer", image, arg);
+    return mq_machine_start_target(disk->m, MQ_IOTHREADS
+                                   "-blockdev driver=raw,node-name=disk,"
+                                   "file.driver=file,file.node-name=file,"
+                                   "file.filename=%s -device %s",
+                                   disk->image, arg);
 }
 
 /* Move a running disk to another machine and let it run there. */
@@ -36,7 +36,7 @@ static void migrate(MqDisk *disk, const char *props)
 {
     MqMachine *old = disk->m;
 
-    disk->m = start_target(old->variant, disk->image, props);
+    disk->m = start_target(disk, props);
     mq_machine_migrate(old, disk->m);
     mq_device_move(disk->d, disk->m);
     mq_machine_stop(old);
@@ -248,7 +248,7 @@ static bool check_live(const MqVariant *v, uint64_t features,
     qtest_qmp_assert_success(old->qts, "{'execute': 'stop'}");
     set_bandwidth(old, 1000 * MiB);
 
-    disk.m = start_target(v, disk.image, PROPS ",iothread=io0");
+    disk.m = start_target(&disk, PROPS ",iothread=io0");
     mq_machine_migrate_end(old, disk.m, file);
     mq_device_move(disk.d, disk.m);
     mq_machine_stop(old);
