@@ -19,6 +19,15 @@
 #include "hw/block/queue-iothreads.h"
 #include "hw/virtio/iothread-vq-mapping.h"
 
+void queue_iothreads_describe(ObjectClass *klass)
+{
+    object_class_property_set_description(klass, "iothread",
+        "IOThread that serves all queues");
+    object_class_property_set_description(klass, "iothreads",
+        "Number of IOThreads that the device makes for its queues, or auto: "
+        "one for each queue, but no more than host CPUs");
+}
+
 bool queue_iothreads_wanted(const QueueIOThreadsConf *conf)
 {
     return conf->iothread || conf->mapping || conf->iothreads;

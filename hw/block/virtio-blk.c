@@ -394,6 +394,16 @@ static const Property virtio_blk_properties[] = {
                        BDRV_REQUEST_MAX_SECTORS),
 };
 
+static void virtio_blk_describe(ObjectClass *klass)
+{
+    queue_iothreads_describe(klass);
+    object_class_property_set_description(klass, "num-queues",
+        "Number of virtqueues, unless given one for every vCPU (PCI) or one");
+    object_class_property_set_description(klass, "queue-size",
+        "Entries of each virtqueue, a power of 2 from 4 to "
+        stringify(VIRTQUEUE_MAX_SIZE));
+}
+
 static void virtio_blk_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
@@ -402,6 +412,7 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
 
     set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
     device_class_set_props(dc, virtio_blk_properties);
+    virtio_blk_describe(klass);
     dc->vmsd = &vmstate_virtio_blk;
     vdc->realize = virtio_blk_device_realize;
     vdc->unrealize = virtio_blk_device_unrealize;

@@ -514,6 +514,23 @@ static const Property xen_block_props[] = {
                      true),
 };
 
+static void xen_block_describe(ObjectClass *class)
+{
+    queue_iothreads_describe(class);
+    object_class_property_set_description(class, "num-queues",
+        "Rings to offer, unless given one for each host CPU but at most 16");
+    object_class_property_set_description(class, "max-ring-page-order",
+        "A ring has up to 2 to the power of this pages");
+    object_class_property_set_description(class, "persistent-grants",
+        "Map the guest's pages once, not for every request");
+    object_class_property_set_description(class, "max-persistent-grants",
+        "Bound of mapped pages for each ring, 0: what a full ring can use");
+    object_class_property_set_description(class, "max-indirect-segments",
+        "Pages that an indirect request can have, 0: no indirect requests");
+    object_class_property_set_description(class, "write-barriers",
+        "Offer the barrier operation to old guests");
+}
+
 static void xen_block_class_init(ObjectClass *class, void *data)
 {
     DeviceClass *dev_class = DEVICE_CLASS(class);
@@ -531,6 +548,7 @@ static void xen_block_class_init(ObjectClass *class, void *data)
     xendev_class->frontend_changed = xen_block_frontend_changed;
     xendev_class->unrealize = xen_block_unrealize;
     device_class_set_props(dev_class, xen_block_props);
+    xen_block_describe(class);
 }
 
 static void xen_disk_class_init(ObjectClass *class, void *data)

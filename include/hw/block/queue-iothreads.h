@@ -35,6 +35,9 @@ typedef struct QueueIOThreadsConf {
                                          _conf.mapping),                 \
     DEFINE_PROP_STRING("iothreads", _state, _conf.iothreads)
 
+/** queue_iothreads_describe: what "-device TYPE,help" says of them. */
+void queue_iothreads_describe(ObjectClass *klass);
+
 typedef struct QueueIOThreads {
     QueueIOThreadsConf *conf;
     unsigned num_queues;

@@ -1,0 +1,82 @@
+/*
+ * What "-device TYPE,help" says of the properties of block devices with queues
+ *
+ *     iothreads=<str>        - Number of IOThreads that ... (default: ...)
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "tests/qtest/libqtest.h"
+
+/* Properties of queues, and those that no other QEMU has. */
+static const char *const virtio_blk[] = {
+    "iothread", "iothread-vq-mapping", "iothreads", "num-queues",
+    "queue-size", NULL
+};
+static const char *const virtio_blk_pci[] = {
+    "iothread", "iothread-vq-mapping", "iothreads", "num-queues",
+    "queue-size", "vectors", NULL
+};
+static const char *const xen_disk[] = {
+    "iothread", "iothread-vq-mapping", "iothreads", "max-indirect-segments",
+    "max-persistent-grants", "max-ring-page-order", "num-queues",
+    "persistent-grants", "vdev", "write-barriers", NULL
+};
+
+static const struct {
+    const char *device;
+    const char *const *properties;
+} cases[] = {
+    { "virtio-blk-device", virtio_blk },
+    { "virtio-blk-pci", virtio_blk_pci },
+    { "virtio-blk-pci-non-transitional", virtio_blk_pci },
+    { "virtio-blk-pci-transitional", virtio_blk_pci },
+    { "xen-cdrom", xen_disk },
+    { "xen-disk", xen_disk },
+};
+
+static char *help_text(const char *device)
+{
+    g_autofree char *what = g_strdup_printf("%s,help", device);
+    const char *argv[] = { getenv("QTEST_QEMU_BINARY"), "-machine", "none",
+                           "-device", what, NULL };
+    char *text = NULL;
+    int status;
+
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL,
+                               G_SPAWN_SEARCH_PATH, NULL, NULL, &text, NULL,
+                               &status, NULL));
+    g_assert_cmpint(status, ==, 0);
+    return text;
+}
+
+static void test_help(const void *opaque)
+{
+    unsigned i = GPOINTER_TO_UINT(opaque);
+    g_autofree char *text = help_text(cases[i].device);
+
+    for (const char *const *p = cases[i].properties; *p; p++) {
+        /* Words, and not only the value in brackets. */
+        g_autofree char *pattern = g_strdup_printf("^ +%s=<[^ ]+> +- [^( ]",
+                                                   *p);
+
+        g_test_message("%s of %s", *p, cases[i].device);
+        g_assert_true(g_regex_match_simple(pattern, text, G_REGEX_MULTILINE,
+                                           0));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *path = g_strdup_printf("block-queue/help/%s",
+                                                cases[i].device);
+
+        if (qtest_has_device(cases[i].device)) {
+            qtest_add_data_func(path, GUINT_TO_POINTER(i), test_help);
+        }
+    }
+    return g_test_run();
+}
