@@ -32,10 +32,11 @@ static void block_queue_bh(void *opaque)
     unsigned seq = qatomic_load_acquire(&queue->seq);
     bool was_listening = block_queue_listening(queue);
 
-    if (seq == queue->target_seq) {
+    if (seq == queue->target_seq && !queue->look_again) {
         return;
     }
     queue->target_seq = seq;
+    queue->look_again = false;
 
     if (block_queue_listening(queue)) {
         queue->ops->start_listening(queue);
@@ -53,6 +54,14 @@ static void block_queue_set_seq(BlockQueue *queue, unsigned seq)
 {
     qatomic_store_release(&queue->seq, seq);
     qemu_bh_schedule(queue->bh);
+}
+
+void block_queue_look_again(BlockQueue *queue)
+{
+    if (block_queue_listening(queue)) {
+        queue->look_again = true;
+        qemu_bh_schedule(queue->bh);
+    }
 }
 
 void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,

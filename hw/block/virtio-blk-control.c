@@ -21,9 +21,6 @@
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-blk-queue.h"
 
-/* Blocks of segments for requests that have many, per queue. */
-#define IOV_BLOCKS 64
-
 static void queue_create(VirtIOBlock *s, unsigned i)
 {
     VirtIOBlkQueue *q = &s->queues[i];
@@ -36,11 +33,8 @@ static void queue_create(VirtIOBlock *s, unsigned i)
     q->vdev = VIRTIO_DEVICE(s);
     q->blk = s->blk;
     q->vq = virtio_get_queue(q->vdev, i);
-    /* Header and status come on top of the data that seg_max allows. */
-    q->iov_block_len = MAX(s->conf.queue_size, 128) + 2;
     block_request_pool_init(&q->requests, n, sizeof(VirtIOBlkRequest));
-    block_request_pool_init(&q->iovs, MIN(n, IOV_BLOCKS),
-                            q->iov_block_len * sizeof(struct iovec));
+    virtio_blk_segments_init(q);
 }
 
 bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
@@ -123,7 +117,7 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
         }
         block_queue_cleanup(&q->common);
         block_request_pool_cleanup(&q->requests);
-        block_request_pool_cleanup(&q->iovs);
+        virtio_blk_segments_cleanup(q);
     }
     block_queue_free(s->queues);
     s->queues = NULL;

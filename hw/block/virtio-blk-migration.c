@@ -100,11 +100,7 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     }
     memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));
     memcpy(iov + elem->out_num, elem->in_sg, elem->in_num * sizeof(*iov));
-    if (!virtio_blk_request_init(req, q, &chain)) {
-        block_request_pool_put(&q->requests, req);
-        return -ENOMEM;
-    }
-    req->elem = elem;
+    virtio_blk_request_init(req, q, &chain, elem);
     req->next = q->held;
     q->held = req;
     return 0;

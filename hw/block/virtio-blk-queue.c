@@ -122,11 +122,8 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     }
 
     req = block_request_pool_get(&q->requests);
-    if (unlikely(!req || !virtio_blk_request_init(req, q, &chain))) {
+    if (unlikely(!req)) {
         /* More chains than the ring has entries: they must overlap. */
-        if (req) {
-            block_request_pool_put(&q->requests, req);
-        }
         if (elem) {
             virtqueue_detach_element(q->vq, elem, 0);
             g_free(elem);
@@ -136,7 +133,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
         virtio_blk_queue_fault(q, "more requests than the queue has entries");
         return NULL;
     }
-    req->elem = elem;
+    virtio_blk_request_init(req, q, &chain, elem);
     q->common.stats.requests++;
     return req;
 }
@@ -145,7 +142,7 @@ static void queue_take_all(VirtIOBlkQueue *q)
 {
     VirtIOBlkRequest *req;
 
-    while (!q->faulted && (req = queue_take(q))) {
+    while (!q->faulted && !q->starved && (req = queue_take(q))) {
         const char *fault = virtio_blk_request_parse(req);
 
         block_queue_request_begin(&q->common);
@@ -178,6 +175,11 @@ static void queue_work(VirtIOBlkQueue *q)
         return;
     }
 
+    q->left_behind = q->starved;
+    if (unlikely(q->starved)) {
+        return;
+    }
+
     q->common.stats.batches++;
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
@@ -190,8 +192,9 @@ static void queue_work(VirtIOBlkQueue *q)
         if (toggle) {
             queue_set_notification(q, true);
         }
-    } while (!queue_is_stuck(q) && !queue_empty(q));
+    } while (!queue_is_stuck(q) && !q->starved && !queue_empty(q));
 
+    q->left_behind = q->starved;
     virtio_blk_run_submit(q);
     defer_call_end();
 }
@@ -398,6 +401,10 @@ static bool queue_kick_poll(void *opaque)
     VirtIOBlkQueue *q = container_of((EventNotifier *)opaque, VirtIOBlkQueue,
                                      kick);
 
+    if (unlikely(q->starved)) {
+        q->left_behind = true;
+        return false;
+    }
     return q->started && !queue_is_stuck(q) && !queue_empty(q);
 }
 

@@ -22,8 +22,16 @@
 #include "hw/virtio/vring.h"
 #include "qemu/iov.h"
 
-/* Segments that a request can hold without a block from the iovec pool. */
+/* Segments that a request can hold without a list from the queue's pools. */
 #define VIRTIO_BLK_INLINE_SEGMENTS 4
+
+/* Sizes of longer lists, see virtio-blk-segments.c. */
+enum {
+    VIRTIO_BLK_SEGMENTS_SHORT,
+    VIRTIO_BLK_SEGMENTS_LONG,
+    VIRTIO_BLK_SEGMENTS_ANY,
+    VIRTIO_BLK_SEGMENTS_SIZES
+};
 
 /* Requests that may be merged into one. */
 #define VIRTIO_BLK_MAX_MERGE 32
@@ -45,8 +53,9 @@ struct VirtIOBlkRequest {
     QEMUIOVector merged;        /* head of a run of several: all their data */
     BlockAcctCookie acct;
 
-    struct iovec *block;        /* from queue->iovs or malloc; may be NULL */
-    bool block_malloced;
+    struct iovec *list;         /* longer than inline_iov, or NULL */
+    uint8_t list_size;          /* the pool that it is from, if not @elem */
+    uint8_t merged_size;        /* the pool that @merged's list is from */
     struct iovec inline_iov[VIRTIO_BLK_INLINE_SEGMENTS];
 };
 
@@ -60,6 +69,12 @@ typedef struct VirtIOBlkRun {
     uint64_t next_sector;
     bool is_write;
 } VirtIOBlkRun;
+
+/* Lists of up to @len segments. */
+typedef struct VirtIOBlkSegments {
+    BlockRequestPool pool;
+    unsigned len;
+} VirtIOBlkSegments;
 
 struct VirtIOBlkQueue {
     BlockQueue common;          /* first: a VirtIOBlkQueue is a BlockQueue */
@@ -82,13 +97,14 @@ struct VirtIOBlkQueue {
     bool faulted;               /* malformed ring; until reset */
     bool wants_main;            /* atomic: goes on in the main loop only */
     bool flush_pending;
+    bool starved;               /* one of @segments is empty: take nothing */
+    bool left_behind;           /* the ring has more, for when that is over */
     bool direct_irq;            /* in the main loop: raise it by a call */
     VirtIOBlkRequest *done;     /* answered, not yet given back */
     VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
     VirtIOBlkRun run;
-    unsigned iov_block_len;     /* segments in a block of @iovs */
     BlockRequestPool requests;
-    BlockRequestPool iovs;
+    VirtIOBlkSegments segments[VIRTIO_BLK_SEGMENTS_SIZES];
     VRing ring;
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
@@ -134,12 +150,12 @@ void virtio_blk_request_abandon(VirtIOBlkRequest *req);
 /**
  * virtio_blk_request_init: a request from a chain just taken.
  * @chain: with its segments in the ring reader's scratch
+ * @elem: what the base's virtqueue calls or a migration brought, or NULL
  *
- * Copies what it needs.  Returns false when memory for an outsized chain
- * can not be had.
+ * Copies what it needs.  Without @elem the queue must not be starved.
  */
-bool virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
-                             const VRingChain *chain);
+void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             const VRingChain *chain, VirtQueueElement *elem);
 
 /** virtio_blk_request_release: free what init attached. */
 void virtio_blk_request_release(VirtIOBlkRequest *req);
@@ -157,11 +173,30 @@ void virtio_blk_request_submit(VirtIOBlkRequest *req);
 /** virtio_blk_run_submit: send what has been gathered for merging. */
 void virtio_blk_run_submit(VirtIOBlkQueue *q);
 
-/** virtio_blk_iov_block_get: @n segments, NULL when they can't be had. */
-struct iovec *virtio_blk_iov_block_get(VirtIOBlkQueue *q, unsigned n,
-                                       bool *malloced);
-void virtio_blk_iov_block_put(VirtIOBlkQueue *q, struct iovec *block,
-                              bool malloced);
+/* virtio-blk-segments.c: memory for lists of segments */
+
+void virtio_blk_segments_init(VirtIOBlkQueue *q);
+void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_segments_get: a list of @n segments, 2 * VRING_MAX_SEGMENTS at
+ * most.
+ * @size: set to the pool's number, for virtio_blk_segments_put()
+ *
+ * Returns NULL when there is none, which does not happen while the queue is
+ * not starved.  Owner thread.
+ */
+struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
+                                      uint8_t *size);
+
+/**
+ * virtio_blk_segments_put: give a list back.
+ *
+ * If the queue was starved it goes on in a bottom half.  Owner thread, or
+ * control with the queue quiesced.
+ */
+void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
+                             uint8_t size);
 
 /* virtio-blk-zoned.c: zone commands, run in the request's coroutine */
 

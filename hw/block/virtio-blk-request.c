@@ -20,28 +20,6 @@
 #include "virtio-blk-queue.h"
 #include "trace/trace-hw_block.h"
 
-struct iovec *virtio_blk_iov_block_get(VirtIOBlkQueue *q, unsigned n,
-                                       bool *malloced)
-{
-    struct iovec *block = NULL;
-
-    if (n <= q->iov_block_len) {
-        block = block_request_pool_get(&q->iovs);
-    }
-    *malloced = !block;
-    return block ?: g_try_new(struct iovec, n);
-}
-
-void virtio_blk_iov_block_put(VirtIOBlkQueue *q, struct iovec *block,
-                              bool malloced)
-{
-    if (malloced) {
-        g_free(block);
-    } else {
-        block_request_pool_put(&q->iovs, block);
-    }
-}
-
 /* Does some segment hold both data and what is not data? */
 static bool chain_needs_split(const VRingChain *chain)
 {
@@ -50,8 +28,8 @@ static bool chain_needs_split(const VRingChain *chain)
            chain->iov[chain->out_num + chain->in_num - 1].iov_len != 1;
 }
 
-bool virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
-                             const VRingChain *chain)
+void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             const VRingChain *chain, VirtQueueElement *elem)
 {
     unsigned n = chain->out_num + chain->in_num;
     /* The data's own list, behind the chain's, if it is not a part of it. */
@@ -59,34 +37,32 @@ bool virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
 
     req->next = NULL;
     req->queue = q;
-    req->elem = NULL;
+    req->elem = elem;
     req->chain = *chain;
     req->merged.nalloc = 0;
-    req->block = NULL;
+    req->list = NULL;
     req->chain.iov = req->inline_iov;
     if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
-        req->block = virtio_blk_iov_block_get(q, room, &req->block_malloced);
-        if (!req->block) {
-            return false;
-        }
-        req->chain.iov = req->block;
+        /* Where @elem was allocated, the pools are not counted upon. */
+        req->list = elem ? g_new(struct iovec, room)
+                         : virtio_blk_segments_get(q, room, &req->list_size);
+        req->chain.iov = req->list;
     }
     for (unsigned i = 0; i < n; i++) {
         req->chain.iov[i] = chain->iov[i];
     }
-    return true;
 }
 
 void virtio_blk_request_release(VirtIOBlkRequest *req)
 {
-    if (unlikely(req->block)) {
-        virtio_blk_iov_block_put(req->queue, req->block, req->block_malloced);
-        req->block = NULL;
-    }
     if (unlikely(req->elem)) {
+        g_free(req->list);
         g_free(req->elem);
         req->elem = NULL;
+    } else if (unlikely(req->list)) {
+        virtio_blk_segments_put(req->queue, req->list, req->list_size);
     }
+    req->list = NULL;
 }
 
 /*
@@ -235,7 +211,7 @@ static void coroutine_fn virtio_blk_rw_co(void *opaque)
     }
 
     if (unlikely(req->merged.nalloc)) {
-        virtio_blk_iov_block_put(q, req->merged.iov, req->merged.nalloc < 0);
+        virtio_blk_segments_put(q, req->merged.iov, req->merged_size);
         req->merged.nalloc = 0;
         while (req) {
             VirtIOBlkRequest *next = req->next;
@@ -258,10 +234,9 @@ static bool run_join(VirtIOBlkQueue *q)
     VirtIOBlkRun *run = &q->run;
     QEMUIOVector *merged = &run->head->merged;
     struct iovec *iov;
-    bool malloced;
     unsigned n = 0;
 
-    iov = virtio_blk_iov_block_get(q, run->niov, &malloced);
+    iov = virtio_blk_segments_get(q, run->niov, &run->head->merged_size);
     if (!iov) {
         return false;
     }
@@ -272,7 +247,7 @@ static bool run_join(VirtIOBlkQueue *q)
     }
     merged->iov = iov;
     merged->niov = n;
-    merged->nalloc = malloced ? -1 : 1;
+    merged->nalloc = 1;
     merged->size = run->bytes;
     trace_virtio_blk_submit_multireq(q->vdev, run, 0, run->count,
                                      run->head->sector << BDRV_SECTOR_BITS,
@@ -316,6 +291,8 @@ static bool run_can_append(VirtIOBlkQueue *q, VirtIOBlkRequest *req,
            q->dev->conf.request_merging &&
            run->count < VIRTIO_BLK_MAX_MERGE &&
            run->niov + req->qiov.niov <= blk_get_max_iov(blk) &&
+           run->niov + req->qiov.niov <=
+               q->segments[VIRTIO_BLK_SEGMENTS_LONG].len &&
            run->bytes + req->qiov.size <= blk_get_max_transfer(blk) &&
            run->bytes + req->qiov.size <= BDRV_REQUEST_MAX_BYTES;
 }

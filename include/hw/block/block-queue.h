@@ -38,7 +38,8 @@ typedef struct BlockQueue BlockQueue;
 typedef struct BlockQueueOps {
     /*
      * Take requests, looking at once for those already there.  Called in the
-     * owner thread; after block_queue_poke() when listening already.
+     * owner thread; when listening already after block_queue_poke() and
+     * block_queue_look_again().
      */
     void (*start_listening)(BlockQueue *queue);
 
@@ -68,6 +69,7 @@ struct BlockQueue {
     unsigned target_seq;        /* the last seq acted upon */
     unsigned settled_seq;       /* published: quiesced, nothing in flight */
     unsigned in_flight;
+    bool look_again;            /* the bottom half has to start_listening() */
     BlockQueueStats stats;
 };
 
@@ -123,6 +125,15 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx);
 
 /** block_queue_settle: tell control that a quiesced queue is idle.  Owner. */
 void block_queue_settle(BlockQueue *queue);
+
+/**
+ * block_queue_look_again: have start_listening() called by a bottom half.
+ *
+ * For an owner that has left something in the ring, and can go on.  Nothing
+ * happens if the queue is to be quiesced: it will look when it resumes.  Owner
+ * thread, or control while quiesced.
+ */
+void block_queue_look_again(BlockQueue *queue);
 
 /** block_queue_listening: may the owner take requests?  Owner thread. */
 static inline bool block_queue_listening(const BlockQueue *queue)
@@ -194,6 +205,12 @@ static inline void *block_request_pool_get(BlockRequestPool *pool)
         pool->unused += pool->size;
     }
     return request;
+}
+
+/** block_request_pool_has: will block_request_pool_get() find one? */
+static inline bool block_request_pool_has(const BlockRequestPool *pool)
+{
+    return pool->free || pool->unused < pool->end;
 }
 
 /** block_request_pool_put: give a request back. */
