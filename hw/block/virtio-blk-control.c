@@ -382,7 +382,7 @@ static void virtio_blk_set_capacity(VirtIOBlock *s)
     qatomic_set(&s->nb_sectors, nb_sectors);
 }
 
-static void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers)
+void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers)
 {
     if (!s->view_source) {
         s->view_source = ring_view_source_new(VIRTIO_DEVICE(s)->dma_as,
@@ -408,127 +408,6 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     device_resume(s, bs);
     ring_view_source_free(s->view_source);
     s->view_source = NULL;
-}
-
-static void virtio_blk_place_node(VirtIOBlock *s)
-{
-    Error *err = NULL;
-
-    if (!queue_iothreads_place_node(&s->map, s->blk, &err)) {
-        /* Requests run all the same. */
-        warn_report_err(err);
-    }
-}
-
-/* Kicks */
-
-void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOBlock *s = VIRTIO_BLK(vdev);
-    VirtIOBlkQueue *q = &s->queues[virtio_get_queue_index(vq)];
-
-    if (!s->ioeventfd_disabled && !s->ioeventfd_started) {
-        /* Drivers may kick before they set DRIVER_OK. */
-        virtio_device_start_ioeventfd(vdev);
-        if (!s->ioeventfd_disabled) {
-            return;
-        }
-    }
-    if (s->ioeventfd_started) {
-        /* The transport had no eventfd for this kick: pass it on. */
-        event_notifier_set(virtio_queue_get_host_notifier(vq));
-        return;
-    }
-    virtio_blk_start_queues(s, false);
-    virtio_blk_start_late(s);
-    virtio_blk_queue_handle_output(q);
-}
-
-static int virtio_blk_assign_host_notifiers(VirtIOBlock *s, unsigned n,
-                                            bool assign)
-{
-    VirtioBusState *bus = VIRTIO_BUS(qdev_get_parent_bus(DEVICE(s)));
-    int ret = 0;
-    unsigned done;
-
-    /* One transaction: an update of all eventfds for each would be n^2. */
-    memory_region_transaction_begin();
-    for (done = 0; done < n && ret == 0; done++) {
-        ret = virtio_bus_set_host_notifier(bus, done, assign);
-    }
-    memory_region_transaction_commit();
-
-    if (ret != 0 || !assign) {
-        /* The transaction needed the eventfds open; now they may go. */
-        if (assign) {
-            virtio_blk_assign_host_notifiers(s, done - 1, false);
-        } else {
-            for (unsigned i = 0; i < n; i++) {
-                virtio_bus_cleanup_host_notifier(bus, i);
-            }
-        }
-    }
-    return ret;
-}
-
-int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
-{
-    VirtIOBlock *s = VIRTIO_BLK(vdev);
-    BusState *bus = qdev_get_parent_bus(DEVICE(s));
-    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
-    unsigned n = s->conf.num_queues;
-    int ret;
-
-    if (s->ioeventfd_started || s->ioeventfd_starting) {
-        return 0;
-    }
-    s->ioeventfd_starting = true;
-
-    ret = k->set_guest_notifiers(bus->parent, n, true);
-    if (ret != 0) {
-        error_report("virtio-blk failed to set guest notifier (%d), "
-                     "ensure -accel kvm is set.", ret);
-        goto fail;
-    }
-    ret = virtio_blk_assign_host_notifiers(s, n, true);
-    if (ret != 0) {
-        error_report("virtio-blk failed to set host notifier (%d)", ret);
-        k->set_guest_notifiers(bus->parent, n, false);
-        goto fail;
-    }
-
-    virtio_blk_place_node(s);
-    s->ioeventfd_starting = false;
-    s->ioeventfd_started = true;
-    virtio_blk_start_queues(s, true);
-    return 0;
-
-fail:
-    s->ioeventfd_disabled = true;
-    s->ioeventfd_starting = false;
-    return -ENOSYS;
-}
-
-void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
-{
-    VirtIOBlock *s = VIRTIO_BLK(vdev);
-    BusState *bus = qdev_get_parent_bus(DEVICE(s));
-    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
-    unsigned n = s->conf.num_queues;
-
-    if (!s->ioeventfd_started || s->ioeventfd_stopping) {
-        return;
-    }
-    s->ioeventfd_stopping = true;
-
-    virtio_blk_stop_queues(s);
-    virtio_blk_assign_host_notifiers(s, n, false);
-    s->ioeventfd_started = false;
-
-    blk_drain(s->blk);
-    queue_iothreads_release_node(&s->map, s->blk);
-    k->set_guest_notifiers(bus->parent, n, false);
-    s->ioeventfd_stopping = false;
 }
 
 /* What a driver's memory was like does not outlive it. */

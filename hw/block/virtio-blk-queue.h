@@ -223,17 +223,24 @@ void virtio_blk_start_late(VirtIOBlock *s);
 void virtio_blk_serve_in_main(VirtIOBlock *s);
 
 bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
+/** virtio_blk_start_queues: with @notifiers, or with kicks that are calls. */
+void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers);
 /** virtio_blk_stop_queues: end all work and give the rings back. */
 void virtio_blk_stop_queues(VirtIOBlock *s);
 
 void virtio_blk_queues_cleanup(VirtIOBlock *s);
-void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq);
-int virtio_blk_start_ioeventfd(VirtIODevice *vdev);
-void virtio_blk_stop_ioeventfd(VirtIODevice *vdev);
 void virtio_blk_reset(VirtIODevice *vdev);
 void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n);
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n);
 void virtio_blk_vm_state_change(void *opaque, bool running, RunState state);
+
+/* virtio-blk-ioeventfd.c: kicks and interrupts by eventfd.  BQL */
+
+/** virtio_blk_place_node: have the node beside queue 0, if that can be. */
+void virtio_blk_place_node(VirtIOBlock *s);
+void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq);
+int virtio_blk_start_ioeventfd(VirtIODevice *vdev);
+void virtio_blk_stop_ioeventfd(VirtIODevice *vdev);
 
 /* virtio-blk-migration.c.  BQL, queues settled. */
 
