@@ -5,10 +5,10 @@ make exports the variables of its command line, so `make run QUEUES=8`
 and `scripts/run QUEUES=8` arrive here alike.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .arguments import describe, existing_file, number, program, read
 from .errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,32 +52,21 @@ class Options:
 
 
 def usage():
-    names = '\n'.join(f'  {name:<10} {text}' for name, text in NAMES.items())
     return ('usage: scripts/run [--shell] [--no-colour] [NAME=VALUE ...]\n\n'
             'Boots a Linux guest on a virtio disk with several queues, runs '
             'verified I/O\non it and reports which CPU, interrupt and '
             'IOThread serves each queue.\n--shell: an interactive guest '
-            'instead (Ctrl-A X ends it).\n\n' + names)
+            'instead (Ctrl-A X ends it).\n\n' + describe(NAMES))
 
 
 def parse(arguments, environment):
     """Options from a command line and an environment, or UsageError."""
     options = Options()
-    values = {name: environment[name] for name in NAMES
-              if environment.get(name)}
-    for argument in arguments:
-        name, equals, value = argument.partition('=')
-        if argument == '--shell':
-            options.shell = True
-        elif argument == '--no-colour':
-            options.colour = False
-        elif not equals or name not in NAMES:
-            raise UsageError(f"unknown argument '{argument}' "
-                             '(scripts/run --help lists them)')
-        elif value:
-            values[name] = value
-        else:
-            values.pop(name, None)
+    values, switches = read('scripts/run', NAMES, ('--shell', '--no-colour'),
+                            arguments, environment)
+    options.shell = '--shell' in switches
+    if '--no-colour' in switches:
+        options.colour = False
     apply_numbers(options, values)
     apply_names(options, values)
     return options
@@ -111,29 +100,5 @@ def apply_names(options, values):
         raise UsageError('FORMAT= says what IMAGE= is, and there is no IMAGE=')
     if 'IMAGE' in values:
         options.image = existing_file('IMAGE', values['IMAGE'])
-    options.qemu = existing_file('QEMU', values.get('QEMU', options.qemu),
-                                 'build it with make')
-    if not os.access(options.qemu, os.X_OK):
-        raise UsageError(f'QEMU={options.qemu}: not executable')
-
-
-def number(values, name, default, largest):
-    text = values.get(name)
-    if text is None:
-        return default
-    # Not str.isdigit(), which takes other scripts' digits too.
-    value = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= value <= largest:
-        raise UsageError(f'{name}={text}: must be a whole number from 1 to '
-                         f'{largest}')
-    return value
-
-
-def existing_file(name, value, hint=None):
-    path = Path(value)
-    if not path.exists():
-        raise UsageError(f'{name}={path}: no such file'
-                         + (f' ({hint})' if hint else ''))
-    if path.is_dir():
-        raise UsageError(f'{name}={path}: is a folder')
-    return path.absolute()
+    options.qemu = program('QEMU', values.get('QEMU', options.qemu),
+                           'build it with make')

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the user asked of run-xen: NAME=VALUE over the environment."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest.errors import UsageError
-from guest.options import BUILD, existing_file, number
+from guest.arguments import describe, number, program, read
+from guest.options import BUILD
 
 MAX_VCPUS = 16
 MAX_CPUS = 4
@@ -32,27 +31,19 @@ class Options:
 
 
 def usage():
-    names = '\n'.join(f'  {name:<9} {text}' for name, text in NAMES.items())
     return ('usage: scripts/run-xen [--no-colour] [NAME=VALUE ...]\n\n'
             'Boots a real Xen in QEMU, with a PV domU on a disk that QEMU '
             'serves from dom0, and\nreports which vCPU, event channel and '
-            'IOThread each of its rings has.\n\n' + names)
+            'IOThread each of its rings has.\n\n' + describe(NAMES))
 
 
 def parse(arguments, environment):
     """Options from a command line and an environment, or UsageError."""
     options = Options()
-    values = {name: environment[name] for name in NAMES
-              if environment.get(name)}
-    for argument in arguments:
-        name, equals, value = argument.partition('=')
-        if argument == '--no-colour':
-            options.colour = False
-        elif not equals or name not in NAMES:
-            raise UsageError(f"unknown argument '{argument}' "
-                             '(scripts/run-xen --help lists them)')
-        else:
-            values[name] = value
+    values, switches = read('scripts/run-xen', NAMES, ('--no-colour',),
+                            arguments, environment)
+    if '--no-colour' in switches:
+        options.colour = False
     options.vcpus = number(values, 'VCPUS', 4, MAX_VCPUS)
     options.cpus = number(values, 'CPUS', 1, MAX_CPUS)
     options.runtime = number(values, 'RUNTIME', 3, MAX_SECONDS)
@@ -61,10 +52,3 @@ def parse(arguments, environment):
     options.emulator = program('EMULATOR',
                                values.get('EMULATOR') or options.qemu)
     return options
-
-
-def program(name, value, hint=None):
-    path = existing_file(name, value, hint)
-    if not os.access(path, os.X_OK):
-        raise UsageError(f'{name}={path}: not executable')
-    return path
