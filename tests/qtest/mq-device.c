@@ -1,5 +1,5 @@
 /*
- * virtio-blk over PCI as a driver with several queues sees it
+ * virtio-blk as a driver with several queues sees it, and PCI's registers
  *
  *     status, features, queue addresses, vectors:  registers in a BAR,
  *                                                  legacy or modern layout
@@ -155,13 +155,133 @@ static void enable_msix(MqDevice *d)
     }
 }
 
-MqDevice *mq_device_open(MqMachine *m, unsigned slot)
+static uint8_t pci_get_status(MqDevice *d)
 {
-    MqDevice *d = g_new0(MqDevice, 1);
+    return reg_readb(d, d->modern ? d->common + COMMON(device_status)
+                                  : VIRTIO_PCI_STATUS);
+}
 
-    d->machine = m;
-    d->qts = m->qts;
-    d->modern = m->variant->modern;
+static void pci_set_status(MqDevice *d, uint8_t status)
+{
+    reg_writeb(d, d->modern ? d->common + COMMON(device_status)
+                            : VIRTIO_PCI_STATUS, status);
+}
+
+static uint64_t pci_get_features(MqDevice *d)
+{
+    uint64_t features;
+
+    if (!d->modern) {
+        return reg_readl(d, VIRTIO_PCI_HOST_FEATURES);
+    }
+    reg_writel(d, d->common + COMMON(device_feature_select), 1);
+    features = reg_readl(d, d->common + COMMON(device_feature));
+    reg_writel(d, d->common + COMMON(device_feature_select), 0);
+    return features << 32 | reg_readl(d, d->common + COMMON(device_feature));
+}
+
+static void pci_set_features(MqDevice *d, uint64_t features)
+{
+    if (!d->modern) {
+        reg_writel(d, VIRTIO_PCI_GUEST_FEATURES, features);
+        return;
+    }
+    for (unsigned half = 0; half < 2; half++) {
+        reg_writel(d, d->common + COMMON(guest_feature_select), half);
+        reg_writel(d, d->common + COMMON(guest_feature),
+                   features >> (32 * half));
+    }
+}
+
+static void select_queue(MqDevice *d, unsigned index)
+{
+    reg_writew(d, d->modern ? d->common + COMMON(queue_select)
+                            : VIRTIO_PCI_QUEUE_SEL, index);
+}
+
+static unsigned pci_queue_size(MqDevice *d, unsigned index)
+{
+    select_queue(d, index);
+    return reg_readw(d, d->modern ? d->common + COMMON(queue_size)
+                                  : VIRTIO_PCI_QUEUE_NUM);
+}
+
+static bool pci_queue_enabled(MqDevice *d, unsigned index)
+{
+    select_queue(d, index);
+    return d->modern ? reg_readw(d, d->common + COMMON(queue_enable))
+                     : reg_readl(d, VIRTIO_PCI_QUEUE_PFN);
+}
+
+static void pci_enable_queue(MqDevice *d, unsigned index, unsigned size,
+                             uint64_t desc, uint64_t driver, uint64_t device)
+{
+    select_queue(d, index);
+    if (!d->modern) {
+        reg_writel(d, VIRTIO_PCI_QUEUE_PFN,
+                   desc >> VIRTIO_PCI_QUEUE_ADDR_SHIFT);
+        return;
+    }
+    reg_writew(d, d->common + COMMON(queue_size), size);
+    reg_write64(d, d->common + COMMON(queue_desc_lo), desc);
+    reg_write64(d, d->common + COMMON(queue_avail_lo), driver);
+    reg_write64(d, d->common + COMMON(queue_used_lo), device);
+    reg_writew(d, d->common + COMMON(queue_enable), 1);
+}
+
+static void pci_notify(MqDevice *d, unsigned index)
+{
+    uint16_t offset;
+
+    if (!d->modern) {
+        reg_writew(d, VIRTIO_PCI_QUEUE_NOTIFY, index);
+        return;
+    }
+    select_queue(d, index);
+    offset = reg_readw(d, d->common + COMMON(queue_notify_off));
+    reg_writew(d, d->notify + offset * d->notify_multiplier, index);
+}
+
+static uint32_t pci_config_read(MqDevice *d, unsigned offset, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return reg_readb(d, d->config + offset);
+    case 2:
+        return reg_readw(d, d->config + offset);
+    default:
+        return reg_readl(d, d->config + offset);
+    }
+}
+
+static void pci_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
+{
+    reg_writeb(d, d->config + offset, value);
+}
+
+static uint8_t pci_isr_read(MqDevice *d)
+{
+    return reg_readb(d, d->isr);
+}
+
+static const MqTransport pci_transport = {
+    .get_status = pci_get_status,
+    .set_status = pci_set_status,
+    .get_features = pci_get_features,
+    .set_features = pci_set_features,
+    .queue_size = pci_queue_size,
+    .queue_enabled = pci_queue_enabled,
+    .enable_queue = pci_enable_queue,
+    .notify = pci_notify,
+    .config_read = pci_config_read,
+    .config_writeb = pci_config_writeb,
+    .isr_read = pci_isr_read,
+};
+
+static void open_pci(MqDevice *d, unsigned slot)
+{
+    MqMachine *m = d->machine;
+
     d->pci = qpci_device_find(m->pci, mq_slot_devfn(m->variant, slot));
     g_assert_nonnull(d->pci);
     mq_slot_window(m, slot);
@@ -171,6 +291,22 @@ MqDevice *mq_device_open(MqMachine *m, unsigned slot)
         map_modern(d);
     } else {
         map_legacy(d);
+    }
+}
+
+MqDevice *mq_device_open(MqMachine *m, unsigned slot)
+{
+    MqDevice *d = g_new0(MqDevice, 1);
+
+    d->machine = m;
+    d->qts = m->qts;
+    d->modern = m->variant->modern;
+    if (m->variant->mmio) {
+        d->transport = &mq_mmio_transport;
+        d->mmio = mq_slot_mmio(slot);
+    } else {
+        d->transport = &pci_transport;
+        open_pci(d, slot);
     }
     while (d->max_queues < MAX_QUEUES &&
            mq_device_queue_size(d, d->max_queues)) {
@@ -204,41 +340,63 @@ void mq_device_move(MqDevice *d, MqMachine *to)
 
 uint8_t mq_device_status(MqDevice *d)
 {
-    return reg_readb(d, d->modern ? d->common + COMMON(device_status)
-                                  : VIRTIO_PCI_STATUS);
+    return d->transport->get_status(d);
 }
 
 void mq_device_set_status(MqDevice *d, uint8_t status)
 {
-    reg_writeb(d, d->modern ? d->common + COMMON(device_status)
-                            : VIRTIO_PCI_STATUS, status);
+    d->transport->set_status(d, status);
 }
 
 uint64_t mq_device_offered(MqDevice *d)
 {
-    uint64_t features;
-
-    if (!d->modern) {
-        return reg_readl(d, VIRTIO_PCI_HOST_FEATURES);
-    }
-    reg_writel(d, d->common + COMMON(device_feature_select), 1);
-    features = reg_readl(d, d->common + COMMON(device_feature));
-    reg_writel(d, d->common + COMMON(device_feature_select), 0);
-    return features << 32 | reg_readl(d, d->common + COMMON(device_feature));
+    return d->transport->get_features(d);
 }
 
-static void accept_features(MqDevice *d, uint64_t features)
+unsigned mq_device_queue_size(MqDevice *d, unsigned index)
 {
-    d->features = features;
-    if (!d->modern) {
-        reg_writel(d, VIRTIO_PCI_GUEST_FEATURES, features);
-        return;
-    }
-    for (unsigned half = 0; half < 2; half++) {
-        reg_writel(d, d->common + COMMON(guest_feature_select), half);
-        reg_writel(d, d->common + COMMON(guest_feature),
-                   features >> (32 * half));
-    }
+    return d->transport->queue_size(d, index);
+}
+
+bool mq_device_queue_enabled(MqDevice *d, unsigned index)
+{
+    return d->transport->queue_enabled(d, index);
+}
+
+void mq_device_enable_queue(MqDevice *d, unsigned index, unsigned size,
+                            uint64_t desc, uint64_t driver, uint64_t device)
+{
+    d->transport->enable_queue(d, index, size, desc, driver, device);
+}
+
+void mq_device_notify(MqDevice *d, unsigned index)
+{
+    d->transport->notify(d, index);
+}
+
+uint8_t mq_config_readb(MqDevice *d, unsigned offset)
+{
+    return d->transport->config_read(d, offset, 1);
+}
+
+uint16_t mq_config_readw(MqDevice *d, unsigned offset)
+{
+    return d->transport->config_read(d, offset, 2);
+}
+
+uint32_t mq_config_readl(MqDevice *d, unsigned offset)
+{
+    return d->transport->config_read(d, offset, 4);
+}
+
+void mq_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
+{
+    d->transport->config_writeb(d, offset, value);
+}
+
+uint8_t mq_isr_read(MqDevice *d)
+{
+    return d->transport->isr_read(d);
 }
 
 /* Add a bit to the status and check that the device agrees. */
@@ -277,7 +435,8 @@ void mq_device_negotiate(MqDevice *d, uint64_t wanted)
     mq_device_reset(d);
     status_step(d, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     status_step(d, VIRTIO_CONFIG_S_DRIVER);
-    accept_features(d, mq_device_offered(d) & wanted & ~REFUSED_FEATURES);
+    d->features = mq_device_offered(d) & wanted & ~REFUSED_FEATURES;
+    d->transport->set_features(d, d->features);
     if (d->modern) {
         g_assert_true(d->features & BIT_ULL(VIRTIO_F_VERSION_1));
         status_step(d, VIRTIO_CONFIG_S_FEATURES_OK);
@@ -309,42 +468,6 @@ void mq_device_start(MqDevice *d, uint64_t ring_features, unsigned queues)
     mq_device_set_driver_ok(d);
 }
 
-static void select_queue(MqDevice *d, unsigned index)
-{
-    reg_writew(d, d->modern ? d->common + COMMON(queue_select)
-                            : VIRTIO_PCI_QUEUE_SEL, index);
-}
-
-unsigned mq_device_queue_size(MqDevice *d, unsigned index)
-{
-    select_queue(d, index);
-    return reg_readw(d, d->modern ? d->common + COMMON(queue_size)
-                                  : VIRTIO_PCI_QUEUE_NUM);
-}
-
-bool mq_device_queue_enabled(MqDevice *d, unsigned index)
-{
-    select_queue(d, index);
-    return d->modern ? reg_readw(d, d->common + COMMON(queue_enable))
-                     : reg_readl(d, VIRTIO_PCI_QUEUE_PFN);
-}
-
-void mq_device_enable_queue(MqDevice *d, unsigned index, unsigned size,
-                            uint64_t desc, uint64_t driver, uint64_t device)
-{
-    select_queue(d, index);
-    if (!d->modern) {
-        reg_writel(d, VIRTIO_PCI_QUEUE_PFN,
-                   desc >> VIRTIO_PCI_QUEUE_ADDR_SHIFT);
-        return;
-    }
-    reg_writew(d, d->common + COMMON(queue_size), size);
-    reg_write64(d, d->common + COMMON(queue_desc_lo), desc);
-    reg_write64(d, d->common + COMMON(queue_avail_lo), driver);
-    reg_write64(d, d->common + COMMON(queue_used_lo), device);
-    reg_writew(d, d->common + COMMON(queue_enable), 1);
-}
-
 void mq_device_reset_queue(MqDevice *d, unsigned index)
 {
     uint32_t reg = d->common +
@@ -360,19 +483,6 @@ void mq_device_reset_queue(MqDevice *d, unsigned index)
     if (index < d->max_queues) {
         g_clear_pointer(&d->queues[index], mq_queue_free);
     }
-}
-
-void mq_device_notify(MqDevice *d, unsigned index)
-{
-    uint16_t offset;
-
-    if (!d->modern) {
-        reg_writew(d, VIRTIO_PCI_QUEUE_NOTIFY, index);
-        return;
-    }
-    select_queue(d, index);
-    offset = reg_readw(d, d->common + COMMON(queue_notify_off));
-    reg_writew(d, d->notify + offset * d->notify_multiplier, index);
 }
 
 uint16_t mq_device_set_queue_vector(MqDevice *d, unsigned index,
@@ -395,36 +505,11 @@ uint16_t mq_device_set_config_vector(MqDevice *d, uint16_t vector)
     return reg_readw(d, reg);
 }
 
-uint8_t mq_config_readb(MqDevice *d, unsigned offset)
-{
-    return reg_readb(d, d->config + offset);
-}
-
-uint16_t mq_config_readw(MqDevice *d, unsigned offset)
-{
-    return reg_readw(d, d->config + offset);
-}
-
-uint32_t mq_config_readl(MqDevice *d, unsigned offset)
-{
-    return reg_readl(d, d->config + offset);
-}
-
 uint64_t mq_config_readq(MqDevice *d, unsigned offset)
 {
     uint64_t low = mq_config_readl(d, offset);
 
     return low | (uint64_t)mq_config_readl(d, offset + 4) << 32;
-}
-
-void mq_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
-{
-    reg_writeb(d, d->config + offset, value);
-}
-
-uint8_t mq_isr_read(MqDevice *d)
-{
-    return reg_readb(d, d->isr);
 }
 
 bool mq_intx_level(MqDevice *d)

@@ -1,5 +1,5 @@
 /*
- * virtio-blk over PCI as a driver with several queues sees it
+ * virtio-blk as a driver with several queues sees it, over PCI or memory mapped
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,6 +13,25 @@
 #include "mq-machine.h"
 
 typedef struct MqQueue MqQueue;
+typedef struct MqDevice MqDevice;
+
+/* Access to the registers that every transport has. */
+typedef struct MqTransport {
+    uint8_t (*get_status)(MqDevice *d);
+    void (*set_status)(MqDevice *d, uint8_t status);
+    uint64_t (*get_features)(MqDevice *d);
+    void (*set_features)(MqDevice *d, uint64_t features);
+    unsigned (*queue_size)(MqDevice *d, unsigned index);
+    bool (*queue_enabled)(MqDevice *d, unsigned index);
+    void (*enable_queue)(MqDevice *d, unsigned index, unsigned size,
+                         uint64_t desc, uint64_t driver, uint64_t device);
+    void (*notify)(MqDevice *d, unsigned index);
+    uint32_t (*config_read)(MqDevice *d, unsigned offset, unsigned size);
+    void (*config_writeb)(MqDevice *d, unsigned offset, uint8_t value);
+    uint8_t (*isr_read)(MqDevice *d);
+} MqTransport;
+
+extern const MqTransport mq_mmio_transport;
 
 /* "All that the device offers", for mq_device_start(). */
 #define MQ_ALL_QUEUES UINT_MAX
@@ -26,17 +45,21 @@ typedef struct MqQueue MqQueue;
 
 /**
  * MqDevice: one device and what the driver knows about it.
- * @modern: the interface in use, VIRTIO 1.x sections 4.1.4 (modern) and
- *          4.1.4.10 (legacy)
+ * @mmio: where the registers are, 0 for PCI; no other field before
+ *        @max_queues but @modern means anything for it
+ * @modern: the interface in use, VIRTIO 1.x sections 4.1.4 and 4.2.2 (modern),
+ *          4.1.4.10 and 4.2.4 (legacy)
  * @bar: BAR with all registers, at the offsets below for a modern device
  * @num_vectors: entries of the MSI-X table, 0 without MSI-X
  * @messages: guest address of an array with a 32-bit message for each vector
  * @features: as negotiated
  * @queues: the queues that were set up, NULL for others
  */
-typedef struct MqDevice {
+struct MqDevice {
     MqMachine *machine;
     QTestState *qts;
+    const MqTransport *transport;
+    uint64_t mmio;
     QPCIDevice *pci;
     bool modern;
     QPCIBar bar;
@@ -46,11 +69,13 @@ typedef struct MqDevice {
     uint64_t features;
     unsigned max_queues;
     MqQueue **queues;
-} MqDevice;
+};
 
 /**
  * mq_device_open: find the device in @slot, map its registers and enable
  * MSI-X where it has it.  Each vector's message goes to a word of its own.
+ *
+ * A machine without PCI has memory mapped devices in its slots.
  */
 MqDevice *mq_device_open(MqMachine *m, unsigned slot);
 

@@ -4,6 +4,7 @@
  *     pc:    pci.0 ---- slot 0, slot 1              (ACPI hotplug)
  *     q35:   pcie.0 --- root port 0 -- slot 0       (native hotplug)
  *                   `-- root port 1 -- slot 1
+ *     microvm:          virtio-mmio 0, 1 are the slots, with no PCI
  *
  * No firmware runs in a qtest, so the root ports get their bus numbers and
  * windows from here.
@@ -37,11 +38,17 @@
 /* Variable that names another QEMU to migrate to, and back from. */
 #define OTHER_BINARY "QTEST_QEMU_BINARY_DST"
 
+/* microvm: registers of the first virtio-mmio, and size of each */
+#define MMIO_BASE 0xfeb00000
+#define MMIO_SIZE 512
+
 static const MqVariant variants[] = {
     { "pc", "legacy", false, false },
     { "pc", "modern", false, true },
     { "q35", "legacy", true, false },
     { "q35", "modern", true, true },
+    { "microvm", "legacy-mmio", false, false, true },
+    { "microvm", "modern-mmio", false, true, true },
 };
 
 typedef struct MqTest {
@@ -111,6 +118,10 @@ char *mq_device_arg(const MqVariant *variant, unsigned slot,
 {
     g_autofree char *bus = bus_name(variant, slot);
 
+    if (variant->mmio) {
+        return g_strdup_printf("virtio-blk-device,id=disk%u,"
+                               "bus=virtio-mmio-bus.%u,%s", slot, slot, props);
+    }
     return g_strdup_printf("virtio-blk-pci,id=disk%u,bus=%s,addr=%u,"
                            "disable-legacy=%s,disable-modern=%s,%s",
                            slot, bus, bus_addr(variant, slot),
@@ -193,6 +204,11 @@ void mq_device_del(MqMachine *m, unsigned slot)
     wait_device_deleted(m, slot);
 }
 
+uint64_t mq_slot_mmio(unsigned slot)
+{
+    return MMIO_BASE + slot * MMIO_SIZE;
+}
+
 void mq_slot_window(MqMachine *m, unsigned slot)
 {
     m->pci->pio_alloc_ptr = SLOT_IO_BASE + slot * SLOT_IO_SIZE;
@@ -236,14 +252,22 @@ static MqMachine *machine_start(const MqVariant *variant, bool other,
                                    slot + 1);
         }
     }
+    if (variant->mmio) {
+        /* The first I/O APIC has the interrupts then. */
+        g_string_append_printf(cmd, "-machine ioapic2=off "
+                               "-global virtio-mmio.force-legacy=%s ",
+                               variant->modern ? "off" : "on");
+    }
     g_string_append(cmd, args);
 
     m->variant = variant;
     m->other = other;
     m->qts = qtest_init_with_env(other ? OTHER_BINARY : NULL, cmd->str, true);
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
-    m->pci = qpci_new_pc(m->qts, &m->alloc);
-    mq_machine_init_pci(m);
+    if (!variant->mmio) {
+        m->pci = qpci_new_pc(m->qts, &m->alloc);
+        mq_machine_init_pci(m);
+    }
     return m;
 }
 
@@ -274,7 +298,7 @@ MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
 
 void mq_machine_stop(MqMachine *m)
 {
-    qpci_free_pc(m->pci);
+    g_clear_pointer(&m->pci, qpci_free_pc);
     alloc_destroy(&m->alloc);
     qtest_quit(m->qts);
     g_free(m);

@@ -21,15 +21,18 @@
  * MqVariant: the machine that a test runs on and the interface that its
  * driver speaks.
  * @machine: the machine type
- * @interface: "legacy" or "modern", as in the VIRTIO specification
+ * @interface: "legacy" or "modern", as in the VIRTIO specification; -mmio for
+ *             that with memory mapped devices
  * @pcie: the slots are root ports of a PCI Express machine
  * @modern: the interface is that of VIRTIO 1.0 and later
+ * @mmio: the slots are virtio-mmio transports, there is no PCI
  */
 typedef struct MqVariant {
     const char *machine;
     const char *interface;
     bool pcie;
     bool modern;
+    bool mmio;
 } MqVariant;
 
 /* Sets of variants, for mq_test_add(). */
@@ -38,8 +41,11 @@ enum {
     MQ_PC_MODERN = 1 << 1,
     MQ_Q35_LEGACY = 1 << 2,
     MQ_Q35_MODERN = 1 << 3,
+    MQ_MICROVM_LEGACY = 1 << 4,
+    MQ_MICROVM_MODERN = 1 << 5,
     MQ_MODERN = MQ_PC_MODERN | MQ_Q35_MODERN,
     MQ_BOTH = MQ_PC_LEGACY | MQ_Q35_MODERN,
+    MQ_MMIO = MQ_MICROVM_LEGACY | MQ_MICROVM_MODERN,
     MQ_ALL = MQ_PC_LEGACY | MQ_Q35_LEGACY | MQ_MODERN,
 };
 
@@ -90,8 +96,8 @@ void mq_machine_stop(MqMachine *m);
 void mq_machine_init_pci(MqMachine *m);
 
 /**
- * mq_device_arg: the value of a -device option that puts a virtio-blk-pci
- * called disk@slot into @slot.
+ * mq_device_arg: the value of a -device option that puts a virtio-blk-pci, or
+ * a virtio-blk-device, called disk@slot into @slot.
  * @props: more properties, "name=value,..."
  *
  * Returns: a string to be freed.
@@ -119,6 +125,9 @@ void mq_device_del(MqMachine *m, unsigned slot);
  * device and function.
  */
 int mq_slot_devfn(const MqVariant *variant, unsigned slot);
+
+/* mq_slot_mmio: address of the registers of a memory mapped @slot */
+uint64_t mq_slot_mmio(unsigned slot);
 
 /**
  * mq_slot_window: let libqos place the next BARs in the part of the address

@@ -21,8 +21,8 @@
 #define DESC_SIZE 16
 #define LEGACY_ALIGN 4096
 
-/* A modern device lets the driver choose smaller rings: choose handy ones. */
-#define MODERN_SIZE 256
+/* Where the driver may choose smaller rings than offered, it takes these. */
+#define CHOSEN_SIZE 256
 
 /* Split ring: the end of a chain in MqQueue's @chain. */
 #define LAST UINT_MAX
@@ -321,8 +321,8 @@ MqQueue *mq_queue_new(MqDevice *d, unsigned index)
     q->dev = d;
     q->index = index;
     q->size = mq_device_queue_size(d, index);
-    if (d->modern) {
-        q->size = MIN(q->size, MODERN_SIZE);
+    if (d->modern || d->mmio) {
+        q->size = MIN(q->size, CHOSEN_SIZE);
     }
     q->ops = packed ? &packed_ops : &split_ops;
     q->tokens = g_new0(void *, q->size);

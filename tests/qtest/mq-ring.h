@@ -59,8 +59,8 @@ struct MqQueue {
 
 /**
  * mq_queue_new: allocate queue @index of @d and tell the device where it is.
- * Its size is what the device offers, at most 256 on a modern device.  Kept in
- * @d->queues.
+ * Its size is what the device offers, at most 256 where the driver may choose.
+ * Kept in @d->queues.
  */
 MqQueue *mq_queue_new(MqDevice *d, unsigned index);
 
