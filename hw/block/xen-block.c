@@ -96,15 +96,26 @@ static void xen_block_set_size(XenBlockDevice *blockdev)
                               nr_sectors);
 }
 
-static void xen_block_resized(void *opaque)
+static void xen_block_resized_bh(void *opaque)
 {
     XenBlockDevice *blockdev = opaque;
     XenDevice *xendev = XEN_DEVICE(blockdev);
 
-    xen_block_set_size(blockdev);
-    /* Frontends look at the size when the backend's state is written. */
-    xen_device_backend_printf(xendev, "state", "%u",
-                              xen_device_backend_get_state(xendev));
+    if (qdev_is_realized(DEVICE(blockdev))) {
+        xen_block_set_size(blockdev);
+        /* Frontends look at the size when the backend's state is written. */
+        xen_device_backend_printf(xendev, "state", "%u",
+                                  xen_device_backend_get_state(xendev));
+    }
+    object_unref(OBJECT(blockdev));
+}
+
+/* Called in the node's thread; xenstore belongs to the main loop. */
+static void xen_block_resized(void *opaque)
+{
+    object_ref(OBJECT(opaque));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), xen_block_resized_bh,
+                            opaque);
 }
 
 static void xen_block_drained_begin(void *opaque)

@@ -19,6 +19,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/xen/interface/io/xs_wire.h"
+#include "qemu/main-loop.h"
 #include "trace/trace-qemu_mq_hw_xen.h"
 #include "xen-standin.h"
 
@@ -120,6 +121,7 @@ static GHashTable *xs_nodes(xs_transaction_t t)
 {
     XsTransaction *ta;
 
+    GLOBAL_STATE_CODE();
     if (t == XBT_NULL) {
         return store.nodes;
     }
