@@ -497,7 +497,8 @@ void block_acct_init(BlockAcctStats *stats)
 {
     qemu_mutex_init(&stats->lock);
     stats->account_failed = stats->account_invalid = true;
-    if (qtest_enabled()) {
+    /* Written once: from the first request on IOThreads read it. */
+    if (qtest_enabled() && acct_clock != QEMU_CLOCK_VIRTUAL) {
         acct_clock = QEMU_CLOCK_VIRTUAL;
     }
 }

@@ -134,7 +134,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
         return NULL;
     }
     virtio_blk_request_init(req, q, &chain, elem);
-    q->common.stats.requests++;
+    block_queue_count(&q->common.stats.requests, 1);
     return req;
 }
 
@@ -180,7 +180,7 @@ static void queue_work(VirtIOBlkQueue *q)
         return;
     }
 
-    q->common.stats.batches++;
+    block_queue_count(&q->common.stats.batches, 1);
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
     defer_call_begin();
@@ -203,7 +203,7 @@ static void queue_notify(VirtIOBlkQueue *q)
 {
     VirtIODevice *vdev = q->vdev;
 
-    q->common.stats.notifications++;
+    block_queue_count(&q->common.stats.notifications, 1);
     /*
      * With MSI-X the ISR bit means nothing, but old Windows drivers poll it
      * when they hibernate.  The line stays shared while the bit stays set.

@@ -130,8 +130,8 @@ static void ring_submit(XenBlockRing *ring)
     if (!ring->nr_batch) {
         return;
     }
-    ring->queue.stats.requests += ring->nr_batch;
-    ring->queue.stats.batches++;
+    block_queue_count(&ring->queue.stats.requests, ring->nr_batch);
+    block_queue_count(&ring->queue.stats.batches, 1);
     trace_xen_block_ring_batch(ring, ring->queue.index, ring->nr_batch);
 
     xen_block_io_prepare(ring);
@@ -239,7 +239,7 @@ static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
     smp_mb();
     rsp_event = qatomic_read(&ring->sring->rsp_event);
     if (rsp_prod - rsp_event < nr_responses) {
-        ring->queue.stats.notifications++;
+        block_queue_count(&ring->queue.stats.notifications, 1);
         qemu_xen_evtchn_notify(ring->channel, ring->port);
     }
 }

@@ -24,6 +24,7 @@
 #define HW_BLOCK_BLOCK_QUEUE_H
 
 #include "block/aio.h"
+#include "qemu/atomic.h"
 #include "qemu/queue.h"
 #include "qemu/uninitialized.h"
 
@@ -47,7 +48,10 @@ typedef struct BlockQueueOps {
     void (*stop_listening)(BlockQueue *queue);
 } BlockQueueOps;
 
-/* Written by the owner thread only; readers see a recent value. */
+/*
+ * Written by the owner thread only, by block_queue_count(); readers see a
+ * recent value with qatomic_read().
+ */
 typedef struct BlockQueueStats {
     uint64_t requests;          /* taken from the ring */
     uint64_t batches;           /* times that the ring gave at least one */
@@ -134,6 +138,12 @@ void block_queue_settle(BlockQueue *queue);
  * thread, or control while quiesced.
  */
 void block_queue_look_again(BlockQueue *queue);
+
+/** block_queue_count: add @n to one of the queue's counters.  Owner. */
+static inline void block_queue_count(uint64_t *counter, uint64_t n)
+{
+    qatomic_set(counter, *counter + n);
+}
 
 /** block_queue_listening: may the owner take requests?  Owner thread. */
 static inline bool block_queue_listening(const BlockQueue *queue)
