@@ -20,6 +20,8 @@
  * @data: guest address of the data, of @len bytes
  * @status: guest address of the status byte
  * @done: the device has used it, with @written bytes
+ *
+ * Freed with its queue if not before.
  */
 typedef struct MqRequest {
     MqQueue *queue;

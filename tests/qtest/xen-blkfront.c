@@ -273,6 +273,7 @@ BlkBuffer *blk_buffer_new(XenGuest *g, unsigned int nr_pages, bool readonly)
     unsigned int i;
 
     g_assert_cmpint(nr_pages, <=, ARRAY_SIZE(b->frame));
+    g_ptr_array_add(g->owned, b);
     b->nr_pages = nr_pages;
     for (i = 0; i < nr_pages; i++) {
         b->frame[i] = xen_guest_alloc_frame(g);
@@ -289,7 +290,7 @@ void blk_buffer_free(XenGuest *g, BlkBuffer *b)
         xen_guest_revoke(g, b->ref[i]);
         xen_guest_free_frame(g, b->frame[i]);
     }
-    g_free(b);
+    g_ptr_array_remove_fast(g->owned, b);
 }
 
 void blk_buffer_fill(XenGuest *g, BlkBuffer *b, const void *data, size_t len)

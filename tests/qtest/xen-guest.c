@@ -199,6 +199,7 @@ XenGuest *xen_guest_start(const char *fmt, ...)
     g_unix_set_fd_nonblocking(ctl[1], true, NULL);
     qemu_set_cloexec(ctl[0]);
 
+    g->owned = g_ptr_array_new_with_free_func(g_free);
     g->ctl = ctl[0];
     g->ctl_in = g_string_new(NULL);
     g->ram = guest_map_memory(memfd);
@@ -249,6 +250,7 @@ void xen_guest_quit(XenGuest *g)
     g_string_free(g->ctl_in, true);
     g_free(g->free_frames);
     g_free(g->free_refs);
+    g_ptr_array_free(g->owned, true);
     g_free(g);
 }
 

@@ -44,6 +44,7 @@ typedef struct XenGuest {
     uint32_t next_ref;
     uint32_t *free_refs;        /* a stack */
     uint32_t nr_free_refs;
+    GPtrArray *owned;           /* goes with the guest, by g_free() */
 } XenGuest;
 
 /** XenPort: the guest's end of an event channel */
