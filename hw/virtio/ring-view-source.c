@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "exec/memory.h"
 #include "hw/virtio/ring-view.h"
+#include "qemu/tsan-guest-memory.h"
 #include "system/xen.h"
 
 /* A RAM section that was reported in this transaction, or is in a view. */
@@ -178,6 +179,7 @@ static void ring_memory_region_add(MemoryListener *listener,
         .mr = mr,
         .offset = section->offset_within_region,
     };
+    tsan_guest_memory(s.range.host, s.range.len);
     g_array_append_val(rm->sections, s);
 }
 

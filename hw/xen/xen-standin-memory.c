@@ -23,6 +23,7 @@
 #include "exec/ramblock.h"
 #include "hw/boards.h"
 #include "hw/xen/interface/grant_table.h"
+#include "qemu/tsan-guest-memory.h"
 #include "xen-standin.h"
 
 static struct {
@@ -49,6 +50,7 @@ bool xen_standin_memory_init(Error **errp)
     memory.fd_offset = mr->ram_block->fd_offset;
     memory.host = memory_region_get_ram_ptr(mr);
     memory.nr_frames = memory_region_size(mr) >> XEN_PAGE_SHIFT;
+    tsan_guest_memory(memory.host, memory_region_size(mr));
     return true;
 }
 
