@@ -9,6 +9,10 @@
 #: make run-xen         the same on a real Xen: a domU on our disk; VCPUS=N
 #: make check           the tests; TESTS="NAME..." runs only these
 #: make check-full      all tests, the long ones too
+#: make check-sanitizers  our tests with sanitizers for addresses and undefined
+#:                      behaviour, built in BUILD-asan; TESTS as above
+#: make check-threads   those with several threads with ThreadSanitizer,
+#:                      built in BUILD-tsan
 #: make stock           build the untouched base too, in build/stock
 #: make bench           compare ours with stock; QUICK=1 in three minutes;
 #:                      BENCH="ARGUMENT..." for tests/bench/run --help
@@ -28,8 +32,8 @@ tool = @scripts/base/run
 run = @scripts/run QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
 run_xen = @scripts/run-xen QEMU=$(or $(QEMU),$(BUILD)/qemu-system-x86_64)
 
-.PHONY: all build stock run run-xen shell check check-full bench install clean \
-        distclean help
+.PHONY: all build stock run run-xen shell check check-full check-sanitizers \
+        check-threads bench install clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -57,6 +61,10 @@ check check-full:
 	$(setup) build guest check
 	$(tool) $@ --build=$(BUILD) $(TESTS)
 
+check-sanitizers check-threads:
+	$(setup) build
+	$(tool) $@ --build=$(BUILD) $(TESTS)
+
 bench:
 	$(setup) build bench
 	$(tool) build --build=$(BUILD)
@@ -69,10 +77,10 @@ install:
 	$(tool) install --build=$(BUILD)
 
 clean:
-	@rm -rf $(BUILD)/qemu $(BUILD)/stock
+	@rm -rf $(BUILD)/qemu $(BUILD)/stock $(BUILD)-asan $(BUILD)-tsan
 
 distclean:
-	@rm -rf $(BUILD)
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile

@@ -5,6 +5,8 @@
 #     run stock [TARGET]...         the same for the untouched base
 #     run check [TEST]...           build and run tests (by default the quick ones)
 #     run check-full                all of them, the long ones too
+#     run check-sanitizers [TEST]...
+#     run check-threads [TEST]...   in a build of their own, see sanitize.py
 #     run install                   install what was built (DESTDIR is heeded)
 #
 # All take --build=DIR.
@@ -13,6 +15,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -26,6 +29,7 @@ import firmware
 import ninja
 import prepare
 import qemu
+import sanitize
 from layout import REPO, Layout, cache_folder
 from lock import BaseLock
 from source import find_source
@@ -187,7 +191,8 @@ def main_check(ours, rest, full=False):
         state = load_state(layout)
         set_up(layout, state, lock)
         save_state(layout, state)
-        tests = check.build(layout, full, rest)
+        tests = check.build(layout, rest,
+                            lambda tests: check.choose(tests, full))
         if tests is None:
             sys.exit(1)
         if check.need_stock(tests):
@@ -197,6 +202,24 @@ def main_check(ours, rest, full=False):
     passed, failed, _other = check.count(layout)
     # CI takes its count from here; a run that broke off is no success.
     counted.write_text(f'{passed} passed, {failed} failed\n')
+    sys.exit(0 if good and passed and not failed else 1)
+
+
+def main_sanitize(sanitizer, ours, rest):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(sanitize.build_folder(ours['build'], sanitizer))
+    state = sanitize.adapt(load_state(Layout(ours['build'])), sanitizer)
+    with build_folder(layout.build):
+        set_up(layout, state, lock)
+        save_state(layout, state)
+        tests = check.build(layout, rest,
+                            lambda tests: sanitize.choose(tests, sanitizer))
+    if tests is None:
+        sys.exit(1)
+    sanitize.set_variables(sanitizer)
+    good = check.run(layout, tests, patience=sanitizer.patience)
+    passed, failed, _other = check.count(layout)
+    say(f'{passed} passed, {failed} failed')
     sys.exit(0 if good and passed and not failed else 1)
 
 
@@ -225,6 +248,8 @@ def main(argv):
         'check-full': lambda ours, rest: main_check(ours, rest, full=True),
         'install': main_install,
     }
+    for name, sanitizer in sanitize.SANITIZERS.items():
+        commands[name] = functools.partial(main_sanitize, sanitizer)
     try:
         commands[argv[0]](*parse(argv[1:]))
     except Refusal as refusal:

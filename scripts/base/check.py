@@ -90,11 +90,14 @@ def need_stock(tests):
     return any(STOCK in suites(test) for test in tests)
 
 
-def build(layout, full, names):
-    """Build the tests of a run and return them; None if that failed."""
+def build(layout, names, default):
+    """
+    Build the tests with these names and return them; None if that failed.
+    Without a name `default` chooses.
+    """
     ninja.regenerate(layout)
     tests = read_json(layout, 'tests')
-    chosen = choose_named(tests, names) if names else choose(tests, full)
+    chosen = choose_named(tests, names) if names else default(tests)
     targets = ninja_targets(layout, chosen)
     return chosen if ninja.build(layout.qemu, targets) else None
 

@@ -18,6 +18,7 @@ for option; do
     case "$option" in
     --help) help=yes ;;
     --enable-thing|--python=*|--fail) ;;
+    --enable-asan|--enable-ubsan|--enable-tsan) ;;
     --target-list=*|--without-default-features|--disable-*) ;;
     --enable-system|--enable-tcg|--enable-kvm|--enable-xen|--enable-linux-*) ;;
     --enable-vnc|--enable-pixman|--enable-fdt=*|--enable-tools) ;;

@@ -77,6 +77,24 @@ class ConfigureTest(unittest.TestCase):
         runs = (self.tree.build / 'qemu/runs').read_text().splitlines()
         self.assertTrue(runs[-1].endswith('--enable-thing'))
 
+    def sanitizer_runs(self, goal, folder):
+        # The fake base can be configured; there is nothing to build in it.
+        self.tree.run('scripts/base/run', goal)
+        runs = self.tree.path / folder / 'qemu/runs'
+        return runs.read_text().splitlines()
+
+    def test_sanitizers(self):
+        self.accept(self.from_base(), '--enable-thing')
+        for goal, folder, options in (
+                ('check-sanitizers', 'build-asan',
+                 ' --enable-thing --enable-asan --enable-ubsan'),
+                ('check-threads', 'build-tsan',
+                 ' --enable-thing --enable-tsan')):
+            runs = self.sanitizer_runs(goal, folder)
+            self.assertTrue(runs[-1].endswith(options), runs)
+            self.assertEqual(self.sanitizer_runs(goal, folder), runs)
+        self.assertEqual(self.tree.configured(), 1)
+
     def test_tarball(self):
         tarball = self.folder / 'base.tar.gz'
         subprocess.run(['tar', '-czf', tarball, '-C', self.folder, 'base'],

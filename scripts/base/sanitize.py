@@ -1,0 +1,72 @@
+# Our tests under the compiler's sanitizers.
+#
+#     make check-sanitizers   BUILD-asan   memory errors, leaks, undefined
+#                                          behaviour
+#     make check-threads      BUILD-tsan   data races
+#
+# Each has a build folder of its own beside the usual one, with that one's
+# options and the sanitizer's.  A finding makes QEMU or the test program exit
+# with an error, so that the test fails and its log shows the finding.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+from collections import namedtuple
+from pathlib import Path
+
+from layout import REPO
+
+# tests: names, or None for all of ours.
+# patience: how much longer a test may take than its time limit says.
+Sanitizer = namedtuple('Sanitizer', 'suffix options variables tests patience')
+
+# A guest would take hours.
+SUITES = {'mq-unit', 'mq-qtest'}
+
+# What has queues in several threads, and what it rests on.
+SEVERAL_THREADS = [
+    'test-block-stats', 'test-tracked-requests',
+    'virtio-blk-mq-control-test', 'virtio-blk-mq-errors-test',
+    'virtio-blk-mq-iothreads-test', 'virtio-blk-mq-jobs-test',
+    'virtio-blk-mq-migrate-test', 'virtio-blk-mq-move-test',
+    'virtio-blk-mq-queues-test', 'virtio-blk-mq-reset-test',
+    'xen-disk-mapping-test', 'xen-disk-move-test', 'xen-disk-mq-test',
+]
+
+SANITIZERS = {
+    'check-sanitizers': Sanitizer(
+        '-asan', ['--enable-asan', '--enable-ubsan'],
+        {'ASAN_OPTIONS': 'detect_leaks=1',
+         'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1'},
+        None, 6),
+    'check-threads': Sanitizer(
+        '-tsan', ['--enable-tsan'],
+        # libqtest starts QEMU by fork() in a program that has threads.
+        {'TSAN_OPTIONS': f'suppressions={REPO}/tests/tsan.supp:'
+                         'die_after_fork=0:history_size=4',
+         # GLib's own allocator would hand memory on without anybody seeing it.
+         'G_SLICE': 'always-malloc'},
+        SEVERAL_THREADS, 20),
+}
+
+
+def build_folder(build, sanitizer):
+    return Path(f'{build}{sanitizer.suffix}')
+
+
+def adapt(state, sanitizer):
+    """The usual build's state, for the sanitizer's."""
+    return {**state, 'options': state['options'] + sanitizer.options}
+
+
+def choose(tests, sanitizer):
+    """The tests that are run if the user names none."""
+    return [test for test in tests
+            if (test['name'] in sanitizer.tests if sanitizer.tests else
+                SUITES & {suite.split(':')[-1] for suite in test['suite']})]
+
+
+def set_variables(sanitizer):
+    """Set what is not set: a user may ask for something else."""
+    for name, value in sanitizer.variables.items():
+        os.environ.setdefault(name, value)
