@@ -257,6 +257,46 @@ static void test_tables_iothread(const MqVariant *v)
     check_tables(v, PROPS ",iothread=io0");
 }
 
+/*
+ * The header in the ring, what follows in a table: "zero or more normal chained
+ * descriptors followed by a single descriptor" with INDIRECT (2.7.5.3.2), of
+ * which the device ignores WRITE.
+ */
+static void check_mixed(MqDevice *d, MqQueue *q, uint16_t flags)
+{
+    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, q->index * 8, 4096);
+    uint64_t table = guest_alloc(&d->machine->alloc, 2 * 16);
+    unsigned head = mq_split_claim(q, r), tail = mq_split_claim(q, NULL);
+
+    q->chain[head] = tail;
+    mq_split_write(d, table, 0, r->data, r->len, N | W, 1);
+    mq_split_write(d, table, 1, r->status, 1, W, 0);
+    mq_split_write(d, q->desc, head, r->header, 16, N, tail);
+    mq_split_write(d, q->desc, tail, table, 2 * 16, I | flags, 0);
+    mq_split_offer(q, head);
+    mq_device_notify(d, q->index);
+    g_assert_cmphex(mq_request_wait(r), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmpuint(r->written, ==, 4096 + 1);
+    mq_read_check(r, q->index + 1);
+    mq_request_free(r);
+    guest_free(&d->machine->alloc, table);
+}
+
+static void test_mixed(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+
+    mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    check_works(disk.d);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        check_mixed(disk.d, disk.d->queues[q], 0);
+        check_mixed(disk.d, disk.d->queues[q], W);
+    }
+    check_works(disk.d);
+    mq_disk_stop(&disk);
+}
+
 /* As many segments as a device takes, and more than any does. */
 static void check_many(MqDisk *disk, const MqRing *ring)
 {
@@ -367,6 +407,7 @@ int main(int argc, char **argv)
     mq_test_add("chains/chains-iothread", test_chains_iothread, MQ_BOTH);
     mq_test_add("chains/tables", test_tables, MQ_BOTH);
     mq_test_add("chains/tables-iothread", test_tables_iothread, MQ_BOTH);
+    mq_test_add("chains/mixed", test_mixed, MQ_BOTH);
     mq_test_add("chains/mmio", test_mmio, MQ_BOTH);
     mq_test_add("chains/many", test_many, MQ_BOTH);
     return g_test_run();
