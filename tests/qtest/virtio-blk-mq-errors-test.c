@@ -203,14 +203,18 @@ static void test_stop_read(const MqVariant *v)
 static void test_stop_reset(const MqVariant *v)
 {
     Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
+    uint64_t statuses[QUEUES];
 
     submit(&f, true);
     wait_stopped(&f);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        statuses[i] = f.r[i]->status;
+    }
     mq_device_reset(f.disk.d);
     cont(f.disk.m);
     mq_device_start(f.disk.d, SPLIT, MQ_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(qtest_readb(f.disk.m->qts, f.r[i]->status), ==,
+        g_assert_cmphex(qtest_readb(f.disk.m->qts, statuses[i]), ==,
                         MQ_STATUS_NONE);
     }
     submit(&f, true);
