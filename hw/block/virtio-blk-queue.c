@@ -437,12 +437,26 @@ void virtio_blk_queue_handle_output(VirtIOBlkQueue *q)
     queue_work(q);
 }
 
+/* What failed last is held first; in the old order requests can be merged. */
+static VirtIOBlkRequest *queue_take_held(VirtIOBlkQueue *q)
+{
+    VirtIOBlkRequest *first = NULL;
+
+    while (q->held) {
+        VirtIOBlkRequest *req = q->held;
+
+        q->held = req->next;
+        req->next = first;
+        first = req;
+    }
+    return first;
+}
+
 /* Run again what failed before the VM was stopped. */
 static void queue_restart_held(VirtIOBlkQueue *q)
 {
-    VirtIOBlkRequest *req = q->held;
+    VirtIOBlkRequest *req = queue_take_held(q);
 
-    q->held = NULL;
     defer_call_begin();
     while (req) {
         VirtIOBlkRequest *next = req->next;
