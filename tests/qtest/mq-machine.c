@@ -296,6 +296,16 @@ MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
                          all);
 }
 
+bool mq_machine_has_other(void)
+{
+    return getenv(OTHER_BINARY);
+}
+
+MqMachine *mq_machine_start_other(const MqVariant *variant, const char *args)
+{
+    return machine_start(variant, true, args);
+}
+
 void mq_machine_stop(MqMachine *m)
 {
     g_clear_pointer(&m->pci, qpci_free_pc);

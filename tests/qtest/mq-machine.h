@@ -90,6 +90,14 @@ MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
 void mq_machine_stop(MqMachine *m);
 
 /**
+ * mq_machine_has_other: whether $QTEST_QEMU_BINARY_DST names another QEMU, and
+ * so mq_machine_start_other() can start a machine in it.
+ * @args: further command line, as for mq_machine_start()
+ */
+bool mq_machine_has_other(void);
+MqMachine *mq_machine_start_other(const MqVariant *variant, const char *args);
+
+/**
  * mq_machine_init_pci: do what firmware would do to the PCI bridges; needed
  * again after a system reset.
  */

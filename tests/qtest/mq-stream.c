@@ -1,0 +1,263 @@
+/*
+ * A fixed stream of requests and what QEMU says about it
+ *
+ *     scenario --- batches ---> queue 0, 1, ...  ---> statistics
+ *                                                       |
+ *                                 expected numbers --- [=] --- query-blockstats
+ *                                                       |
+ *                         another QEMU's answers ------[=]
+ *
+ * QEMU's accounting goes by the virtual clock in a qtest and takes each request
+ * for 1 ms long.  So all numbers are certain, if only the clock stands still
+ * while requests are under way.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/bswap.h"
+#include "qemu/timer.h"
+#include "qobject/qjson.h"
+#include "mq-answer.h"
+#include "mq-stream.h"
+
+#define DEVICE_ID "/machine/peripheral/disk0/virtio-backend"
+
+struct MqBatch {
+    const MqOp *ops;
+    unsigned num;
+    MqRequest *requests[];
+};
+
+static MqRequest *op_request(MqQueue *q, const MqOp *op, uint64_t offset)
+{
+    QTestState *qts = q->dev->qts;
+    uint64_t sector = op->sector + offset;
+    MqRequest *r;
+
+    switch (op->type) {
+    case VIRTIO_BLK_T_DISCARD:
+    case VIRTIO_BLK_T_WRITE_ZEROES:
+        r = mq_request_new(q, op->type, 0, 16);
+        qtest_writeq(qts, r->data, sector);
+        qtest_writel(qts, r->data + 8, op->num);
+        qtest_writel(qts, r->data + 12, op->flags);
+        return r;
+    case VIRTIO_BLK_T_GET_ID:
+        return mq_request_new(q, op->type, 0, VIRTIO_BLK_ID_BYTES);
+    default:
+        return mq_request_new(q, op->type, sector, op->num * MQ_SECTOR);
+    }
+}
+
+MqBatch *mq_batch_start(MqStream *s, const MqOp *ops, unsigned num,
+                        uint64_t offset)
+{
+    MqQueue *q = s->disk.d->queues[s->next++ % s->queues];
+    MqBatch *b = g_malloc(sizeof(*b) + num * sizeof(b->requests[0]));
+
+    b->ops = ops;
+    b->num = num;
+    for (unsigned i = 0; i < num; i++) {
+        b->requests[i] = op_request(q, &ops[i], offset);
+        mq_request_add(b->requests[i]);
+    }
+    mq_queue_kick(q);
+    return b;
+}
+
+void mq_batch_finish(MqBatch *b)
+{
+    for (unsigned i = 0; i < b->num; i++) {
+        g_assert_cmphex(mq_request_wait(b->requests[i]), ==,
+                        b->ops[i].status);
+    }
+    for (unsigned i = 0; i < b->num; i++) {
+        mq_request_free(b->requests[i]);
+    }
+    g_free(b);
+}
+
+void mq_stream_send(MqStream *s, const MqOp *ops, unsigned num)
+{
+    mq_batch_finish(mq_batch_start(s, ops, num, 0));
+}
+
+void mq_stream_flood(MqStream *s, const MqOp *ops, unsigned num,
+                     unsigned stride)
+{
+    MqBatch *batches[MQ_STREAM_QUEUES];
+
+    for (unsigned i = 0; i < MQ_STREAM_QUEUES; i++) {
+        batches[i] = mq_batch_start(s, ops, num, i * stride);
+    }
+    for (unsigned i = 0; i < MQ_STREAM_QUEUES; i++) {
+        mq_batch_finish(batches[i]);
+    }
+}
+
+/*
+ * A request that is not accounted, on each queue: its thread takes it when it
+ * has returned from whatever it did before.
+ */
+void mq_stream_settle(MqStream *s)
+{
+    for (unsigned i = 0; i < s->queues; i++) {
+        g_assert_cmphex(mq_request_run(s->disk.d->queues[i],
+                                       VIRTIO_BLK_T_GET_ID, 0, NULL,
+                                       VIRTIO_BLK_ID_BYTES), ==,
+                        VIRTIO_BLK_S_OK);
+    }
+}
+
+void mq_stream_clock(MqStream *s, unsigned ms)
+{
+    mq_stream_settle(s);
+    qtest_clock_step(s->disk.m->qts, (int64_t)ms * SCALE_MS);
+}
+
+/* Ask, and keep the answer for a comparison. */
+static QDict *stream_ask(MqStream *s, QDict *command)
+{
+    QDict *rsp = qtest_qmp(s->disk.m->qts, "%p", command);
+
+    qlist_append(s->answers, qobject_ref(rsp));
+    return rsp;
+}
+
+void mq_stream_expect(MqStream *s, const char *fmt, ...)
+{
+    QDict *want;
+    va_list ap;
+
+    va_start(ap, fmt);
+    want = qdict_from_vjsonf_nofail(fmt, ap);
+    va_end(ap);
+    mq_stream_expect_dict(s, want);
+}
+
+void mq_stream_expect_dict(MqStream *s, QDict *want)
+{
+    g_autofree char *diff = NULL;
+    QObject *got;
+    QList *list;
+    QDict *rsp;
+
+    qdict_put_bool(want, "account_invalid", s->scenario->account_invalid);
+    qdict_put_bool(want, "account_failed", s->scenario->account_failed);
+
+    mq_stream_settle(s);
+    qobject_unref(stream_ask(s, qdict_from_jsonf_nofail(
+        "{'execute': 'query-blockstats', 'arguments':"
+        " {'query-nodes': true}}")));
+    rsp = stream_ask(s, qdict_from_jsonf_nofail(
+        "{'execute': 'query-blockstats'}"));
+    list = qdict_get_qlist(rsp, "return");
+    g_assert_cmpuint(qlist_size(list), ==, 1);
+    got = qdict_get(qobject_to(QDict, qlist_peek(list)), "stats");
+
+    diff = mq_answer_diff("stats", got, QOBJECT(want), MQ_ANSWER_REST_IS_ZERO);
+    g_assert_cmpstr(diff, ==, NULL);
+    qobject_unref(want);
+    qobject_unref(rsp);
+}
+
+void mq_stream_histogram(MqStream *s, const char *members, const char *error)
+{
+    QDict *args = qobject_to(QDict, qobject_from_json(members, &error_abort));
+    QDict *rsp;
+
+    if (!qdict_haskey(args, "id")) {
+        qdict_put_str(args, "id", DEVICE_ID);
+    }
+    mq_stream_settle(s);
+    rsp = stream_ask(s, qdict_from_jsonf_nofail(
+        "{'execute': 'block-latency-histogram-set', 'arguments': %p}", args));
+    if (error) {
+        g_assert_true(qdict_haskey(rsp, "error"));
+        g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"),
+                        ==, error);
+    } else {
+        g_assert_true(qdict_haskey(rsp, "return"));
+    }
+    qobject_unref(rsp);
+}
+
+/* By the monitor: the command line's drives come before the virtual clock. */
+static void add_drive(MqStream *s)
+{
+    const char *errors = s->scenario->errors;
+    g_autofree char *file =
+        g_strdup_printf(errors ? "file.driver=blkdebug,file.image.driver=file,"
+                        "file.image.node-name=image,file.image.filename=%s%s"
+                        : "file.driver=file,file.filename=%s%s",
+                        s->disk.image, errors ?: "");
+    g_autofree char *out =
+        qtest_hmp(s->disk.m->qts, "drive_add 0 if=none,id=disk,node-name=top,"
+                  "driver=raw,discard=unmap,file.node-name=file,%s,%s", file,
+                  s->scenario->drive);
+
+    g_assert_cmpstr(out, ==, "OK\r\n");
+}
+
+static void add_blockdev(MqStream *s)
+{
+    qtest_qmp_assert_success(s->disk.m->qts, "{'execute': 'blockdev-add',"
+                             " 'arguments': {'driver': 'raw',"
+                             " 'node-name': 'disk', 'discard': 'unmap',"
+                             " 'file': {'driver': 'file',"
+                             " 'node-name': 'file', 'discard': 'unmap',"
+                             " 'filename': %s}}}", s->disk.image);
+}
+
+static QList *play(const MqVariant *v, const MqScenario *scenario,
+                   unsigned queues, bool other)
+{
+    MqStream s = {
+        .scenario = scenario,
+        .disk.image = mq_image_new(MQ_STREAM_SECTORS * MQ_SECTOR),
+        .disk.m = other ? mq_machine_start_other(v, MQ_IOTHREADS)
+                        : mq_machine_start(v, MQ_IOTHREADS),
+        .queues = queues,
+        .answers = qlist_new(),
+    };
+    g_autofree char *props =
+        g_strdup_printf("'drive': 'disk', 'num-queues': %u,"
+                        " 'iothread-vq-mapping': [{'iothread': 'io0'},"
+                        " {'iothread': 'io1'}]%s%s", queues,
+                        scenario->device ? "," : "", scenario->device ?: "");
+
+    if (scenario->drive) {
+        add_drive(&s);
+    } else {
+        add_blockdev(&s);
+    }
+    g_assert_cmpstr(mq_device_add(s.disk.m, 0, props), ==, NULL);
+    s.disk.d = mq_device_open(s.disk.m, 0);
+    mq_device_start(s.disk.d, 0, MQ_ALL_QUEUES);
+    g_assert_cmpuint(s.disk.d->max_queues, ==, queues);
+
+    scenario->play(&s);
+    mq_disk_stop(&s.disk);
+    return s.answers;
+}
+
+void mq_stream_run(const MqVariant *v, const MqScenario *scenario)
+{
+    for (unsigned queues = 2; queues <= MQ_STREAM_QUEUES; queues *= 2) {
+        QList *answers = play(v, scenario, queues, false);
+
+        g_test_message("%u queues", queues);
+        if (mq_machine_has_other()) {
+            QList *others = play(v, scenario, queues, true);
+            g_autofree char *diff =
+                mq_answer_diff("answers", QOBJECT(answers), QOBJECT(others),
+                               MQ_ANSWER_SAME);
+
+            g_assert_cmpstr(diff, ==, NULL);
+            qobject_unref(others);
+        }
+        qobject_unref(answers);
+    }
+}

@@ -1,0 +1,668 @@
+/*
+ * Block statistics of a disk whose queues are served by two threads
+ *
+ * Each number that query-blockstats has for the device is known beforehand, and
+ * is the same for QEMU's own accounting: this program passes with the untouched
+ * base, too.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "qobject/qjson.h"
+#include "qobject/qnum.h"
+#include "mq-stream.h"
+
+#define OK VIRTIO_BLK_S_OK
+#define IOERR VIRTIO_BLK_S_IOERR
+#define UNSUPP VIRTIO_BLK_S_UNSUPP
+
+#define IN VIRTIO_BLK_T_IN
+#define OUT VIRTIO_BLK_T_OUT
+#define FLUSH VIRTIO_BLK_T_FLUSH
+#define DISCARD VIRTIO_BLK_T_DISCARD
+#define ZEROES VIRTIO_BLK_T_WRITE_ZEROES
+#define GET_ID VIRTIO_BLK_T_GET_ID
+#define SCSI_CMD VIRTIO_BLK_T_SCSI_CMD
+#define ZONE_APPEND VIRTIO_BLK_T_ZONE_APPEND
+#define ZONE_RESET_ALL VIRTIO_BLK_T_ZONE_RESET_ALL
+
+#define UNMAP VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+
+#define END MQ_STREAM_SECTORS
+
+/* What a request takes in a qtest */
+#define LATENCY_NS SCALE_MS
+
+#define MS(n) ((long long)(n) * SCALE_MS)
+
+/*
+ * Each kind of request, one by one and on all queues at once
+ */
+
+static void play_kinds(MqStream *s)
+{
+    static const MqOp each[] = {
+        { OUT, 0, 8 }, { OUT, 64, 16 }, { IN, 8, 8 }, { IN, 65, 1 },
+        { FLUSH }, { FLUSH }, { DISCARD, END - 8, 8 }, { ZEROES, 256, 8 },
+        { ZEROES, 264, 24, OK, UNMAP }, { GET_ID }, { SCSI_CMD, 0, 0, IOERR },
+        { ZONE_APPEND, 0, 8, UNSUPP }, { ZONE_RESET_ALL, 0, 0, UNSUPP },
+        { 77, 0, 0, UNSUPP },
+    };
+    static const MqOp flood[] = {
+        { OUT, 512, 8 }, { IN, 536, 8 }, { OUT, 552, 16 }, { IN, 520, 8 },
+        { FLUSH }, { ZEROES, 584, 8 }, { DISCARD, 600, 8 }, { IN, 528, 1 },
+        { IN, END, 1, IOERR }, { OUT, 592, 1 },
+    };
+
+    mq_stream_expect(s, "{}");
+    mq_stream_clock(s, 1000);
+    for (unsigned i = 0; i < ARRAY_SIZE(each); i++) {
+        mq_stream_send(s, &each[i], 1);
+    }
+    mq_stream_clock(s, 250);
+    mq_stream_expect(s, "{'rd_operations': 2, 'rd_bytes': 4608,"
+                     " 'rd_total_time_ns': 2000000,"
+                     " 'wr_operations': 4, 'wr_bytes': 28672,"
+                     " 'wr_total_time_ns': 4000000,"
+                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
+                     " 'wr_highest_offset': 147456,"
+                     " 'idle_time_ns': 250000000}");
+
+    for (unsigned i = 0; i < 16; i++) {
+        mq_stream_flood(s, flood, ARRAY_SIZE(flood), 128);
+    }
+    mq_stream_clock(s, 40);
+    mq_stream_expect(s, "{'rd_operations': 194, 'rd_bytes': 561664,"
+                     " 'rd_total_time_ns': 194000000,"
+                     " 'wr_operations': 260, 'wr_bytes': 1110016,"
+                     " 'wr_total_time_ns': 260000000,"
+                     " 'flush_operations': 66,"
+                     " 'flush_total_time_ns': 66000000,"
+                     " 'rd_merged': 64, 'invalid_rd_operations': 64,"
+                     " 'wr_highest_offset': 500224,"
+                     " 'idle_time_ns': 40000000}");
+
+    /* A reset of the device leaves them as they are. */
+    mq_device_reset(s->disk.d);
+    mq_device_start(s->disk.d, 0, MQ_ALL_QUEUES);
+    MQ_SEND(s, { IN, 0, 1 });
+    MQ_SEND(s, { FLUSH });
+    mq_stream_expect(s, "{'rd_operations': 195, 'rd_bytes': 562176,"
+                     " 'rd_total_time_ns': 195000000,"
+                     " 'wr_operations': 260, 'wr_bytes': 1110016,"
+                     " 'wr_total_time_ns': 260000000,"
+                     " 'flush_operations': 67,"
+                     " 'flush_total_time_ns': 67000000,"
+                     " 'rd_merged': 64, 'invalid_rd_operations': 64,"
+                     " 'wr_highest_offset': 500224, 'idle_time_ns': 0}");
+}
+
+static void test_kinds(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true, .play = play_kinds,
+    });
+}
+
+static void test_kinds_drive(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "cache=writethrough",
+        .account_invalid = true, .account_failed = true, .play = play_kinds,
+    });
+}
+
+/*
+ * Merged requests: neighbours on the disk and in one batch.  What counts is how
+ * many were merged, which is the device's choice, so each batch here is of a
+ * kind that all devices merge alike.
+ */
+
+static void send_merged(MqStream *s)
+{
+    MqOp many[40];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(many); i++) {
+        many[i] = (MqOp) { OUT, 1024 + i, 1 };
+    }
+    /* In ascending order; not with a gap, an overlap, another direction */
+    MQ_SEND(s, { IN, 0, 8 }, { IN, 8, 8 }, { IN, 16, 1 }, { IN, 17, 3 });
+    MQ_SEND(s, { OUT, 24, 8 }, { OUT, 32, 8 }, { OUT, 40, 8 });
+    MQ_SEND(s, { IN, 64, 8 }, { IN, 73, 8 }, { IN, 96, 8 }, { IN, 96, 8 });
+    MQ_SEND(s, { OUT, 128, 8 }, { IN, 136, 8 }, { OUT, 136, 8 });
+    /* A flush comes after the writes before it */
+    MQ_SEND(s, { OUT, 200, 8 }, { FLUSH }, { OUT, 208, 8 });
+    MQ_SEND(s, { IN, 200, 8 }, { FLUSH }, { IN, 208, 8 });
+    /* What is answered otherwise does not separate its neighbours */
+    MQ_SEND(s, { IN, 300, 8 }, { IN, END - 1, 2, IOERR }, { IN, 308, 8 });
+    MQ_SEND(s, { OUT, 400, 8 }, { ZEROES, 600, 8 }, { GET_ID },
+            { DISCARD, 608, 8 }, { OUT, 408, 8 });
+    /* At most 32 at a time */
+    mq_stream_send(s, many, ARRAY_SIZE(many));
+}
+
+static void play_merged(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    send_merged(s);
+    mq_stream_expect(s, "{'rd_operations': 13, 'rd_bytes': 47104,"
+                     " 'rd_total_time_ns': 13000000, 'rd_merged': 5,"
+                     " 'invalid_rd_operations': 1,"
+                     " 'wr_operations': 50, 'wr_bytes': 61440,"
+                     " 'wr_total_time_ns': 50000000, 'wr_merged': 41,"
+                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
+                     " 'wr_highest_offset': 544768, 'idle_time_ns': 0}");
+    send_merged(s);
+    mq_stream_clock(s, 1);
+    mq_stream_expect(s, "{'rd_operations': 26, 'rd_bytes': 94208,"
+                     " 'rd_total_time_ns': 26000000, 'rd_merged': 10,"
+                     " 'invalid_rd_operations': 2,"
+                     " 'wr_operations': 100, 'wr_bytes': 122880,"
+                     " 'wr_total_time_ns': 100000000, 'wr_merged': 82,"
+                     " 'flush_operations': 4, 'flush_total_time_ns': 4000000,"
+                     " 'wr_highest_offset': 544768, 'idle_time_ns': 1000000}");
+}
+
+static void play_not_merged(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    send_merged(s);
+    mq_stream_expect(s, "{'rd_operations': 13, 'rd_bytes': 47104,"
+                     " 'rd_total_time_ns': 13000000,"
+                     " 'invalid_rd_operations': 1,"
+                     " 'wr_operations': 50, 'wr_bytes': 61440,"
+                     " 'wr_total_time_ns': 50000000,"
+                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
+                     " 'wr_highest_offset': 544768, 'idle_time_ns': 0}");
+}
+
+static void test_merged(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true, .play = play_merged,
+    });
+    mq_stream_run(v, &(MqScenario) {
+        .device = "'request-merging': false",
+        .account_invalid = true, .account_failed = true,
+        .play = play_not_merged,
+    });
+}
+
+/*
+ * Invalid requests: they take no time, and end idleness if they are accounted
+ */
+
+static void play_invalid(MqStream *s)
+{
+    bool on = s->scenario->account_invalid;
+
+    MQ_SEND(s, { IN, END, 8, IOERR });
+    mq_stream_expect(s, "{'invalid_rd_operations': 1}");
+    mq_stream_clock(s, 1000);
+    MQ_SEND(s, { OUT, 8, 8 });
+    mq_stream_clock(s, 500);
+    MQ_SEND(s, { IN, END, 8, IOERR });
+    MQ_SEND(s, { IN, END - 8, 16, IOERR });
+    MQ_SEND(s, { IN, 1, 8, IOERR });
+    MQ_SEND(s, { IN, 8, 1, IOERR });
+    MQ_SEND(s, { OUT, UINT64_MAX, 8, IOERR });
+    MQ_SEND(s, { OUT, 12, 8, IOERR }, { OUT, 8, 12, IOERR });
+    MQ_SEND(s, { ZEROES, END, 8, IOERR });
+    MQ_SEND(s, { ZEROES, 4, 8, IOERR });
+    MQ_SEND(s, { ZEROES, 8, UINT32_MAX, IOERR });
+    MQ_SEND(s, { ZEROES, 8, 8, UNSUPP, 2 });
+    MQ_SEND(s, { DISCARD, END, 8, IOERR });
+    MQ_SEND(s, { DISCARD, 8, 4, IOERR });
+    MQ_SEND(s, { DISCARD, 8, 8, UNSUPP, UNMAP });
+    mq_stream_clock(s, 250);
+    mq_stream_expect(s, "{'invalid_rd_operations': 5,"
+                     " 'invalid_wr_operations': 7,"
+                     " 'wr_operations': 1, 'wr_bytes': 4096,"
+                     " 'wr_total_time_ns': 1000000, 'wr_highest_offset': 8192,"
+                     " 'idle_time_ns': %lld}", on ? MS(250) : MS(750));
+}
+
+#define BLOCKS "'logical_block_size': 4096, 'physical_block_size': 4096"
+
+static void test_invalid(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .device = BLOCKS, .account_invalid = true, .account_failed = true,
+        .play = play_invalid,
+    });
+    mq_stream_run(v, &(MqScenario) {
+        .device = BLOCKS ", 'account-invalid': 'off'",
+        .account_failed = true, .play = play_invalid,
+    });
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-account-invalid=off,stats-account-failed=off",
+        .device = BLOCKS, .play = play_invalid,
+    });
+    /* The device has the last word */
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-account-invalid=off,stats-account-failed=on",
+        .device = BLOCKS ", 'account-invalid': 'on', 'account-failed': 'off'",
+        .account_invalid = true, .play = play_invalid,
+    });
+}
+
+/*
+ * Intervals
+ */
+
+/* Whole numbers for one interval: @rd, @wr and @fl requests in @elapsed_ms. */
+static QDict *interval(unsigned length_s, unsigned rd, unsigned wr,
+                       unsigned fl, unsigned elapsed_ms)
+{
+    QDict *d = qdict_from_jsonf_nofail("{'interval_length': %u}", length_s);
+    const struct {
+        const char *name;
+        unsigned num;
+    } kinds[] = { { "rd", rd }, { "wr", wr }, { "flush", fl } };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        g_autofree char *depth = g_strdup_printf("avg_%s_queue_depth",
+                                                 kinds[i].name);
+
+        for (unsigned j = 0; j < 3 && kinds[i].num; j++) {
+            static const char *const what[] = { "min", "max", "avg" };
+            g_autofree char *field = g_strdup_printf("%s_%s_latency_ns",
+                                                     what[j], kinds[i].name);
+
+            qdict_put_int(d, field, LATENCY_NS);
+        }
+        if (kinds[i].num && strcmp(kinds[i].name, "flush")) {
+            double busy_ns = kinds[i].num * (double)LATENCY_NS;
+
+            qdict_put(d, depth, qnum_from_double(busy_ns / MS(elapsed_ms)));
+        }
+    }
+    return d;
+}
+
+/* Count what the requests of play_intervals() make beside the intervals. */
+static void expect_intervals(MqStream *s, unsigned rd, unsigned wr,
+                             unsigned fl, unsigned idle_ms, QDict *first,
+                             QDict *second)
+{
+    mq_stream_expect(s, "{'rd_operations': %u, 'rd_bytes': %u,"
+                     " 'rd_total_time_ns': %lld,"
+                     " 'wr_operations': %u, 'wr_bytes': %u,"
+                     " 'wr_total_time_ns': %lld,"
+                     " 'flush_operations': %u, 'flush_total_time_ns': %lld,"
+                     " 'wr_highest_offset': 4096,"
+                     " 'idle_time_ns': %lld, 'timed_stats': [%p, %p]}",
+                     rd, rd * 512, MS(rd), wr, wr * 4096, MS(wr), fl, MS(fl),
+                     MS(idle_ms), first, second);
+}
+
+/*
+ * An interval of 3 s has windows of 4 s that end at 2, 6, 10 s and at 4, 8,
+ * 12 s; one of 30 s has windows of 40 s that end at 20, 60 s and at 40, 80 s.
+ * The one that ends first is shown.
+ */
+static void play_intervals(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    for (unsigned i = 0; i < MQ_STREAM_QUEUES; i++) {
+        MQ_SEND(s, { IN, 0, 1 });
+    }
+    MQ_SEND(s, { OUT, 0, 8 });
+    MQ_SEND(s, { OUT, 0, 8 }, { FLUSH });
+    expect_intervals(s, 4, 2, 1, 0, interval(3, 4, 2, 1, 3000),
+                     interval(30, 4, 2, 1, 21000));
+
+    mq_stream_clock(s, 1500);
+    expect_intervals(s, 4, 2, 1, 1500, interval(3, 4, 2, 1, 2500),
+                     interval(30, 4, 2, 1, 22500));
+    MQ_SEND(s, { IN, 0, 1 });
+    mq_stream_clock(s, 500);
+    MQ_SEND(s, { OUT, 0, 8 });
+    expect_intervals(s, 5, 3, 1, 0, interval(3, 5, 3, 1, 3000),
+                     interval(30, 5, 3, 1, 23000));
+
+    /* What came after 2 s is left. */
+    mq_stream_clock(s, 1500);
+    expect_intervals(s, 5, 3, 1, 1500, interval(3, 1, 1, 0, 2500),
+                     interval(30, 5, 3, 1, 24500));
+
+    /* One thread has begun new windows, the other has not. */
+    MQ_SEND(s, { IN, 0, 1 });
+    mq_stream_clock(s, 2000);
+    expect_intervals(s, 6, 3, 1, 2000, interval(3, 1, 0, 0, 2500),
+                     interval(30, 6, 3, 1, 26500));
+    MQ_SEND(s, { IN, 0, 1 });
+    mq_stream_clock(s, 14500);
+    MQ_SEND(s, { FLUSH });
+    expect_intervals(s, 7, 3, 2, 0, interval(3, 0, 0, 1, 3000),
+                     interval(30, 7, 3, 2, 21000));
+
+    mq_stream_clock(s, 20000);
+    expect_intervals(s, 7, 3, 2, 20000, interval(3, 0, 0, 0, 3000),
+                     interval(30, 0, 0, 1, 21000));
+}
+
+static void test_intervals(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-intervals.0=3,stats-intervals.1=30",
+        .account_invalid = true, .account_failed = true,
+        .play = play_intervals,
+    });
+}
+
+/*
+ * Failing requests
+ */
+
+#define FAILING                                                              \
+    MQ_STREAM_ERROR(0, "read", "sector=64")                                  \
+    MQ_STREAM_ERROR(1, "write", "sector=128")                                \
+    MQ_STREAM_ERROR(2, "write-zeroes", "sector=192")                         \
+    MQ_STREAM_ERROR(3, "discard", "sector=256")                              \
+    MQ_STREAM_ERROR(4, "flush", "once=on")
+
+static void send_failing(MqStream *s, uint8_t status)
+{
+    MQ_SEND(s, { IN, 64, 8, status });
+    MQ_SEND(s, { OUT, 128, 8, status });
+    MQ_SEND(s, { ZEROES, 192, 8, status });
+    MQ_SEND(s, { DISCARD, 256, 8, status });
+    MQ_SEND(s, { FLUSH, 0, 0, status });
+    /* Each part of a merged request fails, no other does */
+    MQ_SEND(s, { IN, 48, 8 }, { IN, 61, 3, status }, { IN, 64, 1, status },
+            { IN, 65, 7, status });
+    MQ_SEND(s, { OUT, 128, 1, status }, { OUT, 129, 1, status },
+            { OUT, 132, 1 });
+    MQ_SEND(s, { IN, 72, 8 });
+    MQ_SEND(s, { FLUSH });
+}
+
+#define HISTOGRAM "{'boundaries': [500000, 2000000]}"
+
+/* Failing requests count in histograms always, in times if accounted. */
+static void play_failed(MqStream *s)
+{
+    bool on = s->scenario->account_failed;
+
+    mq_stream_histogram(s, HISTOGRAM, NULL);
+    mq_stream_clock(s, 1000);
+    send_failing(s, IOERR);
+    mq_stream_clock(s, 500);
+    MQ_SEND(s, { OUT, 128, 8, IOERR });
+    MQ_SEND(s, { IN, 64, 8, IOERR });
+    mq_stream_expect(s, "{'failed_rd_operations': 5,"
+                     " 'failed_wr_operations': 5,"
+                     " 'failed_flush_operations': 1,"
+                     " 'rd_operations': 2, 'rd_bytes': 8192,"
+                     " 'wr_operations': 1, 'wr_bytes': 512,"
+                     " 'flush_operations': 1,"
+                     " 'rd_merged': 2, 'wr_merged': 1,"
+                     " 'rd_total_time_ns': %lld,"
+                     " 'wr_total_time_ns': %lld,"
+                     " 'flush_total_time_ns': %lld,"
+                     " 'wr_highest_offset': 102400,"
+                     " 'idle_time_ns': %lld,"
+                     " 'timed_stats': [%p],"
+                     " 'rd_latency_histogram':"
+                     " {'boundaries': [500000, 2000000], 'bins': [0, 7, 0]},"
+                     " 'wr_latency_histogram':"
+                     " {'boundaries': [500000, 2000000], 'bins': [0, 6, 0]},"
+                     " 'flush_latency_histogram':"
+                     " {'boundaries': [500000, 2000000], 'bins': [0, 2, 0]},"
+                     " 'zone_append_latency_histogram':"
+                     " {'boundaries': [500000, 2000000], 'bins': [0, 0, 0]}}",
+                     MS(on ? 7 : 2), MS(on ? 6 : 1), MS(on ? 2 : 1),
+                     MS(on ? 0 : 500),
+                     on ? interval(3, 7, 6, 2, 3500)
+                        : interval(3, 2, 1, 1, 3500));
+}
+
+#define REPORT "'rerror': 'report', 'werror': 'report'"
+
+static void test_failed(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-intervals.0=3", .errors = FAILING, .device = REPORT,
+        .account_invalid = true, .account_failed = true, .play = play_failed,
+    });
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-intervals.0=3,stats-account-failed=off",
+        .errors = FAILING, .device = REPORT,
+        .account_invalid = true, .play = play_failed,
+    });
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-intervals.0=3", .errors = FAILING,
+        .device = REPORT ", 'account-failed': 'off', 'account-invalid': 'off'",
+        .play = play_failed,
+    });
+}
+
+/* An error that is ignored is none. */
+static void play_ignored(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    send_failing(s, OK);
+    mq_stream_expect(s, "{'rd_operations': 6, 'rd_bytes': 17920,"
+                     " 'rd_total_time_ns': 6000000, 'rd_merged': 2,"
+                     " 'wr_operations': 5, 'wr_bytes': 9728,"
+                     " 'wr_total_time_ns': 5000000, 'wr_merged': 1,"
+                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
+                     " 'wr_highest_offset': 102400, 'idle_time_ns': 0}");
+}
+
+static void test_ignored(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "cache=writeback", .errors = FAILING,
+        .device = "'rerror': 'ignore', 'werror': 'ignore'",
+        .account_invalid = true, .account_failed = true, .play = play_ignored,
+    });
+}
+
+/* A request that waits for another try is accounted when that is over. */
+static void play_stopped(MqStream *s)
+{
+    static const MqOp ops[] = {
+        { OUT, 64, 8 }, { OUT, 72, 8 }, { IN, 8, 8 },
+    };
+    QTestState *qts = s->disk.m->qts;
+    MqBatch *b;
+
+    mq_stream_clock(s, 1000);
+    b = mq_batch_start(s, ops, ARRAY_SIZE(ops), 0);
+    qtest_qmp_eventwait(qts, "STOP");
+    qtest_clock_step(qts, MS(100));
+    qtest_qmp_assert_success(qts, "{'execute': 'cont'}");
+    mq_batch_finish(b);
+    mq_stream_clock(s, 10);
+    mq_stream_expect(s, "{'rd_operations': 1, 'rd_bytes': 4096,"
+                     " 'rd_total_time_ns': 1000000,"
+                     " 'wr_operations': 2, 'wr_bytes': 8192,"
+                     " 'wr_total_time_ns': 2000000, 'wr_merged': 2,"
+                     " 'wr_highest_offset': 40960,"
+                     " 'idle_time_ns': 10000000}");
+}
+
+static void test_stopped(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "cache=writeback",
+        .errors = MQ_STREAM_ERROR(0, "write", "sector=64")
+                  ",file.inject-error.0.once=on",
+        .device = "'werror': 'stop'",
+        .account_invalid = true, .account_failed = true, .play = play_stopped,
+    });
+}
+
+/*
+ * Latency histograms
+ */
+
+static const MqOp histogram_flood_ops[] = {
+    { IN, 0, 1 }, { OUT, 2, 1 }, { FLUSH }, { IN, 8, 1 }, { IN, END, 1, IOERR },
+};
+
+/* Histograms that are off are NULL. */
+typedef struct Histograms {
+    const char *rd, *wr, *flush, *zone_append;
+} Histograms;
+
+/* What QEMU has counted after @floods floods. */
+static void expect_histograms(MqStream *s, unsigned floods, Histograms h)
+{
+    QDict *want = qdict_from_jsonf_nofail(
+        "{'rd_operations': %u, 'rd_bytes': %u, 'rd_total_time_ns': %lld,"
+        " 'wr_operations': %u, 'wr_bytes': %u, 'wr_total_time_ns': %lld,"
+        " 'flush_operations': %u, 'flush_total_time_ns': %lld,"
+        " 'invalid_rd_operations': %u, 'wr_highest_offset': 198144,"
+        " 'idle_time_ns': 0}", 8 * floods, 4096 * floods, MS(8 * floods),
+        4 * floods, 2048 * floods, MS(4 * floods), 4 * floods, MS(4 * floods),
+        4 * floods);
+    const struct {
+        const char *name, *value;
+    } fields[] = {
+        { "rd_latency_histogram", h.rd },
+        { "wr_latency_histogram", h.wr },
+        { "flush_latency_histogram", h.flush },
+        { "zone_append_latency_histogram", h.zone_append },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
+        if (fields[i].value) {
+            qdict_put_obj(want, fields[i].name,
+                          qobject_from_json(fields[i].value, &error_abort));
+        }
+    }
+    mq_stream_expect_dict(s, want);
+}
+
+static void histogram_flood(MqStream *s)
+{
+    mq_stream_flood(s, histogram_flood_ops, ARRAY_SIZE(histogram_flood_ops),
+                    128);
+}
+
+#define BINS(boundaries, bins) \
+    "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
+
+/* A latency is in the bin above the boundaries that it reaches. */
+static void play_histograms(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    histogram_flood(s);
+    expect_histograms(s, 1, (Histograms) { NULL });
+
+    mq_stream_histogram(s, "{'boundaries': [500000, 1000000, 2000000]}", NULL);
+    histogram_flood(s);
+    histogram_flood(s);
+    expect_histograms(s, 3, (Histograms) {
+        .rd = BINS("500000, 1000000, 2000000", "0, 0, 16, 0"),
+        .wr = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .flush = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .zone_append = BINS("500000, 1000000, 2000000", "0, 0, 0, 0"),
+    });
+
+    /* One of its own for each kind, which begins with nothing */
+    mq_stream_histogram(s, "{'boundaries-read': [1000001]}", NULL);
+    mq_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
+                        NULL);
+    histogram_flood(s);
+    expect_histograms(s, 4, (Histograms) {
+        .rd = BINS("1000001", "8, 0"),
+        .wr = BINS("500000, 1000000, 2000000", "0, 0, 12, 0"),
+        .flush = BINS("1", "0, 4"),
+        .zone_append = BINS("9", "0, 0"),
+    });
+    mq_stream_histogram(s, "{'boundaries': [7], 'boundaries-write': [1000000,"
+                        " 18446744073709551615]}", NULL);
+    histogram_flood(s);
+    expect_histograms(s, 5, (Histograms) {
+        .rd = BINS("7", "0, 8"),
+        .wr = BINS("1000000, 18446744073709551615", "0, 4, 0"),
+        .flush = BINS("7", "0, 4"),
+        .zone_append = BINS("7", "0, 0"),
+    });
+
+    mq_stream_histogram(s, "{}", NULL);
+    histogram_flood(s);
+    expect_histograms(s, 6, (Histograms) { NULL });
+    mq_stream_histogram(s, "{'boundaries-write': [1000]}", NULL);
+    histogram_flood(s);
+    expect_histograms(s, 7, (Histograms) { .wr = BINS("1000", "0, 4") });
+    /* The base takes it for no boundaries at all. */
+    mq_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
+    expect_histograms(s, 7, (Histograms) { NULL });
+}
+
+static void test_histograms(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true,
+        .play = play_histograms,
+    });
+}
+
+#define ID "/machine/peripheral/disk0/virtio-backend"
+#define REFUSED(kind) "Device '" ID "' set " kind " boundaries fail"
+
+/* What is refused leaves that histogram and those after it as they were. */
+static void play_histogram_errors(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    mq_stream_histogram(s, "{'boundaries': [5, 4]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': [5, 5]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': [0, 5]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': []}", REFUSED("read"));
+    mq_stream_histogram(s, "{'id': 'nobody', 'boundaries': [5]}",
+                        "Device 'nobody' not found");
+    mq_stream_histogram(s, "{'id': 'io0', 'boundaries': [5]}",
+                        "Device 'io0' not found");
+    histogram_flood(s);
+    expect_histograms(s, 1, (Histograms) { NULL });
+
+    mq_stream_histogram(s, "{'boundaries': [100]}", NULL);
+    histogram_flood(s);
+    mq_stream_histogram(s, "{'boundaries-write': [7, 6]}", REFUSED("write"));
+    mq_stream_histogram(s, "{'boundaries-flush': [7, 6]}", REFUSED("flush"));
+    mq_stream_histogram(s, "{'boundaries-read': [200],"
+                        " 'boundaries-write': [300],"
+                        " 'boundaries-zap': [8, 1],"
+                        " 'boundaries-flush': [400]}",
+                        REFUSED("append write"));
+    histogram_flood(s);
+    expect_histograms(s, 3, (Histograms) {
+        .rd = BINS("200", "0, 8"),
+        .wr = BINS("300", "0, 4"),
+        .flush = BINS("100", "0, 8"),
+        .zone_append = BINS("100", "0, 0"),
+    });
+}
+
+static void test_histogram_errors(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true,
+        .play = play_histogram_errors,
+    });
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("stats/kinds", test_kinds, MQ_BOTH);
+    mq_test_add("stats/kinds-drive", test_kinds_drive, MQ_Q35_MODERN);
+    mq_test_add("stats/merged", test_merged, MQ_BOTH);
+    mq_test_add("stats/invalid", test_invalid, MQ_BOTH);
+    mq_test_add("stats/intervals", test_intervals, MQ_BOTH);
+    mq_test_add("stats/failed", test_failed, MQ_BOTH);
+    mq_test_add("stats/ignored", test_ignored, MQ_Q35_MODERN);
+    mq_test_add("stats/stopped", test_stopped, MQ_Q35_MODERN);
+    mq_test_add("stats/histograms", test_histograms, MQ_BOTH);
+    mq_test_add("stats/histogram-errors", test_histogram_errors,
+                MQ_Q35_MODERN);
+    return g_test_run();
+}
