@@ -202,7 +202,8 @@ static inline void shard_add(BlockAcctShard *shard, BlockAcctCounter counter,
 }
 
 static void shard_count_bin(BlockAcctStats *stats, BlockAcctShard *shard,
-                            enum BlockAcctType type, int64_t latency_ns)
+                            enum BlockAcctType type, int64_t latency_ns,
+                            unsigned n)
 {
     const BlockLatencyHistogram *hist = &stats->latency_histogram[type];
     int low = 0;
@@ -222,23 +223,27 @@ static void shard_count_bin(BlockAcctStats *stats, BlockAcctShard *shard,
             low = mid + 1;
         }
     }
-    shard->bins[type][low]++;
+    shard->bins[type][low] += n;
 }
 
 static void shard_count_windows(BlockAcctStats *stats, BlockAcctShard *shard,
-                                enum BlockAcctType type, int64_t latency_ns)
+                                enum BlockAcctType type, int64_t latency_ns,
+                                unsigned n)
 {
     BlockAcctTimedStats *ts;
     unsigned i = 0;
 
     QSLIST_FOREACH(ts, &stats->intervals, entries) {
-        timed_average_account(&shard->windows[i + type], latency_ns);
+        for (unsigned k = 0; k < n; k++) {
+            timed_average_account(&shard->windows[i + type], latency_ns);
+        }
         i += BLOCK_MAX_IOTYPE;
     }
 }
 
+/* @n requests that began together; @cookie->bytes is what all of them have. */
 static void request_end(BlockAcctStats *stats, BlockAcctCookie *cookie,
-                        bool failed)
+                        bool failed, unsigned n)
 {
     enum BlockAcctType type = cookie->type;
     bool access = !failed || stats->account_failed;
@@ -258,19 +263,19 @@ static void request_end(BlockAcctStats *stats, BlockAcctCookie *cookie,
 
     shard = shard_begin(stats, &locked);
     if (failed) {
-        shard_add(shard, ACCT_FAILED, type, 1);
+        shard_add(shard, ACCT_FAILED, type, n);
     } else {
         shard_add(shard, ACCT_BYTES, type, cookie->bytes);
-        shard_add(shard, ACCT_OPS, type, 1);
+        shard_add(shard, ACCT_OPS, type, n);
     }
     if (access) {
-        shard_add(shard, ACCT_TIME_NS, type, latency_ns);
+        shard_add(shard, ACCT_TIME_NS, type, latency_ns * n);
         stat64_set(&shard->last_access_time_ns, now);
     }
     if (unlikely(locked)) {
-        shard_count_bin(stats, shard, type, latency_ns);
+        shard_count_bin(stats, shard, type, latency_ns, n);
         if (access) {
-            shard_count_windows(stats, shard, type, latency_ns);
+            shard_count_windows(stats, shard, type, latency_ns, n);
         }
     }
     shard_end(shard, locked);
@@ -290,12 +295,18 @@ void block_acct_start(BlockAcctStats *stats, BlockAcctCookie *cookie,
 
 void block_acct_done(BlockAcctStats *stats, BlockAcctCookie *cookie)
 {
-    request_end(stats, cookie, false);
+    request_end(stats, cookie, false, 1);
+}
+
+void block_acct_done_batch(BlockAcctStats *stats, BlockAcctCookie *cookie,
+                           unsigned n)
+{
+    request_end(stats, cookie, false, n);
 }
 
 void block_acct_failed(BlockAcctStats *stats, BlockAcctCookie *cookie)
 {
-    request_end(stats, cookie, true);
+    request_end(stats, cookie, true, 1);
 }
 
 void block_acct_invalid(BlockAcctStats *stats, enum BlockAcctType type)

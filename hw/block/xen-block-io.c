@@ -3,15 +3,15 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- *                       prepare            run         deliver        end
- *     all its grants    map once           straight    -              unmap
- *     can be mapped     (or find mapped)   I/O                        none
+ *                       prepare            run         finish
+ *     all its grants    map once           straight    unmap none
+ *     can be mapped     (or find mapped)   I/O
  *
- *     else, a write     copy in (batch)    I/O on      -              keep the
- *           a read      -                  a buffer    copy (batch)   buffer
+ *     else, a write     copy in (batch)    I/O on      keep the buffer
+ *           a read      -                  a buffer    copy (batch), keep it
  *
  * A request is on the one path or on the other as a whole.  prepare and
- * deliver see a whole batch, so that the copies of a batch are one call.
+ * finish see a whole batch, so that the copies of a batch are one call.
  */
 
 #include "qemu/osdep.h"
@@ -270,13 +270,11 @@ void xen_block_io_prepare(XenBlockRing *ring)
     copies_run(ring, false, n);
 }
 
-void xen_block_io_deliver(XenBlockRing *ring)
+/* Copies what the requests in @ring->done have read into buffers. */
+static void done_deliver(XenBlockRing *ring)
 {
     unsigned n = 0;
 
-    if (!ring->nr_bounced) {
-        return;
-    }
     for (unsigned i = 0; i < ring->nr_done; i++) {
         XenBlockRequest *r = ring->done[i];
 
@@ -400,30 +398,69 @@ static void request_account_invalid(XenBlockRequest *r, BlockAcctStats *stats)
     }
 }
 
-int16_t xen_block_io_end(XenBlockRequest *r)
+/* Accounts for one that did not succeed; returns the status. */
+static int16_t request_fail(XenBlockRequest *r, BlockAcctStats *stats)
 {
-    BlockAcctStats *stats = blk_get_stats(r->ring->disk->blk);
-    bool ok = !r->fault && r->ret >= 0;
-
-    if (r->bounce) {
-        buffers_put(request_buffers(r), r->bounce);
-        r->ring->nr_bounced--;
-    } else {
-        request_put_grants(r);
-    }
-
-    if (unlikely(r->acct.type == BLOCK_ACCT_NONE)) {
-        if (r->fault) {
-            request_account_invalid(r, stats);
-        }
-    } else if (likely(ok)) {
-        block_acct_done(stats, &r->acct);
-    } else {
+    if (r->acct.type != BLOCK_ACCT_NONE) {
         block_acct_failed(stats, &r->acct);
+    } else if (r->fault) {
+        request_account_invalid(r, stats);
     }
+    return r->fault ? xen_blkif_fault_status(r->fault) : BLKIF_RSP_ERROR;
+}
 
-    if (unlikely(r->fault)) {
-        return xen_blkif_fault_status(r->fault);
+/* Requests of one batch and type that have succeeded, in a row. */
+typedef struct AcctRun {
+    BlockAcctCookie acct;       /* bytes is the sum */
+    unsigned n;
+} AcctRun;
+
+static void acct_run_end(AcctRun *run, BlockAcctStats *stats)
+{
+    if (run->n) {
+        block_acct_done_batch(stats, &run->acct, run->n);
+        run->n = 0;
     }
-    return ok ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
+}
+
+static inline void acct_run_add(AcctRun *run, const BlockAcctCookie *acct,
+                                BlockAcctStats *stats)
+{
+    if (likely(run->n && run->acct.type == acct->type &&
+               run->acct.start_time_ns == acct->start_time_ns)) {
+        run->acct.bytes += acct->bytes;
+        run->n++;
+    } else if (acct->type != BLOCK_ACCT_NONE) {
+        acct_run_end(run, stats);
+        run->acct = *acct;
+        run->n = 1;
+    }
+}
+
+void xen_block_io_finish(XenBlockRing *ring)
+{
+    BlockAcctStats *stats = blk_get_stats(ring->disk->blk);
+    unsigned n = ring->nr_done;
+    AcctRun run = { .n = 0 };
+
+    if (ring->nr_bounced) {
+        done_deliver(ring);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->done[i];
+
+        if (unlikely(r->bounce)) {
+            buffers_put(request_buffers(r), r->bounce);
+            ring->nr_bounced--;
+        } else {
+            request_put_grants(r);
+        }
+        if (likely(!r->fault && r->ret >= 0)) {
+            acct_run_add(&run, &r->acct, stats);
+            r->status = BLKIF_RSP_OKAY;
+        } else {
+            r->status = request_fail(r, stats);
+        }
+    }
+    acct_run_end(&run, stats);
 }

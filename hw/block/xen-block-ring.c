@@ -253,13 +253,12 @@ void xen_block_ring_flush(void *opaque)
     if (!n) {
         return;
     }
-    xen_block_io_deliver(ring);
+    xen_block_io_finish(ring);
     for (unsigned i = 0; i < n; i++) {
         XenBlockRequest *r = ring->done[i];
-        int16_t status = xen_block_io_end(r);
 
         xen_blkif_encode_response(ring_slot(ring, ring->rsp_prod + i), &r->req,
-                                  status);
+                                  r->status);
         if (unlikely(r->fault)) {
             ring_complain(ring, r);
         }

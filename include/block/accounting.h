@@ -151,6 +151,13 @@ void block_acct_start(BlockAcctStats *stats, BlockAcctCookie *cookie,
 void block_acct_done(BlockAcctStats *stats, BlockAcctCookie *cookie);
 
 /**
+ * block_acct_done_batch: @n requests succeeded that began with one
+ * block_acct_start() and end now; @cookie->bytes is the sum of theirs.
+ */
+void block_acct_done_batch(BlockAcctStats *stats, BlockAcctCookie *cookie,
+                           unsigned n);
+
+/**
  * block_acct_failed: the request failed.  Does nothing the second time.
  */
 void block_acct_failed(BlockAcctStats *stats, BlockAcctCookie *cookie);

@@ -249,6 +249,42 @@ static void test_intervals(void)
     stats_free(stats);
 }
 
+/* A batch counts as its requests would, one by one. */
+static void test_batch(void)
+{
+    const uint64_t ns = NANOSECONDS_PER_SECOND;
+    uint64List boundary = { .value = 2 * ns };
+    BlockAcctStats *stats = stats_new();
+    BlockAcctTimedStats *ts;
+    BlockAcctCookie cookie;
+
+    block_acct_add_interval(stats, 36000);
+    g_assert_cmpint(block_latency_histogram_set(stats, BLOCK_ACCT_WRITE,
+                                                &boundary), ==, 0);
+    request(stats, BLOCK_ACCT_WRITE, 512, 1, false);
+    block_acct_start(stats, &cookie, 5 * 4096, BLOCK_ACCT_WRITE);
+    cookie.start_time_ns -= 3 * ns;
+    block_acct_done_batch(stats, &cookie, 5);
+    block_acct_done_batch(stats, &cookie, 5);
+
+    WITH_QEMU_LOCK_GUARD(&stats->lock) {
+        block_acct_fold(stats);
+        ts = block_acct_interval_next(stats, NULL);
+        g_assert_cmpuint(timed_average_avg(&ts->latency[BLOCK_ACCT_WRITE]) *
+                         6 / ns, ==, 1 + 5 * 3);
+        g_assert_cmpuint(stats->nr_ops[BLOCK_ACCT_WRITE], ==, 6);
+        g_assert_cmpuint(stats->nr_bytes[BLOCK_ACCT_WRITE], ==,
+                         512 + 5 * 4096);
+        g_assert_cmpuint(stats->total_time_ns[BLOCK_ACCT_WRITE] / ns, ==,
+                         1 + 5 * 3);
+        g_assert_cmpuint(
+            stats->latency_histogram[BLOCK_ACCT_WRITE].bins[0], ==, 1);
+        g_assert_cmpuint(
+            stats->latency_histogram[BLOCK_ACCT_WRITE].bins[1], ==, 5);
+    }
+    stats_free(stats);
+}
+
 static void test_settings(void)
 {
     BlockAcctStats *stats = stats_new();
@@ -293,6 +329,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block-stats/slots", test_slots);
     g_test_add_func("/block-stats/histogram", test_histogram);
     g_test_add_func("/block-stats/intervals", test_intervals);
+    g_test_add_func("/block-stats/batch", test_batch);
     g_test_add_func("/block-stats/settings", test_settings);
     return g_test_run();
 }

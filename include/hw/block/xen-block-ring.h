@@ -71,6 +71,7 @@ typedef struct XenBlockRequest {
     XenBlkifRequest req;
     XenBlkifFault fault;
     int ret;                    /* of the block layer */
+    int16_t status;             /* to answer with, once finished */
     XenBlockRing *ring;
     /* These three point into the arrays below or into @indirect. */
     XenBlkifSegment *segs;
@@ -181,21 +182,13 @@ void xen_block_io_prepare(XenBlockRing *ring);
 void xen_block_io_run(XenBlockRing *ring);
 
 /**
- * xen_block_io_deliver:
+ * xen_block_io_finish:
  *
- * Copies what the requests in @ring->done have read into buffers to the
- * frontend.
+ * For the requests in @ring->done: copies what was read into buffers to the
+ * frontend, lets go of the places of their data, accounts for them, and
+ * settles their @status.
  */
-void xen_block_io_deliver(XenBlockRing *ring);
-
-/**
- * xen_block_io_end:
- *
- * Lets go of the place of the data of @r and accounts for it.
- *
- * Returns: the status to answer with.
- */
-int16_t xen_block_io_end(XenBlockRequest *r);
+void xen_block_io_finish(XenBlockRing *ring);
 
 /** xen_block_ring_flush: answers all in @ring->done, see defer_call(). */
 void xen_block_ring_flush(void *ring);
