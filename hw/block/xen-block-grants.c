@@ -4,9 +4,13 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  *     gref --hash--> bucket -> grant -> grant          (chain)
- *                                |
- *                in use: users > 0, on no list
- *                idle:   users == 0, on idle_lru, evicted from its head
+ *
+ *     by_use:  head -> grant -> grant -> ... -> tail   (all that are mapped)
+ *
+ * A use only stamps the grant, so that it touches no other grant's memory.
+ * Who needs room sorts: a grant at the head that was used since it got its
+ * place goes to the tail; one that was not, and that no request is using, is
+ * the one to go.
  *
  * All memory is allocated when the ring starts.  A frontend chooses its grant
  * references, so the hash is seeded: it cannot build one long chain and slow
@@ -40,7 +44,7 @@ bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
                             Error **errp)
 {
     *g = (XenBlockGrants) { .domid = domid };
-    QTAILQ_INIT(&g->idle_lru);
+    QTAILQ_INIT(&g->by_use);
 
     g->handle = qemu_xen_gnttab_open();
     if (!g->handle) {
@@ -64,6 +68,7 @@ static void grants_unmap(XenBlockGrants *g, XenBlockGrant *grant)
 {
     XenBlockGrant **link = xen_block_grants_bucket(g, grant->gref);
 
+    QTAILQ_REMOVE(&g->by_use, grant, by_use);
     while (*link != grant) {
         link = &(*link)->chain;
     }
@@ -79,11 +84,12 @@ static void grants_unmap(XenBlockGrants *g, XenBlockGrant *grant)
 
 void xen_block_grants_forget_idle(XenBlockGrants *g)
 {
-    XenBlockGrant *grant;
+    XenBlockGrant *grant, *next;
 
-    while ((grant = QTAILQ_FIRST(&g->idle_lru))) {
-        QTAILQ_REMOVE(&g->idle_lru, grant, idle);
-        grants_unmap(g, grant);
+    QTAILQ_FOREACH_SAFE(grant, &g->by_use, by_use, next) {
+        if (!grant->users) {
+            grants_unmap(g, grant);
+        }
     }
 }
 
@@ -103,6 +109,30 @@ void xen_block_grants_stop(XenBlockGrants *g)
     g->handle = NULL;
 }
 
+static void grants_sort_last(XenBlockGrants *g, XenBlockGrant *grant)
+{
+    grant->sorted_use = grant->last_use;
+    QTAILQ_INSERT_TAIL(&g->by_use, grant, by_use);
+}
+
+/* Unmaps a grant that has been idle for long; %false if all are in use. */
+static bool grants_evict(XenBlockGrants *g)
+{
+    /* After a round all are in place, the next one ends at the first idle. */
+    for (unsigned n = 2 * g->capacity; n; n--) {
+        XenBlockGrant *grant = QTAILQ_FIRST(&g->by_use);
+
+        if (!grant->users && grant->sorted_use == grant->last_use) {
+            grants_unmap(g, grant);
+            g->stats.evictions++;
+            return true;
+        }
+        QTAILQ_REMOVE(&g->by_use, grant, by_use);
+        grants_sort_last(g, grant);
+    }
+    return false;
+}
+
 /* A grant structure to fill, taken from an idle grant if need be. */
 static XenBlockGrant *grants_take_free(XenBlockGrants *g)
 {
@@ -111,14 +141,8 @@ static XenBlockGrant *grants_take_free(XenBlockGrants *g)
     if (!g->free && g->nr_touched < g->capacity) {
         return &g->grants[g->nr_touched++];
     }
-    if (!g->free) {
-        grant = QTAILQ_FIRST(&g->idle_lru);
-        if (!grant) {
-            return NULL;
-        }
-        QTAILQ_REMOVE(&g->idle_lru, grant, idle);
-        grants_unmap(g, grant);
-        g->stats.evictions++;
+    if (!g->free && !grants_evict(g)) {
+        return NULL;
     }
     grant = g->free;
     g->free = grant->chain;
@@ -145,6 +169,8 @@ XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref)
         return NULL;
     }
     g->stats.maps++;
+    grant->last_use = ++g->stats.uses;
+    grants_sort_last(g, grant);
     grant->chain = *bucket;
     *bucket = grant;
     return grant;

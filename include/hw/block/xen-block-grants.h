@@ -21,11 +21,13 @@ typedef struct XenBlockGrant {
     uint32_t gref;
     uint32_t users;             /* requests in flight that use @page */
     struct XenBlockGrant *chain; /* next in the hash bucket, or next free */
-    QTAILQ_ENTRY(XenBlockGrant) idle;
+    uint64_t last_use;          /* @stats.uses at that time */
+    uint64_t sorted_use;        /* @last_use when it got its place in @by_use */
+    QTAILQ_ENTRY(XenBlockGrant) by_use;
 } XenBlockGrant;
 
 typedef struct XenBlockGrantsStats {
-    uint64_t hits;
+    uint64_t uses;              /* lookups that found or made a mapping */
     uint64_t maps;
     uint64_t evictions;
     uint64_t refusals;          /* lookups that ended without a mapping */
@@ -43,7 +45,7 @@ typedef struct XenBlockGrants {
     XenBlockGrant **buckets;
     unsigned bucket_shift;
     uint32_t hash_seed;
-    QTAILQ_HEAD(, XenBlockGrant) idle_lru; /* mapped, no users, oldest first */
+    QTAILQ_HEAD(, XenBlockGrant) by_use; /* mapped, roughly oldest first */
     XenGrantCopySegment *copy_segs;
     XenBlockGrantsStats stats;
 } XenBlockGrants;
@@ -111,10 +113,8 @@ static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
     if (unlikely(!grant)) {
         return xen_block_grants_map(g, gref);
     }
-    if (grant->users++ == 0) {
-        QTAILQ_REMOVE(&g->idle_lru, grant, idle);
-    }
-    g->stats.hits++;
+    grant->users++;
+    grant->last_use = ++g->stats.uses;
     return grant;
 }
 
@@ -123,9 +123,7 @@ static inline void xen_block_grants_put(XenBlockGrants *g,
                                         XenBlockGrant *grant)
 {
     assert(grant->users > 0);
-    if (--grant->users == 0) {
-        QTAILQ_INSERT_TAIL(&g->idle_lru, grant, idle);
-    }
+    grant->users--;
 }
 
 /**
