@@ -501,6 +501,38 @@ static void test_default_protocol(void)
     xen_disk_close(&d);
 }
 
+/* Without a key, or with one that means nothing here: the host's own. */
+static void test_native_protocol(void)
+{
+    BlkOptions options = { .protocol = BLK_X86_64, .no_protocol = true };
+    XenDisk d;
+
+    xen_disk_open(&d, "", &options);
+    blk_ring_check(d.r, 0);
+    blkfront_disconnect(d.f);
+    blkfront_reset(d.f);
+    xs_put(d.g, d.f->fe, "protocol", "sparc-abi");
+    blkfront_connect(d.f, &options);
+    blk_ring_check(d.r, 0);
+    xen_disk_close(&d);
+}
+
+/* The short way to a disk, with all defaults. */
+static void test_drive_if_xen(void)
+{
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    XenGuest *g = xen_guest_start("-machine pc -drive if=xen,format=raw,"
+                                  "file=%s", image);
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+
+    xen_disk_image_drop(image);
+    blkfront_connect(f, &xen_disk_plain);
+    blk_ring_check(&f->ring[0], 0);
+    blkfront_disconnect(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -530,5 +562,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-disk/state/machine/pc", "pc", test_machine);
     qtest_add_data_func("/xen-disk/state/machine/q35", "q35", test_machine);
     qtest_add_func("/xen-disk/state/default-protocol", test_default_protocol);
+    qtest_add_func("/xen-disk/state/native-protocol", test_native_protocol);
+    qtest_add_func("/xen-disk/state/drive-if-xen", test_drive_if_xen);
     return g_test_run();
 }

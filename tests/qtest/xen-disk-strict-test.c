@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include "xen-disk-util.h"
 
 /*
@@ -164,6 +165,149 @@ static void test_barrier(void)
 }
 
 /*
+ * Requests that stop on their way to the disk, and go on when told to
+ */
+
+static void open_halting_disk(XenDisk *d, const char *more)
+{
+    d->g = xen_guest_start(
+        "-blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
+        "-blockdev blkdebug,node-name=debug0,image=null0 "
+        "-blockdev raw,node-name=disk0,file=debug0 "
+        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0%s", more);
+    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
+    blkfront_connect(d->f, &xen_disk_plain);
+    d->r = &d->f->ring[0];
+}
+
+/* "break EVENT TAG": the next one stops there; "resume TAG" */
+static void halt(XenDisk *d, const char *command)
+{
+    g_autofree char *said = qtest_hmp(d->g->qts, "qemu-io -d xvda \"%s\"",
+                                      command);
+
+    g_assert_cmpstr(said, ==, "");
+}
+
+/* The next response is that of request @id. */
+static void expect_response(BlkRing *r, uint64_t id)
+{
+    BlkResponse rsp;
+
+    blk_ring_wait(r, &rsp);
+    g_assert_cmpint(rsp.id, ==, id);
+    g_assert_cmpint(rsp.status, ==, BLK_OKAY);
+}
+
+/* What comes before a barrier ends before it, what comes after waits. */
+static void test_barrier_orders(void)
+{
+    static const int ops[] = {
+        BLK_WRITE, BLK_WRITE, BLK_BARRIER, BLK_WRITE, BLK_WRITE
+    };
+    BlkRequest req;
+    BlkBuffer *b;
+    XenDisk d;
+    int i;
+
+    open_halting_disk(&d, "");
+    b = blk_buffer_new(d.g, 1, true);
+    halt(&d, "break write_aio A");
+    for (i = 0; i < ARRAY_SIZE(ops); i++) {
+        blk_buffer_request(b, &req, ops[i], 8 * i, XEN_GUEST_PAGE_SIZE);
+        req.id = i;
+        blk_ring_put(d.r, &req);
+    }
+    blk_ring_push(d.r);
+    expect_response(d.r, 1);
+    g_assert_true(blk_ring_quiet(d.r));
+
+    /* The one that held it goes on; now the barrier itself stops. */
+    halt(&d, "break write_aio B");
+    halt(&d, "resume A");
+    expect_response(d.r, 0);
+    g_assert_true(blk_ring_quiet(d.r));
+    halt(&d, "resume B");
+    expect_response(d.r, 2);
+    expect_response(d.r, 3);
+    expect_response(d.r, 4);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
+/* Of several in a row each waits for the one before. */
+static void test_barriers_in_a_row(void)
+{
+    BlkRequest req;
+    BlkBuffer *b;
+    XenDisk d;
+    int i, round;
+
+    xen_disk_open(&d, ",iothread=io0 -object iothread,id=io0",
+                  &xen_disk_plain);
+    b = blk_buffer_new(d.g, 1, true);
+    for (round = 0; round < 5; round++) {
+        for (i = 0; i < d.r->nr_entries; i++) {
+            blk_buffer_request(b, &req, BLK_BARRIER, 8 * i,
+                               i & 1 ? 0 : XEN_GUEST_PAGE_SIZE);
+            req.id = i;
+            blk_ring_put(d.r, &req);
+        }
+        blk_ring_push(d.r);
+        for (i = 0; i < d.r->nr_entries; i++) {
+            expect_response(d.r, i);
+        }
+    }
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
+/* Not offered, not done: no data may be written either. */
+static void test_barrier_off(void)
+{
+    uint8_t in[XEN_GUEST_PAGE_SIZE];
+    BlkRequest req;
+    BlkBuffer *b;
+    XenDisk d;
+
+    xen_disk_open(&d, ",write-barriers=off", &xen_disk_plain);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "feature-barrier", 0), ==, 0);
+    b = blk_buffer_new(d.g, 1, true);
+    memset(xen_guest_frame(d.g, b->frame[0]), 0xaa, XEN_GUEST_PAGE_SIZE);
+    blk_buffer_request(b, &req, BLK_BARRIER, 64, XEN_GUEST_PAGE_SIZE);
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_EOPNOTSUPP);
+    g_assert_cmpint(blk_ring_read(d.r, 64, in, sizeof(in)), ==, BLK_OKAY);
+    g_assert_true(buffer_is_zero(in, sizeof(in)));
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
+/* Taken back while the disk works: the data have nowhere to go. */
+static void test_revoked_in_flight(void)
+{
+    BlkRequest req;
+    BlkResponse rsp;
+    BlkBuffer *b;
+    XenDisk d;
+
+    open_halting_disk(&d, "");
+    b = blk_buffer_new(d.g, 2, false);
+    memset(xen_guest_frame(d.g, b->frame[1]), 0xaa, XEN_GUEST_PAGE_SIZE);
+    blk_buffer_request(b, &req, BLK_READ, 0, 2 * XEN_GUEST_PAGE_SIZE);
+    halt(&d, "break read_aio A");
+    blk_ring_put(d.r, &req);
+    blk_ring_push(d.r);
+    g_assert_true(blk_ring_quiet(d.r));
+    xen_guest_forget(d.g, b->ref[1]);
+    halt(&d, "resume A");
+    blk_ring_wait(d.r, &rsp);
+    g_assert_cmpint(rsp.status, ==, BLK_ERROR);
+    g_assert_cmphex(*(uint8_t *)xen_guest_frame(d.g, b->frame[1]), ==, 0xaa);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
+/*
  * A ring that another backend has served, as after a migration, goes on where
  * it was: what was not answered is done again.
  */
@@ -214,7 +358,13 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/strict/discard/beyond-end",
                    test_discard_beyond_end);
     qtest_add_func("/xen-disk/strict/automatic-vdev", test_automatic_vdev);
-    qtest_add_func("/xen-disk/strict/barrier", test_barrier);
+    qtest_add_func("/xen-disk/strict/barrier/data", test_barrier);
+    qtest_add_func("/xen-disk/strict/barrier/orders", test_barrier_orders);
+    qtest_add_func("/xen-disk/strict/barrier/in-a-row",
+                   test_barriers_in_a_row);
+    qtest_add_func("/xen-disk/strict/barrier/off", test_barrier_off);
+    qtest_add_func("/xen-disk/strict/revoked-in-flight",
+                   test_revoked_in_flight);
     qtest_add_func("/xen-disk/strict/resume", test_resume);
     return g_test_run();
 }
