@@ -1,0 +1,179 @@
+/*
+ * Latency histograms of a disk whose queues are served by two threads
+ *
+ * As with other block statistics, the untouched base gives the same numbers and
+ * errors.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "qobject/qjson.h"
+#include "mq-stream.h"
+
+#define IN VIRTIO_BLK_T_IN
+#define OUT VIRTIO_BLK_T_OUT
+#define FLUSH VIRTIO_BLK_T_FLUSH
+
+#define IOERR VIRTIO_BLK_S_IOERR
+
+#define END MQ_STREAM_SECTORS
+
+#define MS(n) ((long long)(n) * SCALE_MS)
+
+static const MqOp flood_ops[] = {
+    { IN, 0, 1 }, { OUT, 2, 1 }, { FLUSH }, { IN, 8, 1 }, { IN, END, 1, IOERR },
+};
+
+/* Histograms that are off are NULL. */
+typedef struct Histograms {
+    const char *rd, *wr, *flush, *zone_append;
+} Histograms;
+
+/* What QEMU has counted after @floods floods. */
+static void expect_histograms(MqStream *s, unsigned floods, Histograms h)
+{
+    QDict *want = qdict_from_jsonf_nofail(
+        "{'rd_operations': %u, 'rd_bytes': %u, 'rd_total_time_ns': %lld,"
+        " 'wr_operations': %u, 'wr_bytes': %u, 'wr_total_time_ns': %lld,"
+        " 'flush_operations': %u, 'flush_total_time_ns': %lld,"
+        " 'invalid_rd_operations': %u, 'wr_highest_offset': 198144,"
+        " 'idle_time_ns': 0}", 8 * floods, 4096 * floods, MS(8 * floods),
+        4 * floods, 2048 * floods, MS(4 * floods), 4 * floods, MS(4 * floods),
+        4 * floods);
+    const struct {
+        const char *name, *value;
+    } fields[] = {
+        { "rd_latency_histogram", h.rd },
+        { "wr_latency_histogram", h.wr },
+        { "flush_latency_histogram", h.flush },
+        { "zone_append_latency_histogram", h.zone_append },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
+        if (fields[i].value) {
+            qdict_put_obj(want, fields[i].name,
+                          qobject_from_json(fields[i].value, &error_abort));
+        }
+    }
+    mq_stream_expect_dict(s, want);
+}
+
+static void flood(MqStream *s)
+{
+    mq_stream_flood(s, flood_ops, ARRAY_SIZE(flood_ops), 128);
+}
+
+#define BINS(boundaries, bins) \
+    "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
+
+/* A latency is in the bin above the boundaries that it reaches. */
+static void play_histograms(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    flood(s);
+    expect_histograms(s, 1, (Histograms) { NULL });
+
+    mq_stream_histogram(s, "{'boundaries': [500000, 1000000, 2000000]}", NULL);
+    flood(s);
+    flood(s);
+    expect_histograms(s, 3, (Histograms) {
+        .rd = BINS("500000, 1000000, 2000000", "0, 0, 16, 0"),
+        .wr = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .flush = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .zone_append = BINS("500000, 1000000, 2000000", "0, 0, 0, 0"),
+    });
+
+    /* One of its own for each kind, which begins with nothing */
+    mq_stream_histogram(s, "{'boundaries-read': [1000001]}", NULL);
+    mq_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
+                        NULL);
+    flood(s);
+    expect_histograms(s, 4, (Histograms) {
+        .rd = BINS("1000001", "8, 0"),
+        .wr = BINS("500000, 1000000, 2000000", "0, 0, 12, 0"),
+        .flush = BINS("1", "0, 4"),
+        .zone_append = BINS("9", "0, 0"),
+    });
+    mq_stream_histogram(s, "{'boundaries': [7], 'boundaries-write': [1000000,"
+                        " 18446744073709551615]}", NULL);
+    flood(s);
+    expect_histograms(s, 5, (Histograms) {
+        .rd = BINS("7", "0, 8"),
+        .wr = BINS("1000000, 18446744073709551615", "0, 4, 0"),
+        .flush = BINS("7", "0, 4"),
+        .zone_append = BINS("7", "0, 0"),
+    });
+
+    mq_stream_histogram(s, "{}", NULL);
+    flood(s);
+    expect_histograms(s, 6, (Histograms) { NULL });
+    mq_stream_histogram(s, "{'boundaries-write': [1000]}", NULL);
+    flood(s);
+    expect_histograms(s, 7, (Histograms) { .wr = BINS("1000", "0, 4") });
+    /* The base takes it for no boundaries at all. */
+    mq_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
+    expect_histograms(s, 7, (Histograms) { NULL });
+}
+
+static void test_histograms(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true,
+        .play = play_histograms,
+    });
+}
+
+#define ID "/machine/peripheral/disk0/virtio-backend"
+#define REFUSED(kind) "Device '" ID "' set " kind " boundaries fail"
+
+/* What is refused leaves that histogram and those after it as they were. */
+static void play_histogram_errors(MqStream *s)
+{
+    mq_stream_clock(s, 1000);
+    mq_stream_histogram(s, "{'boundaries': [5, 4]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': [5, 5]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': [0, 5]}", REFUSED("read"));
+    mq_stream_histogram(s, "{'boundaries': []}", REFUSED("read"));
+    mq_stream_histogram(s, "{'id': 'nobody', 'boundaries': [5]}",
+                        "Device 'nobody' not found");
+    mq_stream_histogram(s, "{'id': 'io0', 'boundaries': [5]}",
+                        "Device 'io0' not found");
+    flood(s);
+    expect_histograms(s, 1, (Histograms) { NULL });
+
+    mq_stream_histogram(s, "{'boundaries': [100]}", NULL);
+    flood(s);
+    mq_stream_histogram(s, "{'boundaries-write': [7, 6]}", REFUSED("write"));
+    mq_stream_histogram(s, "{'boundaries-flush': [7, 6]}", REFUSED("flush"));
+    mq_stream_histogram(s, "{'boundaries-read': [200],"
+                        " 'boundaries-write': [300],"
+                        " 'boundaries-zap': [8, 1],"
+                        " 'boundaries-flush': [400]}",
+                        REFUSED("append write"));
+    flood(s);
+    expect_histograms(s, 3, (Histograms) {
+        .rd = BINS("200", "0, 8"),
+        .wr = BINS("300", "0, 4"),
+        .flush = BINS("100", "0, 8"),
+        .zone_append = BINS("100", "0, 0"),
+    });
+}
+
+static void test_histogram_errors(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .account_invalid = true, .account_failed = true,
+        .play = play_histogram_errors,
+    });
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("histograms/bins", test_histograms, MQ_BOTH);
+    mq_test_add("histograms/errors", test_histogram_errors, MQ_Q35_MODERN);
+    return g_test_run();
+}
