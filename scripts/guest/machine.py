@@ -170,6 +170,11 @@ class Machine:
         """Start a script; wait() takes what this returns."""
         return self.guest.send(script)
 
+    def answered(self, job):
+        """Has a script that was begun ended?  wait() tells how."""
+        self.guest.pump(0)
+        return job in self.guest.answers
+
     def wait(self, job, timeout=60, check=True):
         try:
             self.guest.wait_until(lambda: job in self.guest.answers,
