@@ -38,7 +38,9 @@ static MqDisk setup(const MqVariant *v, const char *json, uint64_t features)
                         " 'iothread': 'io0', %s", json);
     MqDisk disk = { .image = mq_image_new(IMAGE_SIZE) };
 
-    disk.m = mq_machine_start(v, MQ_IOTHREADS);
+    /* Without polling, nobody looks at the ring but by being told. */
+    disk.m = mq_machine_start(v, "-object iothread,id=io0,poll-max-ns=0 "
+                              "-object iothread,id=io1,poll-max-ns=0");
     mq_slow_disk_add(disk.m, disk.image, NULL);
     g_assert_null(mq_device_add(disk.m, 0, props));
     disk.d = mq_device_open(disk.m, 0);
