@@ -245,6 +245,7 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
         .protocol = fe->protocol,
         .nr_pages = fe->nr_pages,
         .max_persistent = max_persistent(&blockdev->props, fe),
+        .batch_copies = blockdev->props.batch_copies,
     };
 
     blockdev->rings = block_queue_alloc(fe->nr_rings, sizeof(XenBlockRing));

@@ -246,7 +246,8 @@ void xen_block_grants_copy(XenBlockGrants *g, bool to_domain,
         g->copy_segs = g_new(XenGrantCopySegment, COPY_SEGS_MAX);
     }
     while (nr_copies) {
-        unsigned n = copy_some(g, to_domain, copies, nr_copies);
+        unsigned n = copy_some(g, to_domain, copies,
+                               g->copy_one_by_one ? 1 : nr_copies);
 
         copies += n;
         nr_copies -= n;

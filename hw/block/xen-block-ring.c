@@ -364,6 +364,7 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
                                 errp)) {
         return false;
     }
+    ring->grants.copy_one_by_one = !params->batch_copies;
     ring->nr_pages = params->nr_pages;
     ring->grefs = g_memdup2(params->grefs,
                             params->nr_pages * sizeof(params->grefs[0]));

@@ -523,6 +523,7 @@ static const Property xen_block_props[] = {
                        XEN_BLKIF_MAX_INDIRECT_SEGS),
     DEFINE_PROP_BOOL("write-barriers", XenBlockDevice, props.write_barriers,
                      true),
+    DEFINE_PROP_BOOL("batch-copies", XenBlockDevice, props.batch_copies, true),
 };
 
 static void xen_block_describe(ObjectClass *class)

@@ -287,6 +287,29 @@ static void test_batch_is_one_copy(const void *op)
     xen_guest_quit(g);
 }
 
+/* The same, with a call for each request. */
+static void test_batch_turned_off(void)
+{
+    XenDisk d;
+    BlkRequest req;
+    BlkBuffer *b;
+    int i;
+
+    xen_disk_open(&d, ",batch-copies=off", &xen_disk_plain);
+    b = blk_buffer_new(d.g, 2, false);
+    for (i = 0; i < d.r->nr_entries; i++) {
+        blk_buffer_request(b, &req, BLK_WRITE, 16 * i,
+                           2 * XEN_GUEST_PAGE_SIZE);
+        blk_ring_put(d.r, &req);
+    }
+    blk_ring_push(d.r);
+    blk_ring_wait_all(d.r, d.r->nr_entries, BLK_OKAY);
+    g_assert_cmpint(grant_stats(d.g).segments, ==, 2 * d.r->nr_entries);
+    g_assert_cmpint(grant_stats(d.g).copies, ==, d.r->nr_entries);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
+}
+
 /* A grant that is bad costs the request that it is part of, and no other. */
 static void test_bad_grant_in_batch(const void *op)
 {
@@ -343,6 +366,7 @@ int main(int argc, char **argv)
                         test_batch_is_one_copy);
     qtest_add_data_func("/xen-disk/grants/one-copy/write", write,
                         test_batch_is_one_copy);
+    qtest_add_func("/xen-disk/grants/one-copy/off", test_batch_turned_off);
     qtest_add_data_func("/xen-disk/grants/bad-in-batch/read", read,
                         test_bad_grant_in_batch);
     qtest_add_data_func("/xen-disk/grants/bad-in-batch/write", write,

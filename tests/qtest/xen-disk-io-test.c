@@ -208,6 +208,29 @@ static void test_io_errors(void)
     xen_guest_quit(g);
 }
 
+/* All at once: reads of a page, writes of two sectors, one of them bad. */
+static void run_mixed_batch(XenDisk *d)
+{
+    BlkBuffer *b = blk_buffer_new(d->g, 1, false);
+    BlkResponse rsp;
+    BlkRequest req;
+    int i;
+
+    for (i = 0; i < 20; i++) {
+        blk_buffer_request(b, &req, i & 1 ? BLK_WRITE : BLK_READ,
+                           i == 7 ? XEN_DISK_SECTORS : 8 * i,
+                           i & 1 ? 2 * BLK_SECTOR : XEN_GUEST_PAGE_SIZE);
+        req.id = i;
+        blk_ring_put(d->r, &req);
+    }
+    blk_ring_push(d->r);
+    for (i = 0; i < 20; i++) {
+        blk_ring_wait(d->r, &rsp);
+        g_assert_cmpint(rsp.status, ==, rsp.id == 7 ? BLK_ERROR : BLK_OKAY);
+    }
+    blk_buffer_free(d->g, b);
+}
+
 /* What a drive counts must not depend on the device that it is used by. */
 static void test_statistics(void)
 {
@@ -219,13 +242,18 @@ static void test_statistics(void)
     for (i = 0; i < 3; i++) {
         blk_ring_check(d.r, 8 * i);
     }
+    run_mixed_batch(&d);
     rsp = qtest_qmp(d.g->qts, "{ 'execute': 'query-blockstats' }");
     stats = qobject_to(QDict, qlist_peek(qdict_get_qlist(rsp, "return")));
     stats = qdict_get_qdict(stats, "stats");
-    g_assert_cmpint(qdict_get_int(stats, "rd_operations"), ==, 3);
-    g_assert_cmpint(qdict_get_int(stats, "wr_operations"), ==, 3);
+    g_assert_cmpint(qdict_get_int(stats, "rd_operations"), ==, 3 + 10);
+    g_assert_cmpint(qdict_get_int(stats, "wr_operations"), ==, 3 + 9);
+    g_assert_cmpint(qdict_get_int(stats, "invalid_wr_operations"), ==, 1);
+    g_assert_cmpint(qdict_get_int(stats, "failed_wr_operations"), ==, 0);
     g_assert_cmpint(qdict_get_int(stats, "rd_bytes"), ==,
-                    3 * XEN_GUEST_PAGE_SIZE);
+                    (3 + 10) * XEN_GUEST_PAGE_SIZE);
+    g_assert_cmpint(qdict_get_int(stats, "wr_bytes"), ==,
+                    3 * XEN_GUEST_PAGE_SIZE + 9 * 2 * BLK_SECTOR);
     qobject_unref(rsp);
     xen_disk_close(&d);
 }

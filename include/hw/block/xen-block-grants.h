@@ -47,6 +47,7 @@ typedef struct XenBlockGrants {
     uint32_t hash_seed;
     QTAILQ_HEAD(, XenBlockGrant) by_use; /* mapped, roughly oldest first */
     XenGrantCopySegment *copy_segs;
+    bool copy_one_by_one;       /* a call for each request; set before use */
     XenBlockGrantsStats stats;
 } XenBlockGrants;
 

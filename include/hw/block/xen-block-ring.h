@@ -56,7 +56,7 @@ typedef struct XenBlockRingParams {
     unsigned nr_pages;
     uint32_t *grefs;            /* @nr_pages of them */
     unsigned max_persistent;    /* grants to keep mapped, 0: copy instead */
-    uint16_t max_indirect;      /* segments of one request that were offered */
+    bool batch_copies;          /* one call for all that are copied at once */
 } XenBlockRingParams;
 
 /* What a request with more than the usual segments needs on top. */

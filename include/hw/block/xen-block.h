@@ -41,6 +41,7 @@ typedef struct XenBlockConf {
     uint32_t max_persistent_grants; /* of a ring; 0: by its size */
     OnOffAuto persistent_grants;
     bool write_barriers;
+    bool batch_copies;
 } XenBlockConf;
 
 struct XenBlockDevice {
