@@ -197,7 +197,7 @@ def main_check(ours, rest, full=False):
             sys.exit(1)
         if check.need_stock(tests):
             stock = Layout(layout.build, stock=True)
-            build_targets(stock, state, lock, qemu.emulators(stock))
+            build_targets(stock, state, lock, qemu.emulators(layout))
     good = check.run(layout, tests, patience=3)
     passed, failed, _other = check.count(layout)
     # CI takes its count from here; a run that broke off is no success.
