@@ -298,6 +298,7 @@ MqDevice *mq_device_open(MqMachine *m, unsigned slot)
 {
     MqDevice *d = g_new0(MqDevice, 1);
 
+    d->owned = g_ptr_array_new_with_free_func(g_free);
     d->machine = m;
     d->qts = m->qts;
     d->modern = m->variant->modern;
@@ -328,6 +329,7 @@ void mq_device_close(MqDevice *d)
     forget_queues(d);
     g_free(d->queues);
     g_free(d->pci);
+    g_ptr_array_free(d->owned, true);
     g_free(d);
 }
 

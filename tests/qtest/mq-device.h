@@ -54,6 +54,7 @@ extern const MqTransport mq_mmio_transport;
  * @messages: guest address of an array with a 32-bit message for each vector
  * @features: as negotiated
  * @queues: the queues that were set up, NULL for others
+ * @owned: what is freed with it, by g_free()
  */
 struct MqDevice {
     MqMachine *machine;
@@ -69,6 +70,7 @@ struct MqDevice {
     uint64_t features;
     unsigned max_queues;
     MqQueue **queues;
+    GPtrArray *owned;
 };
 
 /**

@@ -24,7 +24,7 @@ MqRequest *mq_request_new(MqQueue *q, uint32_t type, uint64_t sector,
     uint8_t header[16] = { 0 };
 
     r->queue = q;
-    g_ptr_array_add(q->owned, r);
+    g_ptr_array_add(q->dev->owned, r);
     r->type = type;
     r->len = len;
     r->header = guest_alloc(&q->dev->machine->alloc, sizeof(header) + len + 1);
@@ -41,7 +41,7 @@ MqRequest *mq_request_new(MqQueue *q, uint32_t type, uint64_t sector,
 void mq_request_free(MqRequest *r)
 {
     guest_free(&r->queue->dev->machine->alloc, r->header);
-    g_ptr_array_remove_fast(r->queue->owned, r);
+    g_ptr_array_remove_fast(r->queue->dev->owned, r);
 }
 
 void mq_request_add(MqRequest *r)

@@ -21,7 +21,7 @@
  * @status: guest address of the status byte
  * @done: the device has used it, with @written bytes
  *
- * Freed with its queue if not before.
+ * Freed with the device if not before: it may outlive its queue.
  */
 typedef struct MqRequest {
     MqQueue *queue;

@@ -333,7 +333,6 @@ MqQueue *mq_queue_new(MqDevice *d, unsigned index)
         q->free[q->num_free++] = q->size - 1 - i;
     }
     q->packed_free = q->size;
-    q->owned = g_ptr_array_new_with_free_func(g_free);
     q->head_slot = UINT_MAX;
     q->avail_wrap = q->used_wrap = true;
 
@@ -346,7 +345,6 @@ void mq_queue_free(MqQueue *q)
 {
     g_free(q->tokens);
     g_free(q->free);
-    g_ptr_array_free(q->owned, true);
     g_free(q->chain);
     g_free(q->tables);
     g_free(q);

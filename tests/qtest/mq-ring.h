@@ -36,7 +36,6 @@ typedef struct MqRingOps MqRingOps;
  * @head_slot, @head_flags: packed ring: where the first added chain begins and
  *                          the flags that will expose it; UINT_MAX if none
  * @packed_free: packed ring: slots not in use
- * @owned: what is freed with the queue, by g_free()
  */
 struct MqQueue {
     MqDevice *dev;
@@ -56,7 +55,6 @@ struct MqQueue {
     unsigned head_slot;
     uint16_t head_flags;
     unsigned packed_free;
-    GPtrArray *owned;
 };
 
 /**
