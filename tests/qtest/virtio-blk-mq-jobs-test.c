@@ -21,19 +21,23 @@
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
 
-static MqDisk setup(const MqVariant *v)
+static MqDisk setup_on(const MqVariant *v, const char *options)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, options);
 
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     return disk;
 }
 
+static MqDisk setup(const MqVariant *v)
+{
+    return setup_on(v, "num-queues=4,iothread=io0");
+}
+
 /* Keep every queue busy; each call moves on by what has completed. */
 typedef struct Load {
     MqDisk *disk;
-    MqRequest *r[QUEUES][4];
+    MqRequest *r[QUEUES][16];
     unsigned rounds;
 } Load;
 
@@ -52,7 +56,7 @@ static void load_turn(Load *load)
             }
             if (!*r) {
                 *r = mq_write_new(queue, 256 * q + 8 * i, 4096,
-                                  100 * q + 10 * i);
+                                  50 * q + 3 * i);
                 mq_request_add(*r);
             }
         }
@@ -71,7 +75,7 @@ static void load_end(Load *load)
     for (unsigned q = 0; q < QUEUES; q++) {
         for (unsigned i = 0; i < ARRAY_SIZE(load->r[q]); i++) {
             mq_read(load->disk->d->queues[(q + 1) % QUEUES], 256 * q + 8 * i,
-                    4096, 100 * q + 10 * i);
+                    4096, 50 * q + 3 * i);
         }
     }
 }
@@ -165,9 +169,8 @@ static void load_until(Load *load, const char *event)
 }
 
 /* A mirror starts, catches up and takes the disk's place. */
-static void test_mirror(const MqVariant *v)
+static void mirror(MqDisk disk)
 {
-    MqDisk disk = setup(v);
     Load load = { .disk = &disk };
     char *copy = mq_image_new(IMAGE_SIZE);
     g_autofree char *add =
@@ -180,6 +183,9 @@ static void test_mirror(const MqVariant *v)
                " 'mirror', 'device': 'disk', 'target': 'copy',"
                " 'sync': 'full', 'copy-mode': 'write-blocking'}}");
     load_until(&load, "BLOCK_JOB_READY");
+    for (unsigned i = 0; i < 200; i++) {
+        load_turn(&load);
+    }
     under_load(&load, "{'execute': 'block-job-complete',"
                " 'arguments': {'device': 'mirror'}}");
     load_until(&load, "BLOCK_JOB_COMPLETED");
@@ -191,11 +197,23 @@ static void test_mirror(const MqVariant *v)
     mq_image_free(copy);
 }
 
+static void test_mirror(const MqVariant *v)
+{
+    mirror(setup(v));
+}
+
+/* The job's own lists are its thread's, wherever the writes come from. */
+static void test_mirror_threads(const MqVariant *v)
+{
+    mirror(setup_on(v, "num-queues=4,iothreads=4"));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     mq_test_add("jobs/drain", test_drain, MQ_BOTH);
     mq_test_add("jobs/snapshot", test_snapshot, MQ_BOTH);
     mq_test_add("jobs/mirror", test_mirror, MQ_BOTH);
+    mq_test_add("jobs/mirror-threads", test_mirror_threads, MQ_BOTH);
     return g_test_run();
 }
