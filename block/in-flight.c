@@ -16,7 +16,8 @@ struct InFlightShard {
     unsigned writes;
 };
 
-static InFlightShard __attribute__((noinline)) *shard_new(InFlight *in_flight, unsigned slot)
+static InFlightShard * __attribute__((noinline))
+shard_new(InFlight *in_flight, unsigned slot)
 {
     InFlightShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
     InFlightShard *other;
