@@ -118,6 +118,9 @@ static void grants_sort_last(XenBlockGrants *g, XenBlockGrant *grant)
 /* Unmaps a grant that has been idle for long; %false if all are in use. */
 static bool grants_evict(XenBlockGrants *g)
 {
+    if (g->nr_in_use == g->capacity) {
+        return false;
+    }
     /* After a round all are in place, the next one ends at the first idle. */
     for (unsigned n = 2 * g->capacity; n; n--) {
         XenBlockGrant *grant = QTAILQ_FIRST(&g->by_use);
@@ -159,7 +162,6 @@ XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref)
         return NULL;
     }
     grant->gref = gref;
-    grant->users = 1;
     grant->page = qemu_xen_gnttab_map_refs(g->handle, 1, g->domid, &gref,
                                            PROT_READ | PROT_WRITE);
     if (!grant->page) {
@@ -169,6 +171,8 @@ XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref)
         return NULL;
     }
     g->stats.maps++;
+    grant->users = 1;
+    g->nr_in_use++;
     grant->last_use = ++g->stats.uses;
     grants_sort_last(g, grant);
     grant->chain = *bucket;

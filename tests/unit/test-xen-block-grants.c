@@ -207,18 +207,22 @@ static void test_in_use(void)
     g_assert_null(xen_block_grants_get(&g, 50));
     g_assert_cmpint(g.stats.refusals, ==, 1);
     g_assert_cmpint(g.stats.evictions, ==, 0);
+    g_assert_cmpint(g.nr_in_use, ==, 4);
 
     again = xen_block_grants_get(&g, 2);
+    g_assert_cmpint(g.nr_in_use, ==, 4);
     g_assert_true(again == held[2]);
     xen_block_grants_put(&g, held[2]);
     g_assert_null(xen_block_grants_get(&g, 50));
     xen_block_grants_put(&g, again);
+    g_assert_cmpint(g.nr_in_use, ==, 3);
 
     use(&g, 50);
     g_assert_cmpint(table.mapped[2], ==, 0);
     xen_block_grants_put(&g, held[0]);
     xen_block_grants_put(&g, held[1]);
     xen_block_grants_put(&g, held[3]);
+    g_assert_cmpint(g.nr_in_use, ==, 0);
     stop(&g);
 }
 
@@ -235,6 +239,7 @@ static void test_bad_grant(void)
     use(&g, 1);
     use(&g, 2);
     g_assert_cmpint(table.nr_mapped, ==, 2);
+    g_assert_cmpint(g.nr_in_use, ==, 0);
     /* A grant mapped while it was good is good until unmapped. */
     table.revoked[1] = true;
     use(&g, 1);

@@ -41,6 +41,7 @@ typedef struct XenBlockGrants {
     XenBlockGrant *grants;      /* @capacity of them, NULL: not persistent */
     unsigned capacity;
     unsigned nr_touched;        /* @grants from here on were never used */
+    unsigned nr_in_use;         /* those with users; none is to be had if all */
     XenBlockGrant *free;
     XenBlockGrant **buckets;
     unsigned bucket_shift;
@@ -114,7 +115,7 @@ static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
     if (unlikely(!grant)) {
         return xen_block_grants_map(g, gref);
     }
-    grant->users++;
+    g->nr_in_use += grant->users++ == 0;
     grant->last_use = ++g->stats.uses;
     return grant;
 }
@@ -124,7 +125,7 @@ static inline void xen_block_grants_put(XenBlockGrants *g,
                                         XenBlockGrant *grant)
 {
     assert(grant->users > 0);
-    grant->users--;
+    g->nr_in_use -= --grant->users == 0;
 }
 
 /**
