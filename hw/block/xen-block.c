@@ -541,6 +541,8 @@ static void xen_block_describe(ObjectClass *class)
         "Pages that an indirect request can have, 0: no indirect requests");
     object_class_property_set_description(class, "write-barriers",
         "Offer the barrier operation to old guests");
+    object_class_property_set_description(class, "batch-copies",
+        "Copy the data of requests that come together in one call");
 }
 
 static void xen_block_class_init(ObjectClass *class, void *data)

@@ -19,9 +19,9 @@ static const char *const virtio_blk_pci[] = {
     "queue-size", "vectors", NULL
 };
 static const char *const xen_disk[] = {
-    "iothread", "iothread-vq-mapping", "iothreads", "max-indirect-segments",
-    "max-persistent-grants", "max-ring-page-order", "num-queues",
-    "persistent-grants", "vdev", "write-barriers", NULL
+    "batch-copies", "iothread", "iothread-vq-mapping", "iothreads",
+    "max-indirect-segments", "max-persistent-grants", "max-ring-page-order",
+    "num-queues", "persistent-grants", "vdev", "write-barriers", NULL
 };
 
 static const struct {
