@@ -263,13 +263,17 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
     return true;
 }
 
+/* Stopping a ring polls: who comes in meanwhile must find none to stop. */
 static void stop_rings(XenBlockDevice *blockdev)
 {
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        xen_block_ring_stop(&blockdev->rings[i]);
-    }
-    g_clear_pointer(&blockdev->rings, block_queue_free);
+    XenBlockRing *rings = g_steal_pointer(&blockdev->rings);
+    unsigned nr_rings = blockdev->nr_rings;
+
     blockdev->nr_rings = 0;
+    for (unsigned i = 0; i < nr_rings; i++) {
+        xen_block_ring_stop(&rings[i]);
+    }
+    block_queue_free(rings);
 }
 
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
@@ -291,12 +295,14 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
                                fe.protocol, fe.persistent);
     blockdev->connections++;
 
+    /* From here on they are told of drains, but not of one that is going on. */
+    for (unsigned i = 0; i < blockdev->nr_rings && blk_in_drain(blk); i++) {
+        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+    }
+    /* It polls: drains may begin and end, or another may disconnect. */
     queue_iothreads_place_node(&blockdev->iothreads, blk, NULL);
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        if (blk_in_drain(blk)) {
-            block_queue_quiesce_begin(&blockdev->rings[i].queue);
-        }
         block_queue_quiesce_end(&blockdev->rings[i].queue);
     }
 }

@@ -388,16 +388,16 @@ static void xen_block_frontend_ready(XenBlockDevice *blockdev, Error **errp)
         error_propagate_prepend(errp, local_err, "%s: ", blockdev->vdev_name);
         return;
     }
-    xen_device_backend_set_state(xendev, XenbusStateConnected);
+    if (blockdev->nr_rings) {
+        xen_device_backend_set_state(xendev, XenbusStateConnected);
+    }
 }
 
-static void xen_block_frontend_changed(XenDevice *xendev,
-                                       enum xenbus_state frontend_state,
-                                       Error **errp)
+static void xen_block_follow_frontend(XenBlockDevice *blockdev, Error **errp)
 {
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+    XenDevice *xendev = XEN_DEVICE(blockdev);
 
-    switch (frontend_state) {
+    switch (xendev->frontend_state) {
     case XenbusStateInitialised:
     case XenbusStateConnected:
         xen_block_frontend_ready(blockdev, errp);
@@ -413,6 +413,28 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     default:
         break;
     }
+}
+
+/*
+ * Following polls.  A change that is told from inside of that waits for the
+ * one being worked on; of several the last counts, as with any watch.
+ */
+static void xen_block_frontend_changed(XenDevice *xendev,
+                                       enum xenbus_state frontend_state,
+                                       Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+
+    blockdev->changed_again = true;
+    if (blockdev->changing) {
+        return;
+    }
+    blockdev->changing = true;
+    while (blockdev->changed_again) {
+        blockdev->changed_again = false;
+        xen_block_follow_frontend(blockdev, errp);
+    }
+    blockdev->changing = false;
 }
 
 /* What the monitor may ask of a device with queues */

@@ -49,6 +49,8 @@ struct XenBlockDevice {
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
     bool ready;                 /* realized to its end */
+    bool changing;              /* inside a change of the frontend's state */
+    bool changed_again;         /* and it has changed meanwhile */
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
 
@@ -72,7 +74,8 @@ struct XenBlockDeviceClass {
  * xen_block_connect:
  *
  * Reads what the frontend has written to xenstore and starts the rings that
- * it describes.  On error @errp is set and there is no ring.
+ * it describes.  On error @errp is set and there is no ring.  It polls; there
+ * is no ring either if the device was disconnected meanwhile.
  */
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
 
