@@ -15,6 +15,9 @@
 
 #define CELLS_PER_CHUNK 63
 
+/* How many requests end before no further scanner is expected */
+#define ALERT_LINGERS 1024
+
 struct TrackedCell {
     /* NULL while free; written by whoever begins or ends the request */
     struct BdrvTrackedRequest *req;
@@ -122,6 +125,18 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
     return cell;
 }
 
+/*
+ * Called with the lock held, for each request that ends while @alert is up.
+ * After the last scanner it stays up for a while: a stream of serialising
+ * requests, which a guest can cause, must not cost a heavy barrier each.
+ */
+static void alert_wane(TrackedRequests *tracked)
+{
+    if (!tracked->scanning && tracked->alert && !--tracked->linger) {
+        qatomic_store_release(&tracked->alert, false);
+    }
+}
+
 bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
                              TrackedCell *cell)
 {
@@ -134,7 +149,7 @@ bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
     if (likely(slot == home->slot && slot != THREAD_SLOT_SHARED)) {
         cell->next_free = home->free;
         home->free = cell;
-        if (likely(!tracked_requests_have_scanner(tracked))) {
+        if (likely(!tracked_requests_alert(tracked))) {
             return false;
         }
         /* Let a scanner that found the request finish with it */
@@ -144,24 +159,25 @@ bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
         cell->next_free = home->returned;
         home->returned = cell;
     }
+    alert_wane(tracked);
     qemu_mutex_unlock(lock);
     return true;
 }
 
 void tracked_requests_scan_begin(TrackedRequests *tracked)
 {
-    unsigned scanners = tracked->scanners;
-
-    qatomic_set(&tracked->scanners, scanners + 1);
-    if (!scanners) {
+    if (!tracked->alert) {
+        qatomic_set(&tracked->alert, true);
         asym_mb_heavy();
     }
+    tracked->scanning++;
 }
 
 void tracked_requests_scan_end(TrackedRequests *tracked)
 {
-    assert(tracked->scanners);
-    qatomic_store_release(&tracked->scanners, tracked->scanners - 1);
+    assert(tracked->scanning);
+    tracked->scanning--;
+    tracked->linger = ALERT_LINGERS;
 }
 
 static BdrvTrackedRequest *walk_next(TrackedRequests *tracked,
@@ -195,7 +211,7 @@ static BdrvTrackedRequest *walk_next(TrackedRequests *tracked,
 struct BdrvTrackedRequest *tracked_requests_next(TrackedRequests *tracked,
                                                  TrackedWalk *walk)
 {
-    return tracked->scanners ? walk_next(tracked, walk) : NULL;
+    return tracked->scanning ? walk_next(tracked, walk) : NULL;
 }
 
 bool tracked_requests_empty(TrackedRequests *tracked)
@@ -205,7 +221,7 @@ bool tracked_requests_empty(TrackedRequests *tracked)
 
 void tracked_requests_cleanup(TrackedRequests *tracked)
 {
-    assert(!tracked->scanners);
+    assert(!tracked->scanning);
     for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
         TrackedShard *shard = tracked->shards[slot];
         TrackedChunk *next;

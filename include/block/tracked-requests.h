@@ -7,29 +7,30 @@
  *
  * A request sits in a cell of the thread that begins it from its begin to its
  * end.  Whoever has to look at other threads' requests, because it is or meets
- * a serialising request, first makes itself known in @scanners:
+ * a serialising request, first raises @alert:
  *
  *      request begins                  scanner, holding the lock
  *      --------------                  -------------------------
- *      cell = req                      scanners++
+ *      cell = req                      alert = true
  *        (asym_mb_light)                 (asym_mb_heavy)
- *      read scanners                   read cell
+ *      read alert                      read cell
  *
  *      request ends
  *      ------------
  *      cell = NULL
  *        (asym_mb_light)
- *      read scanners
+ *      read alert
  *
- * Begin: the scanner finds the request, or the request sees a scanner and
- * waits for its turn to look itself.  End: a scanner that still found the
- * request is seen by it, and the request goes through the lock before its
- * memory may go; so what a scanner finds stays valid while it holds the lock.
- * @scanners changes only under the lock, so it also covers everybody else who
- * finds it above zero under the lock.
+ * Begin: the scanner finds the request, or the request sees the alert and
+ * waits for its turn to look itself.  End: the alert of a scanner that still
+ * found the request is seen by it, and the request goes through the lock
+ * before its memory may go; so what a scanner finds stays valid while it holds
+ * the lock.  @alert changes only under the lock, so it also covers everybody
+ * else who finds it up under the lock.
  *
- * The barrier is needed when @scanners leaves zero only: as long as it stays
- * above, all requests go through the lock.
+ * The barrier is needed when @alert goes up only: as long as it stays up, all
+ * requests go through the lock.  It comes down some time after the last
+ * scanner; until then requests take the lock, and have nobody to look for.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -47,7 +48,13 @@ typedef struct TrackedShard TrackedShard;
 /* All zero to begin with.  "The lock" is one that its owner chooses. */
 typedef struct TrackedRequests {
     /* Written under the lock, read anywhere */
-    unsigned scanners;
+    bool alert;
+
+    /* Scanners there are; under the lock */
+    unsigned scanning;
+
+    /* While there are none, requests until @alert comes down; under the lock */
+    unsigned linger;
 
     /* Made when the slot's thread first begins a request here */
     TrackedShard *shards[THREAD_SLOTS_ALL];
@@ -78,12 +85,12 @@ bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
                              TrackedCell *cell);
 
 /**
- * tracked_requests_have_scanner: whether a request that has been added must
- * take the lock and look for others.
+ * tracked_requests_alert: whether a request that has been added must take the
+ * lock and look for others.
  */
-static inline bool tracked_requests_have_scanner(TrackedRequests *tracked)
+static inline bool tracked_requests_alert(TrackedRequests *tracked)
 {
-    return qatomic_load_acquire(&tracked->scanners);
+    return qatomic_load_acquire(&tracked->alert);
 }
 
 /**

@@ -212,7 +212,7 @@ static void hammer(bool wander)
         iothread_join(iothreads[i]);
     }
     check_idle(bs, blk);
-    g_assert_cmpuint(bs->tracked_requests.scanners, ==, 0);
+    g_assert_cmpuint(bs->tracked_requests.scanning, ==, 0);
     g_assert_cmpuint(drains, >, 0);
 
     node_close(bs, blk);
@@ -263,6 +263,32 @@ static void test_flush(void)
             }
         }
         iothread_join(iothread);
+    }
+    node_close(bs, blk);
+}
+
+/* One serialising request alerts those after it, but not for ever. */
+static void test_alert(void)
+{
+    g_autofree uint8_t *buf = g_malloc0(REGION_BYTES);
+    BlockDriverState *bs;
+    BlockBackend *blk = node_open(&bs);
+
+    g_assert(blk_pwrite(blk, 0, REGION_BYTES, buf, 0) >= 0);
+    g_assert(!bs->tracked_requests.alert);
+
+    for (int round = 0; round < 2; round++) {
+        buf[0] = MARK_SERIALISING;
+        for (int i = 0; i < 10; i++) {
+            g_assert(blk_pwrite(blk, 0, REGION_BYTES, buf,
+                                BDRV_REQ_SERIALISING) >= 0);
+            g_assert(bs->tracked_requests.alert);
+        }
+        buf[0] = 0;
+        for (int i = 0; i < 2000; i++) {
+            g_assert(blk_pwrite(blk, 0, REGION_BYTES, buf, 0) >= 0);
+        }
+        g_assert(!bs->tracked_requests.alert);
     }
     node_close(bs, blk);
 }
@@ -339,6 +365,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tracked-requests/count", test_count);
+    g_test_add_func("/tracked-requests/alert", test_alert);
     g_test_add_func("/tracked-requests/flush", test_flush);
     g_test_add_func("/tracked-requests/hammer", test_hammer);
     g_test_add_func("/tracked-requests/wander", test_wander);
