@@ -65,12 +65,11 @@ void in_flight_dec(InFlight *in_flight)
     }
 }
 
-unsigned in_flight_count(InFlight *in_flight)
+static unsigned count_now(InFlight *in_flight)
 {
     InFlightShard *shard;
     unsigned count = 0;
 
-    asym_mb_heavy();
     for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
         shard = qatomic_load_acquire(&in_flight->shards[slot]);
         if (shard) {
@@ -86,6 +85,17 @@ unsigned in_flight_count(InFlight *in_flight)
         }
     }
     return count;
+}
+
+unsigned in_flight_count(InFlight *in_flight)
+{
+    unsigned count = count_now(in_flight);
+
+    if (count) {
+        return count;
+    }
+    asym_mb_heavy();
+    return count_now(in_flight);
 }
 
 void in_flight_wrote(InFlight *in_flight)

@@ -45,25 +45,32 @@ static bool barrier_in_all_threads(void)
 
 #endif
 
-/* While the process has one thread */
+/* Before any thread does I/O */
 static void __attribute__((__constructor__)) asym_mb_init(void)
 {
     asym_mb_works = barrier_register() && barrier_in_all_threads();
+}
+
+/*
+ * There is no way on without: other threads already rely on us.  Out of memory
+ * it works a little later; a forked process may have to register again.
+ */
+static void __attribute__((noinline)) barrier_insist(void)
+{
+    do {
+        if (errno == ENOMEM) {
+            g_usleep(1000);
+        } else if (!barrier_register()) {
+            abort();
+        }
+    } while (!barrier_in_all_threads());
 }
 
 void asym_mb_heavy(void)
 {
     /* All there is if asym_mb_light() has one too */
     smp_mb();
-    if (!asym_mb_works || barrier_in_all_threads()) {
-        return;
-    }
-
-    /*
-     * A forked process may have to register again.  There is no way on from
-     * here without: other threads already rely on us.
-     */
-    if (!barrier_register() || !barrier_in_all_threads()) {
-        abort();
+    if (asym_mb_works && !barrier_in_all_threads()) {
+        barrier_insist();
     }
 }

@@ -61,7 +61,7 @@ void in_flight_dec(InFlight *in_flight);
  * in_flight_count: how many requests had started and not ended.  Any thread.
  *
  * Zero is exact for some moment of the call, and what ended requests wrote is
- * then visible.  Costs a asym_mb_heavy().
+ * then visible.  Costs an asym_mb_heavy() if nothing is under way.
  */
 unsigned in_flight_count(InFlight *in_flight);
 
