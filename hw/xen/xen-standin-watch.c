@@ -8,7 +8,8 @@
  *
  * Events are handed out from the main loop itself and never from a nested
  * one, because that is where a backend meets them with a real xenstored: it
- * must not be told of a frontend's state in the middle of a drain.
+ * must not be told of a frontend's state in the middle of a drain.  Property
+ * nested-watches is for tests of backends that claim to cope with that.
  *
  * Everything here runs under the BQL.
  *
@@ -42,6 +43,9 @@ static struct {
     QLIST_HEAD(, XenStandinWatches) all;
     QSIMPLEQ_HEAD(, XsEvent) events;
     QEMUBH *bh;
+    unsigned int nested;        /* as the property */
+    unsigned int depth;
+    unsigned int polls;         /* nested ones since a handler was called */
 } watches;
 
 static void xs_event_free(XsEvent *event)
@@ -62,16 +66,35 @@ static bool xs_event_is_left(void)
     return false;
 }
 
+/* With nested watches every poll of the handler's comes to xs_deliver(). */
+static void xs_call(XsEvent *event)
+{
+    watches.polls = 0;
+    if (watches.nested) {
+        qemu_bh_schedule(watches.bh);
+    }
+    watches.depth++;
+    event->watch->fn(event->watch->opaque, event->path);
+    watches.depth--;
+}
+
 /* A handler may queue events, drop watches, its own included, and close. */
 static void xs_deliver(void *opaque)
 {
     XsEvent *event;
 
+    if (watches.depth && ++watches.polls < watches.nested) {
+        qemu_bh_schedule(watches.bh);
+        return;
+    }
     while ((event = QSIMPLEQ_FIRST(&watches.events))) {
+        if (watches.depth && !xs_event_is_left()) {
+            return; /* the store is not settled before the handler is done */
+        }
         QSIMPLEQ_REMOVE_HEAD(&watches.events, next);
         if (event->watch) {
             trace_xen_standin_xs_event(event->path);
-            event->watch->fn(event->watch->opaque, event->path);
+            xs_call(event);
         } else if (xs_event_is_left()) {
             QSIMPLEQ_INSERT_TAIL(&watches.events, event, next);
             continue;
@@ -82,11 +105,15 @@ static void xs_deliver(void *opaque)
     }
 }
 
-void xen_standin_watches_init(void)
+void xen_standin_watches_init(unsigned int nested)
 {
+    AioContext *ctx = nested ? qemu_get_aio_context()
+                             : iohandler_get_aio_context();
+
     QLIST_INIT(&watches.all);
     QSIMPLEQ_INIT(&watches.events);
-    watches.bh = aio_bh_new(iohandler_get_aio_context(), xs_deliver, NULL);
+    watches.bh = aio_bh_new(ctx, xs_deliver, NULL);
+    watches.nested = nested;
 }
 
 static void xs_event_queue(XsEvent *event)

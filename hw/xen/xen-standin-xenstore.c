@@ -165,13 +165,13 @@ static void xs_node_set(GHashTable *nodes, const char *path, GBytes *value)
     g_free(parent);
 }
 
-void xen_standin_xenstore_init(void)
+void xen_standin_xenstore_init(unsigned int nested)
 {
     store.nodes = xs_nodes_new();
     store.transactions = g_hash_table_new_full(g_direct_hash, g_direct_equal,
                                                NULL, xs_transaction_free);
     store.next_transaction = 1;
-    xen_standin_watches_init();
+    xen_standin_watches_init(nested);
 }
 
 void xen_standin_xenstore_set_conflicts(unsigned int n)

@@ -60,7 +60,7 @@ static void xen_standin_realize(DeviceState *dev, Error **errp)
         return;
     }
     xen_domid = s->domid;
-    xen_standin_xenstore_init();
+    xen_standin_xenstore_init(s->nested_watches);
     xen_standin_evtchn_init(s->domid);
     xen_standin_gnttab_init(s->domid);
 
@@ -76,6 +76,7 @@ static void xen_standin_realize(DeviceState *dev, Error **errp)
 static const Property xen_standin_properties[] = {
     DEFINE_PROP_CHR("chardev", XenStandin, chr),
     DEFINE_PROP_UINT16("domid", XenStandin, domid, 1),
+    DEFINE_PROP_UINT32("nested-watches", XenStandin, nested_watches, 0),
 };
 
 static void xen_standin_class_init(ObjectClass *klass, void *data)

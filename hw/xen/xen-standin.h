@@ -26,6 +26,7 @@ struct XenStandin {
 
     CharBackend chr;            /* the frontend's and toolstack's words */
     uint16_t domid;             /* of the one guest domain */
+    uint32_t nested_watches;    /* fire in this nested poll; 0: in none */
     XenStandinControl *control;
 };
 
@@ -75,7 +76,7 @@ extern struct foreignmem_backend_ops xen_standin_foreignmem_ops;
 
 extern struct xenstore_backend_ops xen_standin_xenstore_ops;
 
-void xen_standin_xenstore_init(void);
+void xen_standin_xenstore_init(unsigned int nested);
 
 /**
  * xen_standin_xenstore_settle: call @fn once no watch event is left
@@ -98,7 +99,8 @@ typedef struct XenStandinWatches {
     QLIST_ENTRY(XenStandinWatches) next;
 } XenStandinWatches;
 
-void xen_standin_watches_init(void);
+/** xen_standin_watches_init: @nested is the property nested-watches */
+void xen_standin_watches_init(unsigned int nested);
 void xen_standin_watches_open(XenStandinWatches *list);
 void xen_standin_watches_close(XenStandinWatches *list);
 

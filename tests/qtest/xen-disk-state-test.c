@@ -11,6 +11,9 @@
 #include "qobject/qdict.h"
 #include "xen-disk-util.h"
 
+static const BlkOptions two_rings = {
+    .protocol = BLK_X86_64, .rings = 2,
+};
 static const BlkOptions other_ring = { .protocol = BLK_X86_32, .order = 2 };
 
 static void test_offers(void)
@@ -118,6 +121,28 @@ static void test_closing_in_flight(void)
     blkfront_expect(d.f, XB_CLOSING);
     blkfront_state(d.f, XB_CLOSED);
     close_slow_disk(&d);
+}
+
+/* Each time the second Closed comes in another poll of the first one's. */
+static void test_closed_twice(void)
+{
+    for (int poll = 1; poll <= 24; poll++) {
+        g_autofree char *more = g_strdup_printf(
+            ",num-queues=2,iothreads=2 -global xen-standin.nested-watches=%d",
+            poll);
+        XenDisk d;
+
+        xen_disk_open(&d, more, &two_rings);
+        xen_guest_burst(d.g, "xs_write %s/state %d\nxs_write %s/state %d\n",
+                        d.f->fe, XB_CLOSED, d.f->fe, XB_CLOSED);
+        blkfront_expect(d.f, XB_CLOSED);
+        xen_guest_sync(d.g);
+        blkfront_teardown(d.f);
+        blkfront_reset(d.f);
+        blkfront_connect(d.f, &two_rings);
+        blk_ring_check(&d.f->ring[1], 0);
+        xen_disk_close(&d);
+    }
 }
 
 /* A guest that dies takes its nodes with it. */
@@ -541,6 +566,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/state/closed-in-flight", test_closed_in_flight);
     qtest_add_func("/xen-disk/state/closing-in-flight",
                    test_closing_in_flight);
+    qtest_add_func("/xen-disk/state/closed-twice", test_closed_twice);
     qtest_add_func("/xen-disk/state/vanish-in-flight", test_vanish_in_flight);
     qtest_add_func("/xen-disk/state/quit-in-flight", test_quit_in_flight);
     qtest_add_func("/xen-disk/state/resize", test_resize);

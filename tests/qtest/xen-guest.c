@@ -142,6 +142,22 @@ void xen_guest_say(XenGuest *g, const char *fmt, ...)
     g_assert_cmpstr(answer, ==, "");
 }
 
+void xen_guest_burst(XenGuest *g, const char *fmt, ...)
+{
+    g_autofree char *words = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    words = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    ctl_send(g, words, NULL, 0);
+    for (const char *p = words; (p = strchr(p, '\n')); p++) {
+        g_autofree char *answer = ctl_answer(g);
+
+        g_assert_cmpstr(answer, ==, "");
+    }
+}
+
 int64_t xen_guest_count(XenGuest *g, const char *fmt, ...)
 {
     g_autofree char *answer = NULL;

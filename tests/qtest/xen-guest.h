@@ -91,6 +91,13 @@ char *xen_guest_ask(XenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /** xen_guest_say: a control word that must succeed and has no answer */
 void xen_guest_say(XenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
+/**
+ * xen_guest_burst: control words, one a line, that arrive together
+ *
+ * All must succeed and have no answer.
+ */
+void xen_guest_burst(XenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
 /** xen_guest_count: a control word whose answer is a number; -1 for FAIL */
 int64_t xen_guest_count(XenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
