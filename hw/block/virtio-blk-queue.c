@@ -95,6 +95,20 @@ static void queue_want_main(VirtIOBlkQueue *q)
                             q->dev);
 }
 
+/* vring_take(), by a newer view where the present one has not all of it. */
+static int queue_take_native(VirtIOBlkQueue *q, VRingChain *chain)
+{
+    int ret = vring_take(&q->ring, chain);
+
+    /* RAM that was plugged after the batch began is no reason to move. */
+    if (unlikely(ret == -EAGAIN) &&
+        !ring_view_source_is_current(q->ring.src, q->ring.hold->view) &&
+        vring_switch_view(&q->ring)) {
+        ret = vring_take(&q->ring, chain);
+    }
+    return ret;
+}
+
 static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
 {
     VirtQueueElement *elem = NULL;
@@ -102,7 +116,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     QEMU_UNINITIALIZED VRingChain chain;
 
     if (likely(q->native)) {
-        int ret = vring_take(&q->ring, &chain);
+        int ret = queue_take_native(q, &chain);
 
         if (unlikely(ret == -EAGAIN)) {
             queue_want_main(q);
