@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "exec/memory.h"
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-blk-queue.h"
 
@@ -169,11 +170,33 @@ static bool queue_usable(VirtIOBlkQueue *q)
     return virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0;
 }
 
+static bool segments_are_slow(const struct iovec *iov, unsigned n)
+{
+    ram_addr_t offset;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (!memory_region_from_host(iov[i].iov_base, &offset)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of an element that came with a migration the addresses alone tell. */
+static bool request_is_slow(const VirtIOBlkRequest *req)
+{
+    const VirtQueueElement *elem = req->elem;
+
+    return elem ? segments_are_slow(elem->out_sg, elem->out_num) ||
+                  segments_are_slow(elem->in_sg, elem->in_num)
+                : req->chain.slow != NULL;
+}
+
 /* Failed requests that will write to MMIO when they end (see vring_push()). */
 static bool queue_holds_slow(VirtIOBlkQueue *q)
 {
     for (VirtIOBlkRequest *req = q->held; req; req = req->next) {
-        if (!req->elem && req->chain.slow) {
+        if (request_is_slow(req)) {
             return true;
         }
     }
