@@ -78,8 +78,10 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f)
     qemu_put_sbyte(f, 0);
 }
 
+/* The stream begins with what failed last, and so does q->held. */
 static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
 {
+    VirtIOBlkRequest **last = &q->held;
     unsigned n = elem->out_num + elem->in_num;
     g_autofree struct iovec *iov = g_new(struct iovec, n);
     VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
@@ -101,8 +103,11 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));
     memcpy(iov + elem->out_num, elem->in_sg, elem->in_num * sizeof(*iov));
     virtio_blk_request_init(req, q, &chain, elem);
-    req->next = q->held;
-    q->held = req;
+    while (*last) {
+        last = &(*last)->next;
+    }
+    req->next = NULL;
+    *last = req;
     return 0;
 }
 

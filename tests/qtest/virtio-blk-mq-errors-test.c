@@ -16,6 +16,7 @@
 
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "mq-disk.h"
 
@@ -313,6 +314,49 @@ static void test_migrate_packed_twice(const MqVariant *v)
     check_migrate(v, "'werror': 'stop'", PACKED, 2);
 }
 
+/* How many writes have become part of another one. */
+static int64_t writes_merged(MqMachine *m)
+{
+    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-blockstats'}");
+    QListEntry *entry = qlist_first(qdict_get_qlist(rsp, "return"));
+    QDict *stats = qdict_get_qdict(qobject_to(QDict, qlist_entry_obj(entry)),
+                                   "stats");
+    int64_t merged = qdict_get_int(stats, "wr_merged");
+
+    qobject_unref(rsp);
+    return merged;
+}
+
+/*
+ * Neighbours that were one write, and failed as one, are one again: they are
+ * tried in the order in which they came.
+ */
+static void test_migrate_neighbours(const MqVariant *v)
+{
+    Fixture f = setup(v, "write", "'werror': 'stop'");
+    MqQueue *q = f.disk.d->queues[0];
+    MqRequest *first = mq_read_new(q, 0, MQ_SECTOR);
+
+    mq_request_submit(first);
+    mq_queue_wait_taken(q);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        f.r[i] = mq_write_new(q, SECTOR_OF(i), 4096, 10 + i);
+        mq_request_add(f.r[i]);
+    }
+    mq_queue_kick(q);
+    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    mq_request_free(first);
+    wait_stopped(&f);
+    g_assert_cmpint(writes_merged(f.disk.m), ==, QUEUES - 1);
+
+    migrate(&f, "'werror': 'stop'");
+    cont(f.disk.m);
+    finish_all(&f);
+    g_assert_cmpint(writes_merged(f.disk.m), ==, QUEUES - 1);
+    check_written(&f);
+    mq_disk_stop(&f.disk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -330,5 +374,6 @@ int main(int argc, char **argv)
     mq_test_add("errors/migrate-packed", test_migrate_packed, MQ_Q35_MODERN);
     mq_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
                 MQ_Q35_MODERN);
+    mq_test_add("errors/migrate-neighbours", test_migrate_neighbours, MQ_BOTH);
     return g_test_run();
 }
