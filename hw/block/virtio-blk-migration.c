@@ -78,6 +78,24 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f)
     qemu_put_sbyte(f, 0);
 }
 
+/*
+ * How many entries of the ring an element fills.  Without packed=on the stream
+ * does not say; with it a split ring's element has 1.
+ */
+static bool check_ndescs(VirtIOBlkQueue *q, VirtQueueElement *elem)
+{
+    if (!virtio_host_has_feature(q->vdev, VIRTIO_F_RING_PACKED)) {
+        elem->ndescs = 1;
+    }
+    if (!elem->ndescs ||
+        elem->ndescs > virtio_queue_get_num(q->vdev, q->common.index)) {
+        error_report("virtio-blk: failed request of queue %u has %u "
+                     "descriptors", q->common.index, elem->ndescs);
+        return false;
+    }
+    return true;
+}
+
 /* The stream begins with what failed last, and so does q->held. */
 static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
 {
@@ -125,7 +143,8 @@ int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id)
             return -EINVAL;
         }
         elem = qemu_get_virtqueue_element(vdev, f, sizeof(VirtQueueElement));
-        ret = load_request(&s->queues[i], elem);
+        ret = check_ndescs(&s->queues[i], elem) ?
+              load_request(&s->queues[i], elem) : -EINVAL;
         if (ret < 0) {
             virtqueue_detach_element(s->queues[i].vq, elem, 0);
             g_free(elem);
