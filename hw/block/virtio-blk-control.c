@@ -323,6 +323,19 @@ void virtio_blk_start_late(VirtIOBlock *s)
     }
 }
 
+/* Once for each device: a driver may do so as often as it likes. */
+static void warn_of_main(VirtIOBlkQueue *q)
+{
+    const char *id = virtio_blk_id(q->vdev);
+
+    if (!q->dev->served_in_main) {
+        q->dev->served_in_main = true;
+        warn_report("virtio-blk '%s' queue %u: the driver uses memory that is "
+                    "not RAM; the queue is served by the main loop until a "
+                    "reset", id ?: "(no id)", q->common.index);
+    }
+}
+
 void virtio_blk_serve_in_main(VirtIOBlock *s)
 {
     BlockDriverState *bs;
@@ -335,13 +348,12 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
     if (!any) {
         return;
     }
-    warn_report_once("virtio-blk: a driver uses memory that is not RAM; its "
-                     "queue is served by the main loop until a reset");
     bs = device_pause(s);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
         if (q->wants_main) {
+            warn_of_main(q);
             q->wants_main = false;
             q->main_only = true;
             queue_move_home(q);

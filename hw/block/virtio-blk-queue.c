@@ -343,13 +343,20 @@ typedef struct QueueFault {
     const char *what;
 } QueueFault;
 
+const char *virtio_blk_id(VirtIODevice *vdev)
+{
+    DeviceState *dev = DEVICE(vdev);
+
+    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
+                       dev->parent_bus->parent->id : NULL);
+}
+
 /* The status register and the config interrupt belong to the main loop. */
 static void queue_fault_bh(void *opaque)
 {
     g_autofree QueueFault *fault = opaque;
     DeviceState *dev = DEVICE(fault->vdev);
-    const char *id = dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
-                                 dev->parent_bus->parent->id : NULL);
+    const char *id = virtio_blk_id(fault->vdev);
 
     /* Unplugged meanwhile, there is no status and no interrupt left. */
     if (VIRTIO_BLK(dev)->queues) {

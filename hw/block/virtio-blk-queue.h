@@ -112,6 +112,9 @@ struct VirtIOBlkQueue {
 
 extern const BlockQueueOps virtio_blk_queue_ops;
 
+/** virtio_blk_id: what the user calls the device, or NULL.  BQL */
+const char *virtio_blk_id(VirtIODevice *vdev);
+
 /**
  * virtio_blk_queue_handle_output: a kick that came as a call, main loop.
  */

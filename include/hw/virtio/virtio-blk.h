@@ -75,6 +75,7 @@ struct VirtIOBlock {
     bool ioeventfd_started;
     bool ioeventfd_starting;
     bool ioeventfd_stopping;
+    bool served_in_main;        /* and has warned of that */
 };
 
 /**
