@@ -191,8 +191,9 @@ def main_check(ours, rest, full=False):
         state = load_state(layout)
         set_up(layout, state, lock)
         save_state(layout, state)
-        tests = check.build(layout, rest,
-                            lambda tests: check.choose(tests, full))
+        tests = check.build(layout, lambda tests:
+                            check.choose_named(tests, rest) if rest else
+                            check.choose(tests, full))
         if tests is None:
             sys.exit(1)
         if check.need_stock(tests):
@@ -212,8 +213,8 @@ def main_sanitize(sanitizer, ours, rest):
     with build_folder(layout.build):
         set_up(layout, state, lock)
         save_state(layout, state)
-        tests = check.build(layout, rest,
-                            lambda tests: sanitize.choose(tests, sanitizer))
+        tests = check.build(layout, lambda tests:
+                            sanitize.choose(tests, sanitizer, rest))
     if tests is None:
         sys.exit(1)
     sanitize.set_variables(sanitizer)

@@ -90,14 +90,10 @@ def need_stock(tests):
     return any(STOCK in suites(test) for test in tests)
 
 
-def build(layout, names, default):
-    """
-    Build the tests with these names and return them; None if that failed.
-    Without a name `default` chooses.
-    """
+def build(layout, choose_from):
+    """Build the tests that are chosen and return them; None if that failed."""
     ninja.regenerate(layout)
-    tests = read_json(layout, 'tests')
-    chosen = choose_named(tests, names) if names else default(tests)
+    chosen = choose_from(read_json(layout, 'tests'))
     targets = ninja_targets(layout, chosen)
     return chosen if ninja.build(layout.qemu, targets) else None
 

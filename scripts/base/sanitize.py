@@ -14,7 +14,9 @@ import os
 from collections import namedtuple
 from pathlib import Path
 
+import check
 from layout import REPO
+from term import Refusal
 
 # tests: names, or None for all of ours.
 # patience: how much longer a test may take than its time limit says.
@@ -62,8 +64,20 @@ def adapt(state, sanitizer):
     return {**state, 'options': state['options'] + sanitizer.options}
 
 
-def choose(tests, sanitizer):
-    """The tests that are run if the user names none."""
+def choose_named(tests, names):
+    """Those of a user's tests that need no build of the untouched base."""
+    named = check.choose_named(tests, names)
+    chosen = [test for test in named if not check.need_stock([test])]
+    if not chosen:
+        raise Refusal(f'{named[0]["name"]} needs the untouched base, which is '
+                      'not built with sanitizers')
+    return chosen
+
+
+def choose(tests, sanitizer, names):
+    """The tests to run: those with these names, or else the sanitizer's."""
+    if names:
+        return choose_named(tests, names)
     return [test for test in tests
             if (test['name'] in sanitizer.tests if sanitizer.tests else
                 SUITES & {suite.split(':')[-1] for suite in test['suite']})]
