@@ -28,6 +28,9 @@
 #define MAPPED "'iothread-vq-mapping': [{'iothread': 'io0'}," \
                "{'iothread': 'io1'}]"
 
+/* Registers */
+#define HPET 0xfed00000ull
+
 /* Where the n-th of a test's requests goes. */
 #define SECTOR_OF(n) (64 + 8 * (n))
 
@@ -318,7 +321,7 @@ static void test_migrate_packed_twice(const MqVariant *v)
 static int64_t writes_merged(MqMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-blockstats'}");
-    QListEntry *entry = qlist_first(qdict_get_qlist(rsp, "return"));
+    const QListEntry *entry = qlist_first(qdict_get_qlist(rsp, "return"));
     QDict *stats = qdict_get_qdict(qobject_to(QDict, qlist_entry_obj(entry)),
                                    "stats");
     int64_t merged = qdict_get_int(stats, "wr_merged");
@@ -357,6 +360,38 @@ static void test_migrate_neighbours(const MqVariant *v)
     mq_disk_stop(&f.disk);
 }
 
+/* A failed write from MMIO keeps its queue in the main loop, wherever it is. */
+static void test_migrate_mmio(const MqVariant *v)
+{
+    Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
+    MqQueue *q = f.disk.d->queues[0];
+    MqRequest *first = mq_read_new(q, 0, MQ_SECTOR);
+
+    mq_request_submit(first);
+    mq_queue_wait_taken(q);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        q = f.disk.d->queues[i];
+        f.r[i] = mq_write_new(q, SECTOR_OF(i), MQ_SECTOR, i);
+        mq_request_add_segs(f.r[i], (const MqSegment[]) {
+            { f.r[i]->header, 16, false },
+            { i ? f.r[i]->data : HPET, MQ_SECTOR, false },
+            { f.r[i]->status, 1, true },
+        }, 3, false);
+        mq_queue_kick(q);
+        mq_queue_wait_taken(q);
+    }
+    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    mq_request_free(first);
+    wait_stopped(&f);
+
+    migrate(&f, "'werror': 'stop', " MAPPED);
+    cont(f.disk.m);
+    mq_disk_check_home(&f.disk, 0, NULL);
+    mq_disk_check_home(&f.disk, 1, "io1");
+    finish_all(&f);
+    mq_disk_stop(&f.disk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -375,5 +410,9 @@ int main(int argc, char **argv)
     mq_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
                 MQ_Q35_MODERN);
     mq_test_add("errors/migrate-neighbours", test_migrate_neighbours, MQ_BOTH);
+    if (!getenv("QTEST_QEMU_BINARY_DST")) {
+        /* The untouched base does not say where its queues are. */
+        mq_test_add("errors/migrate-mmio", test_migrate_mmio, MQ_BOTH);
+    }
     return g_test_run();
 }
