@@ -234,7 +234,11 @@ static void test_data_iothread(const MqVariant *v)
     check_all_rings(v, PROPS ",iothread=io0");
 }
 
-/* The ring's reader changes with the device at work, and back. */
+/*
+ * The ring's reader changes with the device at work, and back at rest: the
+ * base's reader waits for the BQL where its view of the ring is gone, and who
+ * switches holds it.
+ */
 static void check_switch(const MqVariant *v, uint64_t features)
 {
     Vtd vtd = setup(v, PROPS ",iothread=io0");
@@ -260,12 +264,12 @@ static void check_switch(const MqVariant *v, uint64_t features)
         for (unsigned q = 0; q < QUEUES; q++) {
             mq_request_submit(r[q]);
         }
-        translate(&vtd, false);
         for (unsigned q = 0; q < QUEUES; q++) {
             g_assert_cmphex(mq_request_wait(r[q]), ==, VIRTIO_BLK_S_OK);
             mq_read_check(r[q], i);
             mq_request_free(r[q]);
         }
+        translate(&vtd, false);
     }
     mq_disk_stop(&vtd.disk);
 }
