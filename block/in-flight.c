@@ -16,8 +16,8 @@ struct InFlightShard {
     unsigned writes;
 };
 
-static InFlightShard * __attribute__((noinline))
-shard_new(InFlight *in_flight, unsigned slot)
+static __attribute__((noinline))
+InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
 {
     InFlightShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
     InFlightShard *other;
@@ -40,29 +40,29 @@ static inline InFlightShard *shard_get(InFlight *in_flight, unsigned slot)
     return likely(shard) ? shard : shard_new(in_flight, slot);
 }
 
+/* Add one to a counter of the shard in @slot; what was done before is seen. */
+static inline void count_up(unsigned *counter, unsigned slot)
+{
+    if (likely(slot != THREAD_SLOT_SHARED)) {
+        qatomic_store_release(counter, *counter + 1);
+    } else {
+        qatomic_inc(counter);
+    }
+}
+
 void in_flight_inc(InFlight *in_flight)
 {
     unsigned slot = thread_slot();
-    InFlightShard *shard = shard_get(in_flight, slot);
 
-    if (likely(slot != THREAD_SLOT_SHARED)) {
-        qatomic_set(&shard->started, shard->started + 1);
-    } else {
-        qatomic_inc(&shard->started);
-    }
+    count_up(&shard_get(in_flight, slot)->started, slot);
     asym_mb_light();
 }
 
 void in_flight_dec(InFlight *in_flight)
 {
     unsigned slot = thread_slot();
-    InFlightShard *shard = shard_get(in_flight, slot);
 
-    if (likely(slot != THREAD_SLOT_SHARED)) {
-        qatomic_store_release(&shard->ended, shard->ended + 1);
-    } else {
-        qatomic_inc(&shard->ended);
-    }
+    count_up(&shard_get(in_flight, slot)->ended, slot);
 }
 
 static unsigned count_now(InFlight *in_flight)
@@ -101,13 +101,8 @@ unsigned in_flight_count(InFlight *in_flight)
 void in_flight_wrote(InFlight *in_flight)
 {
     unsigned slot = thread_slot();
-    InFlightShard *shard = shard_get(in_flight, slot);
 
-    if (likely(slot != THREAD_SLOT_SHARED)) {
-        qatomic_store_release(&shard->writes, shard->writes + 1);
-    } else {
-        qatomic_inc(&shard->writes);
-    }
+    count_up(&shard_get(in_flight, slot)->writes, slot);
 }
 
 unsigned in_flight_writes(InFlight *in_flight)
