@@ -17,8 +17,6 @@
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
 #include "qemu/cutils.h"
-#include "qemu/error-report.h"
-#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
@@ -80,120 +78,6 @@ static char *xen_block_get_name(XenDevice *xendev, Error **errp)
         return NULL;
     }
     return g_strdup_printf("%u", blockdev->props.vdev.number);
-}
-
-static void xen_block_set_size(XenBlockDevice *blockdev)
-{
-    const BlockConf *conf = &blockdev->props.conf;
-    int64_t length = blk_getlength(conf->blk);
-    uint64_t nr_sectors = length < 0 ? 0 : length / conf->logical_block_size;
-
-    trace_xen_block_size(object_get_typename(OBJECT(blockdev)),
-                         blockdev->props.vdev.disk,
-                         blockdev->props.vdev.partition, nr_sectors);
-    qatomic_set__nocheck(&blockdev->disk.limits.nr_sectors, nr_sectors);
-    xen_device_backend_printf(XEN_DEVICE(blockdev), "sectors", "%" PRIu64,
-                              nr_sectors);
-}
-
-static void xen_block_resized_bh(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-    XenDevice *xendev = XEN_DEVICE(blockdev);
-
-    if (qdev_is_realized(DEVICE(blockdev))) {
-        xen_block_set_size(blockdev);
-        /* Frontends look at the size when the backend's state is written. */
-        xen_device_backend_printf(xendev, "state", "%u",
-                                  xen_device_backend_get_state(xendev));
-    }
-    object_unref(OBJECT(blockdev));
-}
-
-/* Called in the node's thread; xenstore belongs to the main loop. */
-static void xen_block_resized(void *opaque)
-{
-    object_ref(OBJECT(opaque));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), xen_block_resized_bh,
-                            opaque);
-}
-
-static void xen_block_drained_begin(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].queue);
-    }
-}
-
-static bool xen_block_drained_poll(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        if (!block_queue_quiesced(&blockdev->rings[i].queue)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void xen_block_drained_end(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_end(&blockdev->rings[i].queue);
-    }
-}
-
-static const BlockDevOps xen_block_dev_ops = {
-    .resize_cb = xen_block_resized,
-    .drained_begin = xen_block_drained_begin,
-    .drained_poll = xen_block_drained_poll,
-    .drained_end = xen_block_drained_end,
-};
-
-typedef struct RingBrokenNews {
-    XenBlockDevice *blockdev;
-    unsigned connection;
-    unsigned index;
-    uint32_t req_prod;
-} RingBrokenNews;
-
-static void ring_broken_bh(void *opaque)
-{
-    RingBrokenNews *news = opaque;
-    XenBlockDevice *blockdev = news->blockdev;
-
-    if (blockdev->ready && blockdev->nr_rings &&
-        blockdev->connections == news->connection) {
-        error_report("%s %s: ring %u: request index %u is beyond the ring, "
-                     "closing", object_get_typename(OBJECT(blockdev)),
-                     blockdev->vdev_name, news->index, news->req_prod);
-        xen_device_backend_set_state(XEN_DEVICE(blockdev),
-                                     XenbusStateClosing);
-    }
-    object_unref(OBJECT(blockdev));
-    g_free(news);
-}
-
-/* In the ring's thread; xenstore is for the main loop. */
-static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
-                                  uint32_t req_prod)
-{
-    XenBlockDevice *blockdev = container_of(disk, XenBlockDevice, disk);
-    RingBrokenNews *news = g_new(RingBrokenNews, 1);
-
-    *news = (RingBrokenNews) {
-        .blockdev = blockdev,
-        .connection = blockdev->connections,
-        .index = index,
-        .req_prod = req_prod,
-    };
-    object_ref(OBJECT(blockdev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, news);
 }
 
 static bool check_properties(XenBlockDevice *blockdev, Error **errp)
@@ -282,7 +166,6 @@ static void setup_disk(XenBlockDevice *blockdev)
 
     blockdev->disk.blk = props->conf.blk;
     blockdev->disk.name = blockdev->vdev_name;
-    blockdev->disk.ring_broken = xen_block_ring_broken;
     blockdev->disk.limits.sector_size = props->conf.logical_block_size;
     blockdev->disk.limits.max_indirect = props->max_indirect_segments;
     blockdev->disk.limits.barriers = props->write_barriers;
@@ -303,14 +186,13 @@ static void publish_disk(XenBlockDevice *blockdev)
                                blockdev->props.vdev.number);
     xen_device_frontend_printf(xendev, "device-type", "%s",
                                class->device_type);
-    xen_block_set_size(blockdev);
+    xen_block_publish_size(blockdev);
 }
 
 static void xen_block_realize(XenDevice *xendev, Error **errp)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
     XenBlockDeviceClass *class = XEN_BLOCK_DEVICE_GET_CLASS(blockdev);
-    BlockBackend *blk = blockdev->props.conf.blk;
     g_autofree char *owner = NULL;
 
     trace_xen_block_realize(object_get_typename(OBJECT(blockdev)),
@@ -338,13 +220,7 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
     setup_disk(blockdev);
     xen_block_offer(blockdev);
     publish_disk(blockdev);
-
-    /*
-     * A drain waits until the rings are idle.  A request that the block layer
-     * would put aside for the time of the drain would never let them be.
-     */
-    blk_set_disable_request_queuing(blk, true);
-    blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
+    xen_block_control_begin(blockdev);
     blockdev->ready = true;
 }
 
@@ -360,8 +236,7 @@ static void xen_block_unrealize(XenDevice *xendev)
                               blockdev->props.vdev.partition);
     xen_block_disconnect(blockdev);
     blockdev->ready = false;
-    blk_set_dev_ops(blockdev->props.conf.blk, NULL, NULL);
-    blk_set_disable_request_queuing(blockdev->props.conf.blk, false);
+    xen_block_control_end(blockdev);
     migrate_del_blocker(&blockdev->migration_blocker);
     queue_iothreads_cleanup(&blockdev->iothreads);
     g_clear_pointer(&blockdev->vdev_name, g_free);
@@ -435,64 +310,6 @@ static void xen_block_frontend_changed(XenDevice *xendev,
         xen_block_follow_frontend(blockdev, errp);
     }
     blockdev->changing = false;
-}
-
-/* What the monitor may ask of a device with queues */
-
-/* Those that are offered; a frontend may be using fewer of them, or none. */
-static unsigned xen_block_num_queues(BlockQueueDevice *device)
-{
-    return XEN_BLOCK_DEVICE(device)->iothreads.num_queues;
-}
-
-static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
-                                       unsigned index)
-{
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
-
-    return index < blockdev->nr_rings ? &blockdev->rings[index].queue : NULL;
-}
-
-static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
-                                        unsigned index)
-{
-    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
-}
-
-/*
- * Drains the disk meanwhile.  A ring that is not connected at present will
- * come up there.
- */
-static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
-                                   IOThread *iothread, Error **errp)
-{
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
-    BlockDriverState *bs;
-    IOThread *old;
-
-    GLOBAL_STATE_CODE();
-    assert(index < blockdev->iothreads.num_queues);
-    bs = blk_bs(blockdev->props.conf.blk);
-    if (bs) {
-        /* Requests may wait for a throttling timer; only a drain ends that. */
-        bdrv_ref(bs);
-        bdrv_drained_begin(bs);
-    }
-    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
-    if (index < blockdev->nr_rings) {
-        block_queue_move(&blockdev->rings[index].queue,
-                         queue_iothreads_context(&blockdev->iothreads, index));
-    }
-    if (bs) {
-        bdrv_drained_end(bs);
-        bdrv_unref(bs);
-    }
-    if (index == 0 && blockdev->nr_rings) {
-        queue_iothreads_place_node(&blockdev->iothreads,
-                                   blockdev->props.conf.blk, NULL);
-    }
-    object_unref(OBJECT(old));
-    return true;
 }
 
 static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -571,12 +388,7 @@ static void xen_block_class_init(ObjectClass *class, void *data)
 {
     DeviceClass *dev_class = DEVICE_CLASS(class);
     XenDeviceClass *xendev_class = XEN_DEVICE_CLASS(class);
-    BlockQueueDeviceClass *queue_class = BLOCK_QUEUE_DEVICE_CLASS(class);
 
-    queue_class->num_queues = xen_block_num_queues;
-    queue_class->get_queue = xen_block_get_queue;
-    queue_class->get_iothread = xen_block_get_iothread;
-    queue_class->set_iothread = xen_block_set_iothread;
     xendev_class->backend = "qdisk";
     xendev_class->device = "vbd";
     xendev_class->get_name = xen_block_get_name;
@@ -585,6 +397,7 @@ static void xen_block_class_init(ObjectClass *class, void *data)
     xendev_class->unrealize = xen_block_unrealize;
     device_class_set_props(dev_class, xen_block_props);
     xen_block_describe(class);
+    xen_block_control_class_init(class);
 }
 
 static void xen_disk_class_init(ObjectClass *class, void *data)

@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * xen-block.c is the device, xen-block-connect.c what it agrees on with a
- * frontend, xen-block-toolstack.c disks that a toolstack asks for.  All of
- * that is control and runs under the BQL; the rings are in xen-block-ring.h.
+ * frontend, xen-block-control.c what reaches it from elsewhere,
+ * xen-block-toolstack.c disks that a toolstack asks for.  All of that is
+ * control and runs under the BQL; the rings are in xen-block-ring.h.
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_H
@@ -93,5 +94,34 @@ void xen_block_disconnect(XenBlockDevice *blockdev);
  * Publishes features and transport parameters, before state InitWait.
  */
 void xen_block_offer(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_control_begin:
+ *
+ * From here on the block layer tells the disk of drains and new sizes, and
+ * rings may break.  Under the BQL, at the end of realize.
+ */
+void xen_block_control_begin(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_control_end:
+ *
+ * Undoes xen_block_control_begin().  There is no ring any more.  BQL.
+ */
+void xen_block_control_end(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_control_class_init:
+ *
+ * Fills in what the monitor may ask of a device with queues.
+ */
+void xen_block_control_class_init(ObjectClass *class);
+
+/**
+ * xen_block_publish_size:
+ *
+ * Tells the rings and xenstore how large the disk is now.  Main loop thread.
+ */
+void xen_block_publish_size(XenBlockDevice *blockdev);
 
 #endif /* HW_BLOCK_XEN_BLOCK_H */

@@ -1,0 +1,223 @@
+/*
+ * Xen PV disk: what reaches it from elsewhere than its frontend
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     from whom                what                    comes to
+ *     block layer, BQL         drained_begin, _end     every ring
+ *     monitor, BQL             set_iothread            one ring
+ *     block layer, any thread  resize_cb               keys "sectors", "state"
+ *     a ring, its thread       ring_broken             state Closing
+ *
+ * The last two are news for xenstore, which belongs to the main loop: a bottom
+ * half carries them there.  They may arrive after the device was unplugged, or
+ * when the connection that they are about has ended.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "hw/block/block-queue-device.h"
+#include "hw/block/xen-block.h"
+#include "trace/trace-hw_block.h"
+
+void xen_block_publish_size(XenBlockDevice *blockdev)
+{
+    const BlockConf *conf = &blockdev->props.conf;
+    int64_t length = blk_getlength(conf->blk);
+    uint64_t nr_sectors = length < 0 ? 0 : length / conf->logical_block_size;
+
+    trace_xen_block_size(object_get_typename(OBJECT(blockdev)),
+                         blockdev->props.vdev.disk,
+                         blockdev->props.vdev.partition, nr_sectors);
+    qatomic_set__nocheck(&blockdev->disk.limits.nr_sectors, nr_sectors);
+    xen_device_backend_printf(XEN_DEVICE(blockdev), "sectors", "%" PRIu64,
+                              nr_sectors);
+}
+
+static void xen_block_resized_bh(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+    XenDevice *xendev = XEN_DEVICE(blockdev);
+
+    if (qdev_is_realized(DEVICE(blockdev))) {
+        xen_block_publish_size(blockdev);
+        /* Frontends look at the size when the backend's state is written. */
+        xen_device_backend_printf(xendev, "state", "%u",
+                                  xen_device_backend_get_state(xendev));
+    }
+    object_unref(OBJECT(blockdev));
+}
+
+/* Called in the node's thread; xenstore belongs to the main loop. */
+static void xen_block_resized(void *opaque)
+{
+    object_ref(OBJECT(opaque));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), xen_block_resized_bh,
+                            opaque);
+}
+
+static void xen_block_drained_begin(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+    }
+}
+
+static bool xen_block_drained_poll(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        if (!block_queue_quiesced(&blockdev->rings[i].queue)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void xen_block_drained_end(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_end(&blockdev->rings[i].queue);
+    }
+}
+
+static const BlockDevOps xen_block_dev_ops = {
+    .resize_cb = xen_block_resized,
+    .drained_begin = xen_block_drained_begin,
+    .drained_poll = xen_block_drained_poll,
+    .drained_end = xen_block_drained_end,
+};
+
+typedef struct RingBrokenNews {
+    XenBlockDevice *blockdev;
+    unsigned connection;
+    unsigned index;
+    uint32_t req_prod;
+} RingBrokenNews;
+
+static void ring_broken_bh(void *opaque)
+{
+    RingBrokenNews *news = opaque;
+    XenBlockDevice *blockdev = news->blockdev;
+
+    if (blockdev->ready && blockdev->nr_rings &&
+        blockdev->connections == news->connection) {
+        error_report("%s %s: ring %u: request index %u is beyond the ring, "
+                     "closing", object_get_typename(OBJECT(blockdev)),
+                     blockdev->vdev_name, news->index, news->req_prod);
+        xen_device_backend_set_state(XEN_DEVICE(blockdev),
+                                     XenbusStateClosing);
+    }
+    object_unref(OBJECT(blockdev));
+    g_free(news);
+}
+
+/* In the ring's thread; xenstore is for the main loop. */
+static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
+                                  uint32_t req_prod)
+{
+    XenBlockDevice *blockdev = container_of(disk, XenBlockDevice, disk);
+    RingBrokenNews *news = g_new(RingBrokenNews, 1);
+
+    *news = (RingBrokenNews) {
+        .blockdev = blockdev,
+        .connection = blockdev->connections,
+        .index = index,
+        .req_prod = req_prod,
+    };
+    object_ref(OBJECT(blockdev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, news);
+}
+
+/* Those that are offered; a frontend may be using fewer of them, or none. */
+static unsigned xen_block_num_queues(BlockQueueDevice *device)
+{
+    return XEN_BLOCK_DEVICE(device)->iothreads.num_queues;
+}
+
+static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
+                                       unsigned index)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
+
+    return index < blockdev->nr_rings ? &blockdev->rings[index].queue : NULL;
+}
+
+static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
+                                        unsigned index)
+{
+    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
+}
+
+/*
+ * Drains the disk meanwhile.  A ring that is not connected at present will
+ * come up there.
+ */
+static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
+                                   IOThread *iothread, Error **errp)
+{
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
+    BlockDriverState *bs;
+    IOThread *old;
+
+    GLOBAL_STATE_CODE();
+    assert(index < blockdev->iothreads.num_queues);
+    bs = blk_bs(blockdev->props.conf.blk);
+    if (bs) {
+        /* Requests may wait for a throttling timer; only a drain ends that. */
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+    }
+    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
+    if (index < blockdev->nr_rings) {
+        block_queue_move(&blockdev->rings[index].queue,
+                         queue_iothreads_context(&blockdev->iothreads, index));
+    }
+    if (bs) {
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+    if (index == 0 && blockdev->nr_rings) {
+        queue_iothreads_place_node(&blockdev->iothreads,
+                                   blockdev->props.conf.blk, NULL);
+    }
+    object_unref(OBJECT(old));
+    return true;
+}
+
+void xen_block_control_begin(XenBlockDevice *blockdev)
+{
+    BlockBackend *blk = blockdev->props.conf.blk;
+
+    blockdev->disk.ring_broken = xen_block_ring_broken;
+    /*
+     * A drain waits until the rings are idle.  A request that the block layer
+     * would put aside for the time of the drain would never let them be.
+     */
+    blk_set_disable_request_queuing(blk, true);
+    blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
+}
+
+void xen_block_control_end(XenBlockDevice *blockdev)
+{
+    BlockBackend *blk = blockdev->props.conf.blk;
+
+    blk_set_dev_ops(blk, NULL, NULL);
+    blk_set_disable_request_queuing(blk, false);
+}
+
+void xen_block_control_class_init(ObjectClass *class)
+{
+    BlockQueueDeviceClass *queue_class = BLOCK_QUEUE_DEVICE_CLASS(class);
+
+    queue_class->num_queues = xen_block_num_queues;
+    queue_class->get_queue = xen_block_get_queue;
+    queue_class->get_iothread = xen_block_get_iothread;
+    queue_class->set_iothread = xen_block_set_iothread;
+}
