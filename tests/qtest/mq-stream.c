@@ -15,9 +15,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/qdict.h"
 #include "qapi/error.h"
 #include "qemu/bswap.h"
-#include "qemu/timer.h"
 #include "qobject/qjson.h"
 #include "mq-answer.h"
 #include "mq-stream.h"
@@ -126,27 +126,61 @@ static QDict *stream_ask(MqStream *s, QDict *command)
     return rsp;
 }
 
-void mq_stream_expect(MqStream *s, const char *fmt, ...)
+static void put_count(QDict *d, const char *fmt, const char *type, uint64_t n)
 {
-    QDict *want;
-    va_list ap;
+    g_autofree char *field = g_strdup_printf(fmt, type);
 
-    va_start(ap, fmt);
-    want = qdict_from_vjsonf_nofail(fmt, ap);
-    va_end(ap);
-    mq_stream_expect_dict(s, want);
+    qdict_put_int(d, field, n);
 }
 
-void mq_stream_expect_dict(MqStream *s, QDict *want)
+static void put_counts(MqStream *s, QDict *d, const char *type, MqCounts c)
 {
+    uint64_t timed = c.ops + (s->scenario->account_failed ? c.failed : 0);
+
+    put_count(d, "%s_operations", type, c.ops);
+    put_count(d, "%s_total_time_ns", type, timed * MQ_STREAM_LATENCY_NS);
+    put_count(d, "failed_%s_operations", type, c.failed);
+    put_count(d, "invalid_%s_operations", type, c.invalid);
+}
+
+static void put_data_counts(MqStream *s, QDict *d, const char *type,
+                            MqCounts c)
+{
+    put_counts(s, d, type, c);
+    put_count(d, "%s_bytes", type, c.bytes);
+    put_count(d, "%s_merged", type, c.merged);
+}
+
+/* As query-blockstats would have it */
+static QDict *stats_dict(MqStream *s, const MqStats *stats)
+{
+    QDict *d = qdict_new();
+
+    put_data_counts(s, d, "rd", stats->rd);
+    put_data_counts(s, d, "wr", stats->wr);
+    put_counts(s, d, "flush", stats->flush);
+    qdict_put_int(d, "wr_highest_offset", stats->wr_highest_offset);
+    if (stats->rd.ops || stats->wr.ops || stats->flush.ops) {
+        qdict_put_int(d, "idle_time_ns", stats->idle_ms * (int64_t)SCALE_MS);
+    }
+    qdict_put_bool(d, "account_invalid", s->scenario->account_invalid);
+    qdict_put_bool(d, "account_failed", s->scenario->account_failed);
+    return d;
+}
+
+void mq_stream_expect(MqStream *s, MqStats stats, QDict *more)
+{
+    QDict *want = stats_dict(s, &stats);
     g_autofree char *diff = NULL;
     QObject *got;
     QList *list;
     QDict *rsp;
 
-    qdict_put_bool(want, "account_invalid", s->scenario->account_invalid);
-    qdict_put_bool(want, "account_failed", s->scenario->account_failed);
-
+    if (more) {
+        qdict_join(want, more, false);
+        g_assert_cmpuint(qdict_size(more), ==, 0);
+        qobject_unref(more);
+    }
     mq_stream_settle(s);
     qobject_unref(stream_ask(s, qdict_from_jsonf_nofail(
         "{'execute': 'query-blockstats', 'arguments':"

@@ -8,6 +8,7 @@
 #define MQ_STREAM_H
 
 #include "standard-headers/linux/virtio_blk.h"
+#include "qemu/timer.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "mq-disk.h"
@@ -112,16 +113,41 @@ void mq_stream_settle(MqStream *s);
 void mq_stream_clock(MqStream *s, unsigned ms);
 
 /**
- * mq_stream_expect: settle, then check every number that query-blockstats has
- * for the device.
- * @fmt: the expected ones, as for qdict_from_jsonf_nofail(); those left out are
- *       zero.  Whether failed and invalid requests are accounted is added.
+ * MqCounts: what requests of one type add up to.
+ * @ops: those that have succeeded
+ * @bytes: of these; flushes have none
+ * @merged, @failed, @invalid: flushes are not merged
  */
-void mq_stream_expect(MqStream *s, const char *fmt, ...)
-    G_GNUC_PRINTF(2, 3);
+typedef struct MqCounts {
+    unsigned ops;
+    uint64_t bytes;
+    unsigned merged, failed, invalid;
+} MqCounts;
 
-/* The same for a dictionary, which it takes. */
-void mq_stream_expect_dict(MqStream *s, QDict *want);
+/**
+ * MqStats: what query-blockstats has to say of a device.
+ * @idle_ms: since the last request that was accounted; QEMU does not say
+ *           before one has succeeded
+ *
+ * Each of @ops takes MQ_STREAM_LATENCY_NS, and so does each of @failed if the
+ * scenario accounts them.
+ */
+typedef struct MqStats {
+    MqCounts rd, wr, flush;
+    uint64_t wr_highest_offset;
+    unsigned idle_ms;
+} MqStats;
+
+/* What a request takes in a qtest */
+#define MQ_STREAM_LATENCY_NS SCALE_MS
+
+/**
+ * mq_stream_expect: settle, then check every number that query-blockstats has
+ * for the device, and the scenario's settings.  What is not in @want or @more
+ * has to be zero.
+ * @more: intervals and histograms, or NULL; the function takes it
+ */
+void mq_stream_expect(MqStream *s, MqStats want, QDict *more);
 
 /**
  * mq_stream_histogram: block-latency-histogram-set.

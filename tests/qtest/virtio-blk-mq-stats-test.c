@@ -9,7 +9,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/timer.h"
 #include "qobject/qjson.h"
 #include "qobject/qnum.h"
 #include "mq-stream.h"
@@ -31,9 +30,6 @@
 #define UNMAP VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
 
 #define END MQ_STREAM_SECTORS
-
-/* What a request takes in a qtest */
-#define LATENCY_NS SCALE_MS
 
 #define MS(n) ((long long)(n) * SCALE_MS)
 
@@ -57,47 +53,44 @@ static void play_kinds(MqStream *s)
         { IN, END, 1, IOERR }, { OUT, 592, 1 },
     };
 
-    mq_stream_expect(s, "{}");
+    mq_stream_expect(s, (MqStats) { }, NULL);
     mq_stream_clock(s, 1000);
     for (unsigned i = 0; i < ARRAY_SIZE(each); i++) {
         mq_stream_send(s, &each[i], 1);
     }
     mq_stream_clock(s, 250);
-    mq_stream_expect(s, "{'rd_operations': 2, 'rd_bytes': 4608,"
-                     " 'rd_total_time_ns': 2000000,"
-                     " 'wr_operations': 4, 'wr_bytes': 28672,"
-                     " 'wr_total_time_ns': 4000000,"
-                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
-                     " 'wr_highest_offset': 147456,"
-                     " 'idle_time_ns': 250000000}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 2, .bytes = 4608 },
+        .wr = { .ops = 4, .bytes = 28672 },
+        .flush = { .ops = 2 },
+        .wr_highest_offset = 147456,
+        .idle_ms = 250,
+    }, NULL);
 
     for (unsigned i = 0; i < 16; i++) {
         mq_stream_flood(s, flood, ARRAY_SIZE(flood), 128);
     }
     mq_stream_clock(s, 40);
-    mq_stream_expect(s, "{'rd_operations': 194, 'rd_bytes': 561664,"
-                     " 'rd_total_time_ns': 194000000,"
-                     " 'wr_operations': 260, 'wr_bytes': 1110016,"
-                     " 'wr_total_time_ns': 260000000,"
-                     " 'flush_operations': 66,"
-                     " 'flush_total_time_ns': 66000000,"
-                     " 'rd_merged': 64, 'invalid_rd_operations': 64,"
-                     " 'wr_highest_offset': 500224,"
-                     " 'idle_time_ns': 40000000}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 194, .bytes = 561664, .merged = 64, .invalid = 64 },
+        .wr = { .ops = 260, .bytes = 1110016 },
+        .flush = { .ops = 66 },
+        .wr_highest_offset = 500224,
+        .idle_ms = 40,
+    }, NULL);
 
     /* A reset of the device leaves them as they are. */
     mq_device_reset(s->disk.d);
     mq_device_start(s->disk.d, 0, MQ_ALL_QUEUES);
     MQ_SEND(s, { IN, 0, 1 });
     MQ_SEND(s, { FLUSH });
-    mq_stream_expect(s, "{'rd_operations': 195, 'rd_bytes': 562176,"
-                     " 'rd_total_time_ns': 195000000,"
-                     " 'wr_operations': 260, 'wr_bytes': 1110016,"
-                     " 'wr_total_time_ns': 260000000,"
-                     " 'flush_operations': 67,"
-                     " 'flush_total_time_ns': 67000000,"
-                     " 'rd_merged': 64, 'invalid_rd_operations': 64,"
-                     " 'wr_highest_offset': 500224, 'idle_time_ns': 0}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 195, .bytes = 562176, .merged = 64, .invalid = 64 },
+        .wr = { .ops = 260, .bytes = 1110016 },
+        .flush = { .ops = 67 },
+        .wr_highest_offset = 500224,
+        .idle_ms = 0,
+    }, NULL);
 }
 
 static void test_kinds(const MqVariant *v)
@@ -148,35 +141,35 @@ static void play_merged(MqStream *s)
 {
     mq_stream_clock(s, 1000);
     send_merged(s);
-    mq_stream_expect(s, "{'rd_operations': 13, 'rd_bytes': 47104,"
-                     " 'rd_total_time_ns': 13000000, 'rd_merged': 5,"
-                     " 'invalid_rd_operations': 1,"
-                     " 'wr_operations': 50, 'wr_bytes': 61440,"
-                     " 'wr_total_time_ns': 50000000, 'wr_merged': 41,"
-                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
-                     " 'wr_highest_offset': 544768, 'idle_time_ns': 0}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 13, .bytes = 47104, .merged = 5, .invalid = 1 },
+        .wr = { .ops = 50, .bytes = 61440, .merged = 41 },
+        .flush = { .ops = 2 },
+        .wr_highest_offset = 544768,
+        .idle_ms = 0,
+    }, NULL);
     send_merged(s);
     mq_stream_clock(s, 1);
-    mq_stream_expect(s, "{'rd_operations': 26, 'rd_bytes': 94208,"
-                     " 'rd_total_time_ns': 26000000, 'rd_merged': 10,"
-                     " 'invalid_rd_operations': 2,"
-                     " 'wr_operations': 100, 'wr_bytes': 122880,"
-                     " 'wr_total_time_ns': 100000000, 'wr_merged': 82,"
-                     " 'flush_operations': 4, 'flush_total_time_ns': 4000000,"
-                     " 'wr_highest_offset': 544768, 'idle_time_ns': 1000000}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 26, .bytes = 94208, .merged = 10, .invalid = 2 },
+        .wr = { .ops = 100, .bytes = 122880, .merged = 82 },
+        .flush = { .ops = 4 },
+        .wr_highest_offset = 544768,
+        .idle_ms = 1,
+    }, NULL);
 }
 
 static void play_not_merged(MqStream *s)
 {
     mq_stream_clock(s, 1000);
     send_merged(s);
-    mq_stream_expect(s, "{'rd_operations': 13, 'rd_bytes': 47104,"
-                     " 'rd_total_time_ns': 13000000,"
-                     " 'invalid_rd_operations': 1,"
-                     " 'wr_operations': 50, 'wr_bytes': 61440,"
-                     " 'wr_total_time_ns': 50000000,"
-                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
-                     " 'wr_highest_offset': 544768, 'idle_time_ns': 0}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 13, .bytes = 47104, .invalid = 1 },
+        .wr = { .ops = 50, .bytes = 61440 },
+        .flush = { .ops = 2 },
+        .wr_highest_offset = 544768,
+        .idle_ms = 0,
+    }, NULL);
 }
 
 static void test_merged(const MqVariant *v)
@@ -197,12 +190,12 @@ static void test_merged(const MqVariant *v)
 
 static void play_invalid(MqStream *s)
 {
-    bool on = s->scenario->account_invalid;
-
     /* One of the threads will see no others. */
     MQ_SEND(s, { IN, END, 8, IOERR });
     MQ_SEND(s, { IN, END, 8, IOERR });
-    mq_stream_expect(s, "{'invalid_rd_operations': 2}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .invalid = 2 },
+    }, NULL);
     mq_stream_clock(s, 1000);
     MQ_SEND(s, { OUT, 8, 8 });
     mq_stream_clock(s, 500);
@@ -220,11 +213,12 @@ static void play_invalid(MqStream *s)
     MQ_SEND(s, { DISCARD, 8, 4, IOERR });
     MQ_SEND(s, { DISCARD, 8, 8, UNSUPP, UNMAP });
     mq_stream_clock(s, 250);
-    mq_stream_expect(s, "{'invalid_rd_operations': 6,"
-                     " 'invalid_wr_operations': 7,"
-                     " 'wr_operations': 1, 'wr_bytes': 4096,"
-                     " 'wr_total_time_ns': 1000000, 'wr_highest_offset': 8192,"
-                     " 'idle_time_ns': %lld}", on ? MS(250) : MS(750));
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .invalid = 6 },
+        .wr = { .ops = 1, .bytes = 4096, .invalid = 7 },
+        .wr_highest_offset = 8192,
+        .idle_ms = s->scenario->account_invalid ? 250 : 750,
+    }, NULL);
 }
 
 #define BLOCKS "'logical_block_size': 4096, 'physical_block_size': 4096"
@@ -274,10 +268,10 @@ static QDict *interval(unsigned length_s, unsigned rd, unsigned wr,
             g_autofree char *field = g_strdup_printf("%s_%s_latency_ns",
                                                      what[j], kinds[i].name);
 
-            qdict_put_int(d, field, LATENCY_NS);
+            qdict_put_int(d, field, MQ_STREAM_LATENCY_NS);
         }
         if (kinds[i].num && strcmp(kinds[i].name, "flush")) {
-            double busy_ns = kinds[i].num * (double)LATENCY_NS;
+            double busy_ns = kinds[i].num * (double)MQ_STREAM_LATENCY_NS;
 
             qdict_put(d, depth, qnum_from_double(busy_ns / MS(elapsed_ms)));
         }
@@ -290,15 +284,13 @@ static void expect_intervals(MqStream *s, unsigned rd, unsigned wr,
                              unsigned fl, unsigned idle_ms, QDict *first,
                              QDict *second)
 {
-    mq_stream_expect(s, "{'rd_operations': %u, 'rd_bytes': %u,"
-                     " 'rd_total_time_ns': %lld,"
-                     " 'wr_operations': %u, 'wr_bytes': %u,"
-                     " 'wr_total_time_ns': %lld,"
-                     " 'flush_operations': %u, 'flush_total_time_ns': %lld,"
-                     " 'wr_highest_offset': 4096,"
-                     " 'idle_time_ns': %lld, 'timed_stats': [%p, %p]}",
-                     rd, rd * 512, MS(rd), wr, wr * 4096, MS(wr), fl, MS(fl),
-                     MS(idle_ms), first, second);
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = rd, .bytes = rd * 512 },
+        .wr = { .ops = wr, .bytes = wr * 4096 },
+        .flush = { .ops = fl },
+        .wr_highest_offset = 4096,
+        .idle_ms = idle_ms,
+    }, qdict_from_jsonf_nofail("{'timed_stats': [%p, %p]}", first, second));
 }
 
 /*
@@ -383,44 +375,33 @@ static void send_failing(MqStream *s, uint8_t status)
     MQ_SEND(s, { FLUSH });
 }
 
-#define HISTOGRAM "{'boundaries': [500000, 2000000]}"
+#define BOUNDARIES "'boundaries': [500000, 2000000]"
+#define BINS(bins) "{" BOUNDARIES ", 'bins': [" bins "]}"
 
 /* Failing requests count in histograms always, in times if accounted. */
 static void play_failed(MqStream *s)
 {
     bool on = s->scenario->account_failed;
 
-    mq_stream_histogram(s, HISTOGRAM, NULL);
+    mq_stream_histogram(s, "{" BOUNDARIES "}", NULL);
     mq_stream_clock(s, 1000);
     send_failing(s, IOERR);
     mq_stream_clock(s, 500);
     MQ_SEND(s, { OUT, 128, 8, IOERR });
     MQ_SEND(s, { IN, 64, 8, IOERR });
-    mq_stream_expect(s, "{'failed_rd_operations': 5,"
-                     " 'failed_wr_operations': 5,"
-                     " 'failed_flush_operations': 1,"
-                     " 'rd_operations': 2, 'rd_bytes': 8192,"
-                     " 'wr_operations': 1, 'wr_bytes': 512,"
-                     " 'flush_operations': 1,"
-                     " 'rd_merged': 2, 'wr_merged': 1,"
-                     " 'rd_total_time_ns': %lld,"
-                     " 'wr_total_time_ns': %lld,"
-                     " 'flush_total_time_ns': %lld,"
-                     " 'wr_highest_offset': 102400,"
-                     " 'idle_time_ns': %lld,"
-                     " 'timed_stats': [%p],"
-                     " 'rd_latency_histogram':"
-                     " {'boundaries': [500000, 2000000], 'bins': [0, 7, 0]},"
-                     " 'wr_latency_histogram':"
-                     " {'boundaries': [500000, 2000000], 'bins': [0, 6, 0]},"
-                     " 'flush_latency_histogram':"
-                     " {'boundaries': [500000, 2000000], 'bins': [0, 2, 0]},"
-                     " 'zone_append_latency_histogram':"
-                     " {'boundaries': [500000, 2000000], 'bins': [0, 0, 0]}}",
-                     MS(on ? 7 : 2), MS(on ? 6 : 1), MS(on ? 2 : 1),
-                     MS(on ? 0 : 500),
-                     on ? interval(3, 7, 6, 2, 3500)
-                        : interval(3, 2, 1, 1, 3500));
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 2, .bytes = 8192, .merged = 2, .failed = 5 },
+        .wr = { .ops = 1, .bytes = 512, .merged = 1, .failed = 5 },
+        .flush = { .ops = 1, .failed = 1 },
+        .wr_highest_offset = 102400,
+        .idle_ms = on ? 0 : 500,
+    }, qdict_from_jsonf_nofail(
+        "{'rd_latency_histogram': " BINS("0, 7, 0") ","
+        " 'wr_latency_histogram': " BINS("0, 6, 0") ","
+        " 'flush_latency_histogram': " BINS("0, 2, 0") ","
+        " 'zone_append_latency_histogram': " BINS("0, 0, 0") ","
+        " 'timed_stats': [%p]}", on ? interval(3, 7, 6, 2, 3500)
+                                    : interval(3, 2, 1, 1, 3500)));
 }
 
 #define REPORT "'rerror': 'report', 'werror': 'report'"
@@ -448,12 +429,13 @@ static void play_ignored(MqStream *s)
 {
     mq_stream_clock(s, 1000);
     send_failing(s, OK);
-    mq_stream_expect(s, "{'rd_operations': 6, 'rd_bytes': 17920,"
-                     " 'rd_total_time_ns': 6000000, 'rd_merged': 2,"
-                     " 'wr_operations': 5, 'wr_bytes': 9728,"
-                     " 'wr_total_time_ns': 5000000, 'wr_merged': 1,"
-                     " 'flush_operations': 2, 'flush_total_time_ns': 2000000,"
-                     " 'wr_highest_offset': 102400, 'idle_time_ns': 0}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 6, .bytes = 17920, .merged = 2 },
+        .wr = { .ops = 5, .bytes = 9728, .merged = 1 },
+        .flush = { .ops = 2 },
+        .wr_highest_offset = 102400,
+        .idle_ms = 0,
+    }, NULL);
 }
 
 static void test_ignored(const MqVariant *v)
@@ -481,12 +463,12 @@ static void play_stopped(MqStream *s)
     qtest_qmp_assert_success(qts, "{'execute': 'cont'}");
     mq_batch_finish(b);
     mq_stream_clock(s, 10);
-    mq_stream_expect(s, "{'rd_operations': 1, 'rd_bytes': 4096,"
-                     " 'rd_total_time_ns': 1000000,"
-                     " 'wr_operations': 2, 'wr_bytes': 8192,"
-                     " 'wr_total_time_ns': 2000000, 'wr_merged': 2,"
-                     " 'wr_highest_offset': 40960,"
-                     " 'idle_time_ns': 10000000}");
+    mq_stream_expect(s, (MqStats) {
+        .rd = { .ops = 1, .bytes = 4096 },
+        .wr = { .ops = 2, .bytes = 8192, .merged = 2 },
+        .wr_highest_offset = 40960,
+        .idle_ms = 10,
+    }, NULL);
 }
 
 static void test_stopped(const MqVariant *v)
