@@ -70,6 +70,27 @@ void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread)
     qobject_unref(rsp);
 }
 
+void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread)
+{
+    QDict *args = qdict_new();
+
+    qdict_put_str(args, "id", "disk0");
+    qdict_put_int(args, "queue", queue);
+    if (iothread) {
+        qdict_put_str(args, "iothread", iothread);
+    }
+    qtest_qmp_assert_success(disk->m->qts, "{'execute':"
+                             " 'block-queue-set-iothread', 'arguments': %p}",
+                             args);
+}
+
+void mq_disk_resize(MqDisk *disk, uint64_t size)
+{
+    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'block_resize',"
+                             " 'arguments': {'node-name': 'disk',"
+                             " 'size': %" PRIu64 "}}", size);
+}
+
 void mq_disk_for_each_ring(MqDisk *disk,
                            void (*fn)(MqDisk *disk, const MqRing *ring))
 {

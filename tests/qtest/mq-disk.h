@@ -38,6 +38,15 @@ void mq_disk_stop(MqDisk *disk);
  */
 void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread);
 
+/**
+ * mq_disk_move: give a queue to another IOThread.
+ * @iothread: NULL for the main loop
+ */
+void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread);
+
+/* mq_disk_resize: make node "disk" @size bytes long; drains it, too. */
+void mq_disk_resize(MqDisk *disk, uint64_t size);
+
 /*
  * Ways to use a ring.
  */

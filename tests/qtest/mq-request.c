@@ -100,6 +100,18 @@ uint8_t mq_request_wait(MqRequest *r)
     }
 }
 
+uint8_t mq_request_wait_throttled(MqRequest *r)
+{
+    gint64 start = g_get_monotonic_time();
+
+    while (!r->done) {
+        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
+        mq_queue_reap(r->queue);
+        mq_deadline(start, "a throttled request");
+    }
+    return mq_request_status(r);
+}
+
 unsigned mq_request_outcome(MqRequest *r)
 {
     MqDevice *d = r->queue->dev;

@@ -77,6 +77,12 @@ uint8_t mq_request_status(MqRequest *r);
  */
 uint8_t mq_request_wait(MqRequest *r);
 
+/**
+ * mq_request_wait_throttled: the same for a request that waits for a timer:
+ * virtual time passes meanwhile.
+ */
+uint8_t mq_request_wait_throttled(MqRequest *r);
+
 /* mq_request_finish: wait, check that it succeeded, free it. */
 void mq_request_finish(MqRequest *r);
 

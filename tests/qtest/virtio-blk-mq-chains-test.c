@@ -352,8 +352,7 @@ static void mmio_transfer(MqDisk *disk, MqQueue *q)
 
     mmio_submit(r, HPET);
     /* Drains the disk, while the device may be at the HPET. */
-    qtest_qmp_assert_success(qts, "{'execute': 'block_resize', 'arguments': {"
-                             " 'node-name': 'disk', 'size': %u}}", IMAGE_SIZE);
+    mq_disk_resize(disk, IMAGE_SIZE);
     mq_request_finish(r);
     g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
                                    MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
@@ -388,10 +387,7 @@ static void test_mmio(const MqVariant *v)
     }
 
     /* A move has to wait for the reset. */
-    qtest_qmp_assert_success(disk.m->qts,
-                             "{'execute': 'block-queue-set-iothread',"
-                             " 'arguments': {'id': 'disk0', 'queue': 1,"
-                             " 'iothread': 'io1'}}");
+    mq_disk_move(&disk, 1, "io1");
     mq_disk_check_home(&disk, 1, NULL);
     check_works(disk.d);
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);

@@ -34,13 +34,6 @@ static uint64_t capacity(MqDisk *disk)
     return mq_config_readq(disk->d, CONFIG(capacity));
 }
 
-static void resize(MqDisk *disk, uint64_t size)
-{
-    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'block_resize',"
-                             " 'arguments': {'node-name': 'disk',"
-                             " 'size': %" PRIu64 "}}", size);
-}
-
 static void test_resize(const MqVariant *v)
 {
     MqDisk disk = setup(v, PROPS);
@@ -49,7 +42,7 @@ static void test_resize(const MqVariant *v)
     g_assert_cmphex(mq_request_run(disk.d->queues[1], VIRTIO_BLK_T_IN, SECTORS,
                                    NULL, MQ_SECTOR), ==, VIRTIO_BLK_S_IOERR);
     mq_vector_wait(disk.d, 2);
-    resize(&disk, 2 * IMAGE_SIZE);
+    mq_disk_resize(&disk, 2 * IMAGE_SIZE);
     mq_vector_wait(disk.d, 0);
     mq_vectors_silent(disk.d);
     g_assert_cmpuint(capacity(&disk), ==, 2 * SECTORS);
@@ -58,7 +51,7 @@ static void test_resize(const MqVariant *v)
         mq_read(disk.d->queues[q], SECTORS + q, MQ_SECTOR, q);
     }
 
-    resize(&disk, IMAGE_SIZE / 2);
+    mq_disk_resize(&disk, IMAGE_SIZE / 2);
     mq_vector_wait(disk.d, 0);
     g_assert_cmpuint(capacity(&disk), ==, SECTORS / 2);
     for (unsigned q = 0; q < QUEUES; q++) {
@@ -75,7 +68,7 @@ static void test_resize_intx(const MqVariant *v)
     MqDisk disk = setup(v, PROPS ",vectors=0");
     gint64 start = g_get_monotonic_time();
 
-    resize(&disk, 2 * IMAGE_SIZE);
+    mq_disk_resize(&disk, 2 * IMAGE_SIZE);
     while (!mq_intx_level(disk.d)) {
         mq_deadline(start, "the INTx line");
     }

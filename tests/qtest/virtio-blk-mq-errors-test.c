@@ -75,18 +75,6 @@ static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
     return setup_ring(v, iotype, json, SPLIT);
 }
 
-static uint8_t wait_slow(MqRequest *r)
-{
-    gint64 start = g_get_monotonic_time();
-
-    while (!r->done) {
-        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
-        mq_queue_reap(r->queue);
-        mq_deadline(start, "a request on the slow disk");
-    }
-    return mq_request_status(r);
-}
-
 /* A request on each queue, bound to fail, in the hands of the device. */
 static void submit(Fixture *f, bool write)
 {
@@ -104,7 +92,8 @@ static void submit(Fixture *f, bool write)
         mq_queue_wait_taken(q);
         g_assert_false(f->r[i]->done);
     }
-    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+                    VIRTIO_BLK_S_OK);
     mq_request_free(first);
 }
 
@@ -145,7 +134,8 @@ static void cont(MqMachine *m)
 static void finish_all(Fixture *f)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(wait_slow(f->r[i]), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(mq_request_wait_throttled(f->r[i]), ==,
+                        VIRTIO_BLK_S_OK);
         mq_request_free(f->r[i]);
     }
 }
@@ -158,7 +148,8 @@ static void check_written(Fixture *f)
                                    SECTOR_OF(i), 4096);
 
         mq_request_submit(r);
-        g_assert_cmphex(wait_slow(r), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(mq_request_wait_throttled(r), ==,
+                        VIRTIO_BLK_S_OK);
         mq_read_check(r, 10 + i);
         mq_request_free(r);
     }
@@ -196,7 +187,8 @@ static void test_stop_read(const MqVariant *v)
     for (unsigned i = 0; i < QUEUES; i++) {
         uint8_t zeroes[4096] = { 0 }, got[4096];
 
-        g_assert_cmphex(wait_slow(f.r[i]), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(mq_request_wait_throttled(f.r[i]), ==,
+                        VIRTIO_BLK_S_OK);
         qtest_memread(f.disk.m->qts, f.r[i]->data, got, sizeof(got));
         g_assert_cmpmem(got, sizeof(got), zeroes, sizeof(zeroes));
     }
@@ -234,7 +226,8 @@ static void check_statuses(const MqVariant *v, const char *iotype,
 
     submit(&f, !strcmp(iotype, "write"));
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(wait_slow(f.r[i]), ==, status);
+        g_assert_cmphex(mq_request_wait_throttled(f.r[i]), ==,
+                        status);
     }
     mq_disk_stop(&f.disk);
 }
@@ -347,7 +340,8 @@ static void test_migrate_neighbours(const MqVariant *v)
         mq_request_add(f.r[i]);
     }
     mq_queue_kick(q);
-    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+                    VIRTIO_BLK_S_OK);
     mq_request_free(first);
     wait_stopped(&f);
     g_assert_cmpint(writes_merged(f.disk.m), ==, QUEUES - 1);
@@ -380,7 +374,8 @@ static void test_migrate_mmio(const MqVariant *v)
         mq_queue_kick(q);
         mq_queue_wait_taken(q);
     }
-    g_assert_cmphex(wait_slow(first), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+                    VIRTIO_BLK_S_OK);
     mq_request_free(first);
     wait_stopped(&f);
 

@@ -50,14 +50,7 @@ static MqDisk setup(const MqVariant *v, const char *json, uint64_t features)
 
 static void wait_slow(MqRequest *r)
 {
-    gint64 start = g_get_monotonic_time();
-
-    while (!r->done) {
-        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
-        mq_queue_reap(r->queue);
-        mq_deadline(start, "a request on the slow disk");
-    }
-    g_assert_cmphex(mq_request_status(r), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(mq_request_wait_throttled(r), ==, VIRTIO_BLK_S_OK);
 }
 
 /*
@@ -234,9 +227,7 @@ static void test_control(const MqVariant *v)
 
     submit(&disk, r, MAX_REQUESTS, SHORT_DATA + 1);
     wait_taken(&disk, LONG_LISTS);
-    qtest_qmp_assert_success(disk.m->qts, "{'execute':"
-                             " 'block-queue-set-iothread', 'arguments':"
-                             "{'id': 'disk0', 'queue': 0, 'iothread': 'io1'}}");
+    mq_disk_move(&disk, 0, "io1");
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'stop'}");
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'cont'}");
     release_disk(&disk);

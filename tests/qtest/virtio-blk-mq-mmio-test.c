@@ -142,9 +142,7 @@ static void test_config_change(const MqVariant *v)
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     mq_isr_read(disk.d);
     for (unsigned i = 1; i < 4; i++) {
-        qtest_qmp_assert_success(disk.m->qts, "{'execute': 'block_resize',"
-                                 " 'arguments': {'node-name': 'disk',"
-                                 " 'size': %u}}", IMAGE_SIZE + 4096 * i);
+        mq_disk_resize(&disk, IMAGE_SIZE + 4096 * i);
         wait_line(&disk, true);
         g_assert_cmphex(mq_isr_read(disk.d), ==, VIRTIO_MMIO_INT_VRING |
                         VIRTIO_MMIO_INT_CONFIG);
@@ -163,11 +161,7 @@ static void test_move(const MqVariant *v)
 
     mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), MQ_ALL_QUEUES);
     for (unsigned i = 0; i < 4 * QUEUES; i++) {
-        qtest_qmp_assert_success(disk.m->qts, "{'execute':"
-                                 " 'block-queue-set-iothread', 'arguments':"
-                                 "{'id': 'disk0', 'queue': %u, 'iothread':"
-                                 " %s}}", i % QUEUES,
-                                 i / QUEUES & 1 ? "io0" : "io1");
+        mq_disk_move(&disk, i % QUEUES, i / QUEUES & 1 ? "io0" : "io1");
         check_interrupt(&disk, i % QUEUES);
     }
     check_queues(&disk);

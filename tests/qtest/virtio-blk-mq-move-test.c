@@ -20,59 +20,68 @@
 #define DEPTH 16
 #define ROUNDS 24
 #define SIZE (1024 * 1024)
-#define MOVE "{'execute': 'block-queue-set-iothread', 'arguments': "
+#define PROPS "num-queues=4,iothread=io0"
 
 static const char *const homes[] = { "io0", "io1", NULL };
-
-static void move(MqDisk *disk, unsigned queue, const char *iothread)
-{
-    if (iothread) {
-        qtest_qmp_assert_success(disk->m->qts, MOVE "{'id': 'disk0',"
-                                 " 'queue': %u, 'iothread': %s}}", queue,
-                                 iothread);
-    } else {
-        qtest_qmp_assert_success(disk->m->qts, MOVE "{'id': 'disk0',"
-                                 " 'queue': %u}}", queue);
-    }
-}
 
 static uint64_t sector(unsigned round, unsigned queue, unsigned i)
 {
     return ((round % 4 * QUEUES + queue) * DEPTH + i) * 8;
 }
 
+/* Requests of one round, DEPTH on each queue. */
+typedef struct Load {
+    MqDisk *disk;
+    MqRequest *r[QUEUES][DEPTH];
+} Load;
+
+static uint32_t seed(unsigned round, unsigned queue, unsigned i)
+{
+    return round * 1000 + queue * 100 + i;
+}
+
+static void load_begin(Load *load, unsigned round)
+{
+    for (unsigned q = 0; q < QUEUES; q++) {
+        MqQueue *queue = load->disk->d->queues[q];
+
+        for (unsigned i = 0; i < DEPTH; i++) {
+            load->r[q][i] = mq_write_new(queue, sector(round, q, i),
+                                         8 * MQ_SECTOR, seed(round, q, i));
+            mq_request_add(load->r[q][i]);
+        }
+        mq_queue_kick(queue);
+    }
+}
+
+static void load_end(Load *load)
+{
+    for (unsigned q = 0; q < QUEUES; q++) {
+        for (unsigned i = 0; i < DEPTH; i++) {
+            mq_request_finish(load->r[q][i]);
+        }
+    }
+}
+
 /* Moves begin with requests in the rings and end with all of them answered. */
 static void test_under_load(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
-    MqRequest *req[QUEUES][DEPTH];
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    Load load = { .disk = &disk };
 
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned moved = round % QUEUES;
         const char *home = homes[round % ARRAY_SIZE(homes)];
 
-        for (unsigned q = 0; q < QUEUES; q++) {
-            for (unsigned i = 0; i < DEPTH; i++) {
-                req[q][i] = mq_write_new(disk.d->queues[q],
-                                         sector(round, q, i), 8 * MQ_SECTOR,
-                                         round * 1000 + q * 100 + i);
-                mq_request_add(req[q][i]);
-            }
-            mq_queue_kick(disk.d->queues[q]);
-        }
-        move(&disk, moved, home);
+        load_begin(&load, round);
+        mq_disk_move(&disk, moved, home);
         mq_disk_check_home(&disk, moved, home);
-        for (unsigned q = 0; q < QUEUES; q++) {
-            for (unsigned i = 0; i < DEPTH; i++) {
-                mq_request_finish(req[q][i]);
-            }
-        }
+        load_end(&load);
         for (unsigned q = 0; q < QUEUES; q++) {
             /* Read where another queue has written. */
             mq_read(disk.d->queues[q], sector(round, moved, q), 8 * MQ_SECTOR,
-                    round * 1000 + moved * 100 + q);
+                    seed(round, moved, q));
         }
     }
     mq_disk_stop(&disk);
@@ -81,24 +90,21 @@ static void test_under_load(const MqVariant *v)
 /* An IOThread that no queue is left in may go, the node with queue 0. */
 static void test_iothread_goes(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
 
     /* The property itself keeps io0. */
     for (unsigned q = 0; q < QUEUES; q++) {
-        move(&disk, q, "io1");
+        mq_disk_move(&disk, q, "io1");
     }
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
-        move(&disk, q, "io0");
+        mq_disk_move(&disk, q, "io0");
     }
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'object-del',"
                              " 'arguments': {'id': 'io1'}}");
     /* What the block layer does in the node's thread. */
-    qtest_qmp_assert_success(disk.m->qts, "{'execute': 'block_resize',"
-                             " 'arguments': {'node-name': 'disk',"
-                             " 'size': %u}}", 2 * SIZE);
+    mq_disk_resize(&disk, 2 * SIZE);
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_read(disk.d->queues[q], q, MQ_SECTOR, q);
     }
@@ -118,33 +124,18 @@ static void throttle(MqDisk *disk, unsigned iops)
 /* Drained for other reasons at the same time, and slowed down. */
 static void test_drains(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
-    MqRequest *req[QUEUES][DEPTH];
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    Load load = { .disk = &disk };
 
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        for (unsigned q = 0; q < QUEUES; q++) {
-            for (unsigned i = 0; i < DEPTH; i++) {
-                req[q][i] = mq_write_new(disk.d->queues[q],
-                                         sector(round, q, i), 8 * MQ_SECTOR,
-                                         round * 1000 + q * 100 + i);
-                mq_request_add(req[q][i]);
-            }
-            mq_queue_kick(disk.d->queues[q]);
-        }
+        load_begin(&load, round);
         throttle(&disk, round & 1 ? 0 : 5);
-        move(&disk, round % QUEUES, homes[round % ARRAY_SIZE(homes)]);
-        qtest_qmp_assert_success(disk.m->qts, "{'execute': 'block_resize',"
-                                 " 'arguments': {'node-name': 'disk',"
-                                 " 'size': %u}}", SIZE * (2 + (round & 1)));
-        move(&disk, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        mq_disk_move(&disk, round % QUEUES, homes[round % ARRAY_SIZE(homes)]);
+        mq_disk_resize(&disk, SIZE * (2 + (round & 1)));
+        mq_disk_move(&disk, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
         throttle(&disk, 0);
-        for (unsigned q = 0; q < QUEUES; q++) {
-            for (unsigned i = 0; i < DEPTH; i++) {
-                mq_request_finish(req[q][i]);
-            }
-        }
+        load_end(&load);
     }
     mq_disk_stop(&disk);
 }
@@ -152,12 +143,11 @@ static void test_drains(const MqVariant *v)
 /* The interrupt of a queue goes with it. */
 static void test_vectors(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
 
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     for (unsigned i = 0; i < ARRAY_SIZE(homes); i++) {
-        move(&disk, 2, homes[i]);
+        mq_disk_move(&disk, 2, homes[i]);
         /* Where it was, it may have told of the move's look at the ring. */
         mq_vector_take(disk.d, 3);
         mq_write(disk.d->queues[2], 0, MQ_SECTOR, i);
@@ -170,10 +160,9 @@ static void test_vectors(const MqVariant *v)
 /* A move before the driver is there lasts, and outlives resets. */
 static void test_idle_device(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
 
-    move(&disk, 1, "io1");
+    mq_disk_move(&disk, 1, "io1");
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     mq_disk_check_home(&disk, 1, "io1");
     mq_write(disk.d->queues[1], 0, MQ_SECTOR, 1);
@@ -187,8 +176,10 @@ static void test_idle_device(const MqVariant *v)
 static void check_refused(MqDisk *disk, const char *id, unsigned queue,
                           const char *iothread, const char *text)
 {
-    QDict *rsp = qtest_qmp(disk->m->qts, MOVE "{'id': %s, 'queue': %u,"
-                           " 'iothread': %s}}", id, queue, iothread);
+    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"
+                           " 'block-queue-set-iothread', 'arguments':"
+                           " {'id': %s, 'queue': %u, 'iothread': %s}}",
+                           id, queue, iothread);
 
     g_assert_true(qdict_haskey(rsp, "error"));
     g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(rsp, "error"),
@@ -198,8 +189,7 @@ static void check_refused(MqDisk *disk, const char *id, unsigned queue,
 
 static void test_refused(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
 
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     check_refused(&disk, "disk0", 4, "io1", "has no queue 4");
@@ -219,7 +209,7 @@ static void test_refused_without_ioeventfd(const MqVariant *v)
     mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
     check_refused(&disk, "disk0", 0, "io1",
                   "ioeventfd is required for iothread");
-    move(&disk, 0, NULL);
+    mq_disk_move(&disk, 0, NULL);
     mq_write(disk.d->queues[0], 0, MQ_SECTOR, 1);
     mq_disk_stop(&disk);
 }
@@ -242,7 +232,7 @@ static void test_own_iothreads(const MqVariant *v)
     for (unsigned q = 0; q < QUEUES; q++) {
         mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
     }
-    move(&disk, 0, "disk0-iothread2");
+    mq_disk_move(&disk, 0, "disk0-iothread2");
     mq_disk_check_home(&disk, 0, "disk0-iothread2");
     mq_read(disk.d->queues[0], 3, MQ_SECTOR, 3);
     mq_disk_stop(&disk);

@@ -139,19 +139,6 @@ static void time_passes(MqMachine *m)
     mq_clock_advance(m, 2000);
 }
 
-/* Wait for a request that the throttle may hold back. */
-static uint8_t wait_throttled(MqRequest *r)
-{
-    gint64 start = g_get_monotonic_time();
-
-    while (!r->done) {
-        mq_clock_advance(r->queue->dev->machine, MQ_STEP_MS);
-        mq_queue_reap(r->queue);
-        mq_deadline(start, "a throttled request");
-    }
-    return mq_request_status(r);
-}
-
 /* A new driver on the same device: every queue works, on new rings. */
 static void check_works(Fixture *f)
 {
@@ -162,13 +149,15 @@ static void check_works(Fixture *f)
         MqRequest *r = mq_read_new(f->d->queues[q], 1024 + q, MQ_SECTOR);
 
         mq_request_submit(w);
-        g_assert_cmphex(wait_throttled(w), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(mq_request_wait_throttled(w), ==,
+                        VIRTIO_BLK_S_OK);
         mq_vector_wait(f->d, q + 1);
         mq_request_free(w);
 
         mq_queue_set_event(f->d->queues[q], 0);
         mq_request_submit(r);
-        g_assert_cmphex(wait_throttled(r), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(mq_request_wait_throttled(r), ==,
+                        VIRTIO_BLK_S_OK);
         mq_vector_wait(f->d, q + 1);
         if (f->image) {
             mq_read_check(r, q + 77);
