@@ -56,8 +56,7 @@ static void test_persistent(void)
     blkfront_disconnect(d.f);
     g_assert_cmpint(grant_stats(d.g).mapped, ==, 0);
     blk_buffer_free(d.g, b);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 /* What is written and read goes through the pages that are mapped. */
@@ -84,10 +83,7 @@ static void test_persistent_data(void)
         blk_buffer_get(d.g, b, in, sizeof(in));
         g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
     }
-    blkfront_disconnect(d.f);
-    blk_buffer_free(d.g, b);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_close_with(&d, b);
 }
 
 static void check_not_persistent(XenDisk *d)
@@ -145,10 +141,7 @@ static void test_least_recently_used(void)
         g_assert_cmpint(xen_guest_grant_is_used(d.g, b->ref[n]), ==, n != 1);
     }
     g_assert_cmpint(grant_stats(d.g).mapped, ==, 1 + 4);
-    blkfront_disconnect(d.f);
-    blk_buffer_free(d.g, b);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_close_with(&d, b);
 }
 
 /* More pages in flight than may be mapped. */
@@ -178,8 +171,7 @@ static void test_bound(void)
     for (i = 0; i < ARRAY_SIZE(b); i++) {
         blk_buffer_free(d.g, b[i]);
     }
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 /* Grants that can be read only are no reason to refuse a write. */
@@ -221,10 +213,7 @@ static void test_no_more_mappings(void)
         g_assert_cmpint(read_page(d.r, b, n), ==, BLK_OKAY);
     }
     g_assert_cmpint(grant_stats(d.g).mapped, <=, 3);
-    blkfront_disconnect(d.f);
-    blk_buffer_free(d.g, b);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_close_with(&d, b);
 }
 
 /* Not even the ring: refused, and taken up once there is room again. */
@@ -241,11 +230,8 @@ static void test_no_mapping_at_all(void)
     blkfront_refused(f);
     blkfront_expect(f, XB_CLOSING);
     blkfront_teardown(f);
-    blkfront_state(f, XB_CLOSED);
-    blkfront_expect(f, XB_CLOSED);
     xen_guest_say(g, "gnttab_limit 4");
-    blkfront_reset(f);
-    blkfront_connect(f, &options);
+    xen_disk_put_right(f, &options);
     blk_ring_check(&f->ring[0], 0);
     blkfront_disconnect(f);
     blkfront_free(f);

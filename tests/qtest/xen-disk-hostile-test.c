@@ -9,8 +9,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/atomic.h"
 #include "xen-disk-util.h"
+#include "xen-scribbler.h"
 
 /*
  * Requests
@@ -238,40 +238,25 @@ static void test_grant_no_frame(void)
  * Rings
  */
 
+#define SLOT 112
+#define SLOTS 32
+
+/* The identifiers of requests */
+static bool is_id(size_t offset)
+{
+    return offset % SLOT >= 8 && offset % SLOT < 16;
+}
+
 /*
  * The other end writes to a request all the time.  Any answer will do, if
  * only there is one for each request, and nothing breaks.
  */
-typedef struct Scribbler {
-    uint8_t *page;
-    bool stop;
-} Scribbler;
-
-static void *scribble(void *opaque)
-{
-    Scribbler *s = opaque;
-    uint32_t x = 1;
-
-    while (!qatomic_read(&s->stop)) {
-        x = x * 1103515245 + 12345;
-        /* Requests only, their identifiers left alone: slots 0 to 31. */
-        unsigned int slot = (x >> 8) % 32;
-        unsigned int offset = (x >> 16) % 112;
-
-        if (offset < 8 || offset >= 16) {
-            qatomic_set(&s->page[64 + slot * 112 + offset], x >> 24);
-        }
-    }
-    return NULL;
-}
-
 static void test_ring_rewritten(void)
 {
-    Scribbler s = { };
+    XenScribbler s;
     BlkBuffer *b;
     BlkRequest req;
     BlkResponse rsp;
-    GThread *thread;
     unsigned int round, i;
     XenDisk d;
 
@@ -280,8 +265,9 @@ static void test_ring_rewritten(void)
     b = blk_buffer_new(d.g, BLK_MAX_SEGMENTS, false);
     blk_buffer_request(b, &req, BLK_READ, 0,
                        BLK_MAX_SEGMENTS * XEN_GUEST_PAGE_SIZE);
-    s.page = xen_guest_frame(d.g, d.r->frames[0]);
-    thread = g_thread_new("scribble", scribble, &s);
+    /* Requests only, not the indices before them. */
+    xen_scribbler_start(&s, (uint8_t *)xen_guest_frame(d.g, d.r->frames[0]) +
+                        64, SLOTS * SLOT, is_id);
     for (round = 0; round < 20; round++) {
         for (i = 0; i < d.r->nr_entries; i++) {
             blk_ring_put(d.r, &req);
@@ -291,8 +277,7 @@ static void test_ring_rewritten(void)
             blk_ring_wait(d.r, &rsp);
         }
     }
-    qatomic_set(&s.stop, true);
-    g_thread_join(thread);
+    xen_scribbler_stop(&s);
     g_assert_true(blk_ring_quiet(d.r));
     blk_ring_check(d.r, 0);
     blk_buffer_free(d.g, b);
@@ -318,15 +303,7 @@ static void test_idle_events(void)
  * Negotiation
  */
 
-/* One key gone wrong; NULL stands for no such key. */
-typedef struct BadKey {
-    const char *name;
-    const char *key;
-    const char *value;
-    unsigned int order;
-} BadKey;
-
-static const BadKey bad_keys[] = {
+static const XenBadKey bad_keys[] = {
     { "ring-ref/none",          "ring-ref",         NULL },
     { "ring-ref/garbled",       "ring-ref",         "abc" },
     { "ring-ref/empty",         "ring-ref",         "" },
@@ -348,7 +325,7 @@ static const BadKey bad_keys[] = {
 /* Refused, with nothing left in use; and put right, it connects. */
 static void test_bad_key(const void *opaque)
 {
-    const BadKey *bad = opaque;
+    const XenBadKey *bad = opaque;
     BlkOptions options = { .protocol = BLK_X86_64, .order = bad->order };
     XenGuest *g = xen_disk_start("");
     Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
@@ -356,18 +333,11 @@ static void test_bad_key(const void *opaque)
     blkfront_expect(f, XB_INIT_WAIT);
     blkfront_setup(f, &options);
     blkfront_publish(f, &options);
-    if (bad->value) {
-        xs_put(g, f->fe, bad->key, "%s", bad->value);
-    } else {
-        xs_remove(g, f->fe, bad->key);
-    }
+    xen_disk_spoil(f, bad);
     blkfront_refused(f);
     blkfront_teardown(f);
 
-    blkfront_state(f, XB_CLOSED);
-    blkfront_expect(f, XB_CLOSED);
-    blkfront_reset(f);
-    blkfront_connect(f, &options);
+    xen_disk_put_right(f, &options);
     blk_ring_check(&f->ring[0], 0);
     blkfront_disconnect(f);
     blkfront_free(f);

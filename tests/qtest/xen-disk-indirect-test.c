@@ -5,8 +5,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/atomic.h"
 #include "xen-disk-util.h"
+#include "xen-scribbler.h"
 
 #define MAX_SEGMENTS 256
 
@@ -37,8 +37,7 @@ static void indirect_close(Indirect *t)
     blkfront_disconnect(t->d.f);
     blk_buffer_free(t->d.g, t->pages);
     blk_buffer_free(t->d.g, t->b);
-    blkfront_free(t->d.f);
-    xen_guest_quit(t->d.g);
+    xen_disk_end(&t->d);
 }
 
 static int indirect_run(Indirect *t, int op, uint64_t sector, unsigned int nr)
@@ -252,35 +251,17 @@ static void test_bad(const void *opaque)
 }
 
 /* The page of segments is the guest's: it may change at any time. */
-typedef struct Scribbler {
-    uint8_t *page;
-    bool stop;
-} Scribbler;
-
-static void *scribble(void *opaque)
-{
-    Scribbler *s = opaque;
-    uint32_t x = 1;
-
-    while (!qatomic_read(&s->stop)) {
-        x = x * 1103515245 + 12345;
-        qatomic_set(&s->page[(x >> 16) % (20 * 8)], x >> 24);
-    }
-    return NULL;
-}
-
 static void test_rewritten(const void *opaque)
 {
-    Scribbler s = { };
+    XenScribbler s;
     BlkRequest req;
     BlkResponse rsp;
-    GThread *thread;
     Indirect t;
     int i, n;
 
     indirect_open(&t, ",iothread=io0 -object iothread,id=io0", opaque);
-    s.page = xen_guest_frame(t.d.g, t.pages->frame[0]);
-    thread = g_thread_new("scribble", scribble, &s);
+    xen_scribbler_start(&s, xen_guest_frame(t.d.g, t.pages->frame[0]),
+                        20 * sizeof(uint64_t), NULL);
     for (i = 0; i < 50; i++) {
         for (n = 0; n < t.d.r->nr_entries; n++) {
             blk_indirect_request(t.d.g, t.pages, t.b, &req,
@@ -292,8 +273,7 @@ static void test_rewritten(const void *opaque)
             blk_ring_wait(t.d.r, &rsp);
         }
     }
-    qatomic_set(&s.stop, true);
-    g_thread_join(thread);
+    xen_scribbler_stop(&s);
     g_assert_cmpint(indirect_run(&t, BLK_READ, 0, 20), ==, BLK_OKAY);
     indirect_close(&t);
 }

@@ -153,8 +153,7 @@ static void disk_close(XenDisk *d, XenDiskLoad *l)
 {
     blkfront_disconnect(d->f);
     xen_disk_load_close(l);
-    blkfront_free(d->f);
-    xen_guest_quit(d->g);
+    xen_disk_end(d);
 }
 
 /*

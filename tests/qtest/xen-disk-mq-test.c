@@ -154,14 +154,7 @@ static void test_other_number(void)
  * Refused negotiations
  */
 
-/* One key gone wrong; no value stands for no such key. */
-typedef struct BadKey {
-    const char *name;
-    const char *key;
-    const char *value;
-} BadKey;
-
-static const BadKey bad_keys[] = {
+static const XenBadKey bad_keys[] = {
     { "number/more-than-offered", MQ_RINGS, "5" },
     { "number/far-more",          MQ_RINGS, "4294967295" },
     { "number/zero",              MQ_RINGS, "0" },
@@ -187,7 +180,7 @@ static const BadKey bad_keys[] = {
  */
 static void test_refused(const void *opaque)
 {
-    const BadKey *bad = opaque;
+    const XenBadKey *bad = opaque;
     XenGuest *g = xen_disk_start(",num-queues=4");
     Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
 
@@ -197,19 +190,12 @@ static void test_refused(const void *opaque)
     /* A ring for who takes the number for 1, too: it is not to be guessed. */
     xs_put(g, f->fe, "ring-ref", "%u", f->ring[0].refs[0]);
     xs_put(g, f->fe, "event-channel", "%u", f->ring[0].port.number);
-    if (bad->value) {
-        xs_put(g, f->fe, bad->key, "%s", bad->value);
-    } else {
-        xs_remove(g, f->fe, bad->key);
-    }
+    xen_disk_spoil(f, bad);
     blkfront_refused(f);
     blkfront_expect(f, XB_CLOSING);
     blkfront_teardown(f);
 
-    blkfront_state(f, XB_CLOSED);
-    blkfront_expect(f, XB_CLOSED);
-    blkfront_reset(f);
-    blkfront_connect(f, &two_rings);
+    xen_disk_put_right(f, &two_rings);
     blk_ring_check(&f->ring[1], 0);
     blkfront_disconnect(f);
     blkfront_free(f);
@@ -332,8 +318,7 @@ static void test_unplug_in_flight(void)
     blkfront_state(d.f, XB_CLOSED);
     qtest_qmp_eventwait(d.g->qts, "DEVICE_DELETED");
     blkfront_teardown(d.f);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 /* A drain stops every ring, and none loses a request by it. */
@@ -396,10 +381,7 @@ static void test_one_bad_ring(void)
         }
     }
     blk_buffer_free(d.g, b);
-    blkfront_expect(d.f, XB_CLOSING);
-    blkfront_state(d.f, XB_CLOSED);
-    blkfront_expect(d.f, XB_CLOSED);
-    blkfront_teardown(d.f);
+    xen_disk_given_up(d.f);
     blkfront_reset(d.f);
     blkfront_connect(d.f, &four_rings);
     run_all_full(&d);

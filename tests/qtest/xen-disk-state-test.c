@@ -211,8 +211,7 @@ static void test_unplug(void)
     blkfront_teardown(d.f);
     xs_wait_gone(d.g, d.f->be, "state");
     xs_wait_gone(d.g, d.f->fe, "state");
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 static void test_unplug_in_flight(void)
@@ -225,8 +224,7 @@ static void test_unplug_in_flight(void)
     blkfront_state(d.f, XB_CLOSED);
     unplug_end(d.g);
     blkfront_teardown(d.f);
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 /* Without a frontend nobody has to agree. */

@@ -24,10 +24,7 @@ static void test_producer(const void *opaque)
                   &xen_disk_plain);
     blk_ring_check(d.r, 0);
     blk_ring_set_producer(d.r, d.r->req_prod + ahead);
-    blkfront_expect(d.f, XB_CLOSING);
-    blkfront_state(d.f, XB_CLOSED);
-    blkfront_expect(d.f, XB_CLOSED);
-    blkfront_teardown(d.f);
+    xen_disk_given_up(d.f);
     blkfront_reset(d.f);
     blkfront_connect(d.f, &xen_disk_plain);
     blk_ring_check(&d.f->ring[0], 0);
@@ -51,10 +48,7 @@ static void test_producer_other_disk(void)
     for (i = 0; i < 20; i++) {
         blk_ring_check(&a->ring[0], 8 * i);
     }
-    blkfront_expect(b, XB_CLOSING);
-    blkfront_state(b, XB_CLOSED);
-    blkfront_expect(b, XB_CLOSED);
-    blkfront_teardown(b);
+    xen_disk_given_up(b);
     blkfront_disconnect(a);
     blkfront_free(a);
     blkfront_free(b);

@@ -54,6 +54,43 @@ void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options)
 void xen_disk_close(XenDisk *d)
 {
     blkfront_disconnect(d->f);
+    xen_disk_end(d);
+}
+
+void xen_disk_end(XenDisk *d)
+{
     blkfront_free(d->f);
     xen_guest_quit(d->g);
+}
+
+void xen_disk_close_with(XenDisk *d, BlkBuffer *b)
+{
+    blkfront_disconnect(d->f);
+    blk_buffer_free(d->g, b);
+    xen_disk_end(d);
+}
+
+void xen_disk_given_up(Blkfront *f)
+{
+    blkfront_expect(f, XB_CLOSING);
+    blkfront_state(f, XB_CLOSED);
+    blkfront_expect(f, XB_CLOSED);
+    blkfront_teardown(f);
+}
+
+void xen_disk_put_right(Blkfront *f, const BlkOptions *options)
+{
+    blkfront_state(f, XB_CLOSED);
+    blkfront_expect(f, XB_CLOSED);
+    blkfront_reset(f);
+    blkfront_connect(f, options);
+}
+
+void xen_disk_spoil(Blkfront *f, const XenBadKey *bad)
+{
+    if (bad->value) {
+        xs_put(f->g, f->fe, bad->key, "%s", bad->value);
+    } else {
+        xs_remove(f->g, f->fe, bad->key);
+    }
 }

@@ -41,6 +41,29 @@ void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options);
 /** xen_disk_close: disconnect the driver and end QEMU */
 void xen_disk_close(XenDisk *d);
 
+/** xen_disk_end: the same where the driver is disconnected already */
+void xen_disk_end(XenDisk *d);
+
+/** xen_disk_close_with: disconnect, take a buffer's grants back, end QEMU */
+void xen_disk_close_with(XenDisk *d, BlkBuffer *b);
+
+/** xen_disk_given_up: the backend goes to Closing, and the driver to Closed */
+void xen_disk_given_up(Blkfront *f);
+
+/** xen_disk_put_right: connect with what is good, after a refusal */
+void xen_disk_put_right(Blkfront *f, const BlkOptions *options);
+
+/** XenBadKey: one key gone wrong; @value NULL stands for no such key */
+typedef struct XenBadKey {
+    const char *name;
+    const char *key;
+    const char *value;
+    unsigned int order;         /* of the ring that the frontend offers */
+} XenBadKey;
+
+/** xen_disk_spoil: after blkfront_publish(), make one key wrong */
+void xen_disk_spoil(Blkfront *f, const XenBadKey *bad);
+
 /** xen_disk_image: a new sparse raw file of @size; the name is to be freed */
 char *xen_disk_image(uint64_t size);
 

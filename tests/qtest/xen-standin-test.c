@@ -130,8 +130,7 @@ static void test_grant_table(void)
     answers(d.g, "", "gnttab_setup 1 4");
     fails_with(d.g, EINVAL, "gnttab_setup 1 0");
     fails_with(d.g, EINVAL, "gnttab_setup 8191 2");
-    blkfront_free(d.f);
-    xen_guest_quit(d.g);
+    xen_disk_end(&d);
 }
 
 int main(int argc, char **argv)
