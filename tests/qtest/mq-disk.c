@@ -103,3 +103,12 @@ void mq_disk_for_each_ring(MqDisk *disk,
         fn(disk, &rings[i]);
     }
 }
+
+void mq_disk_run_rings(const MqVariant *v, uint64_t size, const char *props,
+                       void (*fn)(MqDisk *disk, const MqRing *ring))
+{
+    MqDisk disk = mq_disk_start(v, size, NULL, props);
+
+    mq_disk_for_each_ring(&disk, fn);
+    mq_disk_stop(&disk);
+}

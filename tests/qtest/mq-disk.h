@@ -70,4 +70,8 @@ typedef struct MqRing {
 void mq_disk_for_each_ring(MqDisk *disk,
                            void (*fn)(MqDisk *disk, const MqRing *ring));
 
+/* mq_disk_run_rings: the same with a disk of its own, from start to stop. */
+void mq_disk_run_rings(const MqVariant *v, uint64_t size, const char *props,
+                       void (*fn)(MqDisk *disk, const MqRing *ring));
+
 #endif

@@ -167,18 +167,12 @@ static void check_chains(MqDisk *disk, const MqRing *ring)
 
 static void test_chains(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS);
-
-    mq_disk_for_each_ring(&disk, check_chains);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS, check_chains);
 }
 
 static void test_chains_iothread(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
-
-    mq_disk_for_each_ring(&disk, check_chains);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_chains);
 }
 
 /**
@@ -325,10 +319,7 @@ static void check_many(MqDisk *disk, const MqRing *ring)
 
 static void test_many(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
-
-    mq_disk_for_each_ring(&disk, check_many);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_many);
 }
 
 static void mmio_submit(MqRequest *r, uint64_t addr)

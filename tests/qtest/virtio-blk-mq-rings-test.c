@@ -88,10 +88,7 @@ static void check_cuts(MqDisk *disk, const MqRing *ring)
 
 static void test_cuts(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS);
-
-    mq_disk_for_each_ring(&disk, check_cuts);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS, check_cuts);
 }
 
 /* Header and data in one descriptor, data and status in one. */
@@ -119,10 +116,7 @@ static void check_joined(MqDisk *disk, const MqRing *ring)
 
 static void test_joined(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS_IOTHREADS);
-
-    mq_disk_for_each_ring(&disk, check_joined);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_joined);
 }
 
 /*
@@ -156,10 +150,7 @@ static void check_wrap(MqDisk *disk, const MqRing *ring)
 
 static void test_wrap(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS_IOTHREADS);
-
-    mq_disk_for_each_ring(&disk, check_wrap);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_wrap);
 }
 
 static void run_one(MqQueue *q)
@@ -208,18 +199,12 @@ static void check_used_event(MqDisk *disk, const MqRing *ring)
 
 static void test_used_event(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS);
-
-    mq_disk_for_each_ring(&disk, check_used_event);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS, check_used_event);
 }
 
 static void test_used_event_iothread(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS_IOTHREADS);
-
-    mq_disk_for_each_ring(&disk, check_used_event);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_used_event);
 }
 
 /* The device asks to be notified of the next request, and of that only. */
@@ -249,10 +234,7 @@ static void check_avail_event(MqDisk *disk, const MqRing *ring)
 
 static void test_avail_event(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS_IOTHREADS);
-
-    mq_disk_for_each_ring(&disk, check_avail_event);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_avail_event);
 }
 
 /* Interrupts are off for one queue, on again, on for others. */
@@ -281,10 +263,7 @@ static void check_suppressed(MqDisk *disk, const MqRing *ring)
 
 static void test_suppressed(const MqVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS_IOTHREADS);
-
-    mq_disk_for_each_ring(&disk, check_suppressed);
-    mq_disk_stop(&disk);
+    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_suppressed);
 }
 
 int main(int argc, char **argv)
