@@ -456,12 +456,7 @@ static void test_random(const void *packed)
 
 static void add(const char *name, GTestDataFunc func)
 {
-    g_autofree char *split = g_strdup_printf("/vring-hostile/split/%s", name);
-    g_autofree char *packed = g_strdup_printf("/vring-hostile/packed/%s",
-                                              name);
-
-    g_test_add_data_func(split, NULL, func);
-    g_test_add_data_func(packed, "packed", func);
+    driver_test_add("vring-hostile", name, func);
 }
 
 int main(int argc, char **argv)

@@ -646,11 +646,7 @@ static void test_perf_indirect(const void *packed)
 
 static void add(const char *name, GTestDataFunc func)
 {
-    g_autofree char *split = g_strdup_printf("/vring/split/%s", name);
-    g_autofree char *packed = g_strdup_printf("/vring/packed/%s", name);
-
-    g_test_add_data_func(split, NULL, func);
-    g_test_add_data_func(packed, "packed", func);
+    driver_test_add("vring", name, func);
 }
 
 int main(int argc, char **argv)

@@ -399,3 +399,12 @@ bool driver_one_request(Driver *d)
     driver_expect_used(d, id, 1);
     return wanted;
 }
+
+void driver_test_add(const char *group, const char *name, GTestDataFunc func)
+{
+    g_autofree char *split = g_strdup_printf("/%s/split/%s", group, name);
+    g_autofree char *packed = g_strdup_printf("/%s/packed/%s", group, name);
+
+    g_test_add_data_func(split, NULL, func);
+    g_test_add_data_func(packed, "packed", func);
+}

@@ -129,4 +129,10 @@ void driver_expect_no_used(Driver *d);
 /* A request, start to end; does the driver want an interrupt? */
 bool driver_one_request(Driver *d);
 
+/*
+ * Add /@group/split/@name and /@group/packed/@name; @func gets NULL for the
+ * first.
+ */
+void driver_test_add(const char *group, const char *name, GTestDataFunc func);
+
 #endif /* TESTS_UNIT_VRING_DRIVER_H */
