@@ -24,8 +24,13 @@ def render(result, style=Style()):
     options = result.options
     heading = (f'virtio-blk-pci with {plural(options.queues, "queue")} on '
                f'{plural(options.iothreads, "IOThread")}')
-    parts = [style.paint(BOLD, heading), facts(result),
-             queue_table(result), iothread_table(result),
+    return page(result, style, heading, facts(result), queue_table(result),
+                iothread_table(result))
+
+
+def page(result, style, heading, *tables):
+    """What the report of any run has, with the tables of this one."""
+    parts = [style.paint(BOLD, heading), *tables,
              measurements(result, style), verification(result)]
     if result.notes:
         parts.append('\n'.join(f'Note: {note}.' for note in result.notes))

@@ -18,20 +18,25 @@ from .survey import refresh, survey
 
 
 @dataclass
-class Result:
+class RunResult:
+    """What report.page() wants to know of any run."""
     options: object
     qemu_version: str = ''
-    accelerator: object = None
     release: str = ''
-    image: object = None            # disk.Disk
-    disk: object = None             # survey.GuestDisk
-    mapping: list = field(default_factory=list)     # queues by IOThread
+    disk: object = None             # survey.GuestDisk or its like
     iothread_seconds: dict = field(default_factory=dict)
     iops: dict = field(default_factory=dict)        # queues: IOPS
     verified: object = None
     failures: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     seconds: float = 0
+
+
+@dataclass
+class Result(RunResult):
+    accelerator: object = None
+    image: object = None            # disk.Disk
+    mapping: list = field(default_factory=list)     # queues by IOThread
 
 
 def run(options, say):

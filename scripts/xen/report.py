@@ -2,7 +2,7 @@
 """The report of a run on Xen, for people."""
 
 from guest.disk import show_path
-from guest.report import Style, columns, measurements, verdict, verification
+from guest.report import Style, columns, page
 from guest.session import plural
 from guest.survey import cpu_ranges
 
@@ -14,13 +14,8 @@ def render(result, style=Style()):
     threads = len(result.iothread_seconds)
     heading = (f'xen-disk with {plural(len(result.disk.queues), "queue")} on '
                f'{plural(threads, "IOThread")}')
-    parts = [style.paint('\33[1m', heading), facts(result),
-             queue_table(result), iothread_table(result),
-             measurements(result, style), verification(result)]
-    if result.notes:
-        parts.append('\n'.join(f'Note: {note}.' for note in result.notes))
-    parts.append(verdict(result, style))
-    return '\n\n'.join(parts) + '\n'
+    return page(result, style, heading, facts(result), queue_table(result),
+                iothread_table(result))
 
 
 def facts(result):

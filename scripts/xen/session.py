@@ -3,11 +3,11 @@
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from guest import workload
 from guest.options import BUILD
-from guest.session import plural, run_folder, version
+from guest.session import RunResult, plural, run_folder, version
 
 from .domu import DomU
 from .images import Images
@@ -18,18 +18,8 @@ VERIFY_BYTES = 16 << 20
 
 
 @dataclass
-class Result:
-    options: object
-    qemu_version: str = ''
+class Result(RunResult):
     xen_version: str = ''
-    release: str = ''
-    disk: object = None                             # domu.XenDisk
-    iothread_seconds: dict = field(default_factory=dict)
-    iops: dict = field(default_factory=dict)        # queues: IOPS
-    verified: object = None
-    failures: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    seconds: float = 0
 
 
 def run(options, say):

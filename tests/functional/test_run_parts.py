@@ -118,10 +118,13 @@ def good_result():
     found.queues[0].iothread = 'iothread0'
     found.queues[1].iothread = 'iothread1'
     return session.Result(
-        parse('QUEUES=2'), '10.0.99', Accelerator('tcg', 'as asked'), '6.1',
-        disk.Disk(Path('/d.raw'), 'raw', disk.SCRATCH_SIZE), found,
-        spread(2, 2), {'iothread0': 1.25, 'iothread1': 0.5},
-        {1: 1000.0, 2: 1900.0}, Verified(32 << 20, 8192, 4, []))
+        parse('QUEUES=2'), '10.0.99', '6.1', found,
+        iothread_seconds={'iothread0': 1.25, 'iothread1': 0.5},
+        iops={1: 1000.0, 2: 1900.0},
+        verified=Verified(32 << 20, 8192, 4, []),
+        accelerator=Accelerator('tcg', 'as asked'),
+        image=disk.Disk(Path('/d.raw'), 'raw', disk.SCRATCH_SIZE),
+        mapping=spread(2, 2))
 
 
 class JudgeTest(unittest.TestCase):
