@@ -499,7 +499,6 @@ static void queue_restart_held(VirtIOBlkQueue *q)
 static void queue_start_listening(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
-
     bool in_main = common->ctx == qemu_get_aio_context();
 
     q->direct_irq = in_main || !q->guest_notifier;

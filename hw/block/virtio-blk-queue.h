@@ -136,15 +136,13 @@ void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
  */
 void virtio_blk_request_complete(VirtIOBlkRequest *req, uint8_t status);
 
-/**
- * virtio_blk_request_hold: keep @req until the VM is continued.
- */
+/** virtio_blk_request_hold: keep @req until the VM goes on.  Owner thread. */
 void virtio_blk_request_hold(VirtIOBlkRequest *req);
 
 /**
  * virtio_blk_request_abandon: give up a request that was not answered.
  *
- * After a fault; the ring does not get it back.
+ * After a fault; the ring does not get it back.  Owner thread.
  */
 void virtio_blk_request_abandon(VirtIOBlkRequest *req);
 
@@ -160,7 +158,10 @@ void virtio_blk_request_abandon(VirtIOBlkRequest *req);
 void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
                              const VRingChain *chain, VirtQueueElement *elem);
 
-/** virtio_blk_request_release: free what init attached. */
+/**
+ * virtio_blk_request_release: free what init attached.  Owner thread, or
+ * control with the queue quiesced.
+ */
 void virtio_blk_request_release(VirtIOBlkRequest *req);
 
 /**
@@ -170,15 +171,22 @@ void virtio_blk_request_release(VirtIOBlkRequest *req);
  */
 const char *virtio_blk_request_parse(VirtIOBlkRequest *req);
 
-/** virtio_blk_request_submit: run @req, maybe merged with its neighbours. */
+/**
+ * virtio_blk_request_submit: run @req, maybe merged with its neighbours.
+ *
+ * It may be answered on return, or wait for virtio_blk_run_submit().  Owner
+ * thread.
+ */
 void virtio_blk_request_submit(VirtIOBlkRequest *req);
 
-/** virtio_blk_run_submit: send what has been gathered for merging. */
+/** virtio_blk_run_submit: run what has been gathered to be merged.  Owner. */
 void virtio_blk_run_submit(VirtIOBlkQueue *q);
 
 /* virtio-blk-segments.c: memory for lists of segments */
 
+/** virtio_blk_segments_init: make the pools of a new queue.  BQL. */
 void virtio_blk_segments_init(VirtIOBlkQueue *q);
+/** virtio_blk_segments_cleanup: free them; all lists have come back.  BQL. */
 void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
 
 /**
@@ -219,36 +227,73 @@ void virtio_blk_zone_config(VirtIOBlock *s, struct virtio_blk_config *config);
 
 extern const BlockDevOps virtio_blk_dev_ops;
 
+/**
+ * virtio_blk_queues_init: make the queues, with their IOThreads; none listens.
+ *
+ * Returns false with @errp set, and nothing made, when the properties ask for
+ * IOThreads that there are not or that kicks could not reach.
+ */
+bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
+
+/** virtio_blk_queues_cleanup: undo that, with the queues stopped. */
+void virtio_blk_queues_cleanup(VirtIOBlock *s);
+
+/** virtio_blk_start_queues: with @notifiers, or with kicks that are calls. */
+void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers);
+
+/** virtio_blk_stop_queues: end all work and give the rings back. */
+void virtio_blk_stop_queues(VirtIOBlock *s);
+
 /** virtio_blk_start_late: take rings set up since the start into use. */
 void virtio_blk_start_late(VirtIOBlock *s);
 
 /** virtio_blk_serve_in_main: take over the queues that want the main loop. */
 void virtio_blk_serve_in_main(VirtIOBlock *s);
 
-bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
-/** virtio_blk_start_queues: with @notifiers, or with kicks that are calls. */
-void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers);
-/** virtio_blk_stop_queues: end all work and give the rings back. */
-void virtio_blk_stop_queues(VirtIOBlock *s);
+/* The rest is called by the base. */
 
-void virtio_blk_queues_cleanup(VirtIOBlock *s);
+/** virtio_blk_reset: VirtioDeviceClass.reset; drops requests held back. */
 void virtio_blk_reset(VirtIODevice *vdev);
+
+/** virtio_blk_queue_reset: VirtioDeviceClass.queue_reset, of queue @n. */
 void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n);
+
+/** virtio_blk_queue_enable: VirtioDeviceClass.queue_enable, of queue @n. */
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n);
+
+/** virtio_blk_vm_state_change: VMChangeStateHandler; runs what was held. */
 void virtio_blk_vm_state_change(void *opaque, bool running, RunState state);
 
 /* virtio-blk-ioeventfd.c: kicks and interrupts by eventfd.  BQL */
 
 /** virtio_blk_place_node: have the node beside queue 0, if that can be. */
 void virtio_blk_place_node(VirtIOBlock *s);
+
+/** virtio_blk_handle_output: VirtIOHandleOutput, a kick that is a call. */
 void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq);
+
+/**
+ * virtio_blk_start_ioeventfd: VirtioDeviceClass.start_ioeventfd; starts the
+ * queues.  Returns -ENOSYS when kicks remain calls.
+ */
 int virtio_blk_start_ioeventfd(VirtIODevice *vdev);
+
+/** virtio_blk_stop_ioeventfd: VirtioDeviceClass.stop_ioeventfd. */
 void virtio_blk_stop_ioeventfd(VirtIODevice *vdev);
 
 /* virtio-blk-migration.c.  BQL, queues settled. */
 
+/** virtio_blk_pre_save: hand the positions in the rings to the base. */
 int virtio_blk_pre_save(void *opaque);
+
+/** virtio_blk_save_device: VirtioDeviceClass.save, the held requests. */
 void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f);
+
+/**
+ * virtio_blk_load_device: VirtioDeviceClass.load.
+ *
+ * Returns -EINVAL, with one line said, for a stream that cannot be.
+ */
 int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id);
 
 #endif /* HW_BLOCK_VIRTIO_BLK_QUEUE_H */

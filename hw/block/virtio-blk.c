@@ -118,7 +118,6 @@ static uint64_t virtio_blk_get_features(VirtIODevice *vdev, uint64_t features,
                                         Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
-
     bool wce = blk_enable_write_cache(s->blk) ||
                (s->conf.x_enable_wce_if_config_wce &&
                 virtio_has_feature(features | s->host_features,

@@ -144,6 +144,7 @@ static bool held_can_start(XenBlockRing *ring)
     XenBlockRequest *r = ring->held;
 
     if (r->req.action == XEN_BLKIF_BARRIER) {
+        /* Bottom halves that resume count as requests in flight, too. */
         return ring->queue.in_flight ==
                1u + ring->resume_scheduled + ring->resume_runs;
     }
