@@ -249,28 +249,24 @@ static void test_no_mapping_at_all(void)
 /* All requests that a frontend tells of at once cost one call. */
 static void test_batch_is_one_copy(const void *op)
 {
-    XenGuest *g = xen_guest_start(NULL_DISK);
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
-    BlkRing *r = &f->ring[0];
     BlkRequest req;
     BlkBuffer *b;
     int i;
+    XenDisk d;
 
-    blkfront_connect(f, &xen_disk_plain);
-    b = blk_buffer_new(g, 2, false);
-    for (i = 0; i < r->nr_entries; i++) {
+    xen_disk_connect(&d, xen_guest_start(NULL_DISK), &xen_disk_plain);
+    b = blk_buffer_new(d.g, 2, false);
+    for (i = 0; i < d.r->nr_entries; i++) {
         blk_buffer_request(b, &req, GPOINTER_TO_INT(op), 16 * i,
                            2 * XEN_GUEST_PAGE_SIZE);
-        blk_ring_put(r, &req);
+        blk_ring_put(d.r, &req);
     }
-    blk_ring_push(r);
-    blk_ring_wait_all(r, r->nr_entries, BLK_OKAY);
-    g_assert_cmpint(grant_stats(g).segments, ==, 2 * r->nr_entries);
-    g_assert_cmpint(grant_stats(g).copies, ==, 1);
-    blk_buffer_free(g, b);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    blk_ring_push(d.r);
+    blk_ring_wait_all(d.r, d.r->nr_entries, BLK_OKAY);
+    g_assert_cmpint(grant_stats(d.g).segments, ==, 2 * d.r->nr_entries);
+    g_assert_cmpint(grant_stats(d.g).copies, ==, 1);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
 }
 
 /* The same, with a call for each request. */

@@ -187,25 +187,19 @@ static void test_last_sector(const void *opaque)
 
 static void test_io_errors(void)
 {
-    XenGuest *g = xen_guest_start(
+    uint8_t buf[BLK_SECTOR] = {};
+    XenDisk d;
+
+    xen_disk_connect(&d, xen_guest_start(
         "-blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
         "-blockdev blkdebug,node-name=disk0,image=null0,"
         "inject-error.0.event=none,inject-error.0.iotype=read,"
         "inject-error.0.sector=8,inject-error.0.once=off "
-        "-device xen-disk,vdev=xvda,drive=disk0");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
-    uint8_t buf[BLK_SECTOR] = {};
-
-    blkfront_connect(f, &xen_disk_plain);
-    g_assert_cmpint(blk_ring_read(&f->ring[0], 8, buf, sizeof(buf)), ==,
-                    BLK_ERROR);
-    g_assert_cmpint(blk_ring_read(&f->ring[0], 9, buf, sizeof(buf)), ==,
-                    BLK_OKAY);
-    g_assert_cmpint(blk_ring_write(&f->ring[0], 8, buf, sizeof(buf)), ==,
-                    BLK_OKAY);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+        "-device xen-disk,vdev=xvda,drive=disk0"), &xen_disk_plain);
+    g_assert_cmpint(blk_ring_read(d.r, 8, buf, sizeof(buf)), ==, BLK_ERROR);
+    g_assert_cmpint(blk_ring_read(d.r, 9, buf, sizeof(buf)), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_write(d.r, 8, buf, sizeof(buf)), ==, BLK_OKAY);
+    xen_disk_close(&d);
 }
 
 /* All at once: reads of a page, writes of two sectors, one of them bad. */

@@ -28,29 +28,28 @@ static const BlkOptions four_rings = { .protocol = BLK_X86_64, .rings = 4 };
 /* All rings at once, a few times. */
 static void run_disk(const char *args)
 {
-    XenGuest *g = xen_guest_start(FOUR_THREADS NULL_DISK "%s", args);
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
-    BlkBuffer *b = blk_buffer_new(g, 1, false);
+    BlkBuffer *b;
     BlkRequest req;
     int i, n, round;
+    XenDisk d;
 
-    blkfront_connect(f, &four_rings);
+    xen_disk_connect(&d, xen_guest_start(FOUR_THREADS NULL_DISK "%s", args),
+                     &four_rings);
+    b = blk_buffer_new(d.g, 1, false);
     blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
     for (round = 0; round < 10; round++) {
         for (i = 0; i < 4; i++) {
             for (n = 0; n < 16; n++) {
-                blk_ring_put(&f->ring[i], &req);
+                blk_ring_put(&d.f->ring[i], &req);
             }
-            blk_ring_push(&f->ring[i]);
+            blk_ring_push(&d.f->ring[i]);
         }
         for (i = 0; i < 4; i++) {
-            blk_ring_wait_all(&f->ring[i], 16, BLK_OKAY);
+            blk_ring_wait_all(&d.f->ring[i], 16, BLK_OKAY);
         }
     }
-    blk_buffer_free(g, b);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
 }
 
 static void test_good(const void *properties)

@@ -222,17 +222,14 @@ static void test_shared_channel(void)
 /* Nobody who asks for one ring needs the new key, whatever is offered. */
 static void test_old_frontend(void)
 {
-    XenGuest *g = xen_disk_start(",num-queues=16");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
     BlkOptions options = { .protocol = BLK_X86_32 };
+    XenDisk d;
 
-    blkfront_connect(f, &options);
-    blk_ring_check(&f->ring[0], 0);
+    xen_disk_open(&d, ",num-queues=16", &options);
+    blk_ring_check(d.r, 0);
     /* Keys of a ring that is not asked for are nobody's business. */
-    xs_put(g, f->fe, "queue-0/ring-ref", "1000");
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    xs_put(d.g, d.f->fe, "queue-0/ring-ref", "1000");
+    xen_disk_close(&d);
 }
 
 /*
@@ -274,17 +271,15 @@ static void open_slow_disk(XenDisk *d)
     BlkRequest req;
     unsigned int i, n;
 
-    d->g = xen_guest_start(
+    xen_disk_connect(d, xen_guest_start(
         "-object throttle-group,id=slow,x-iops-total=1 " FOUR_THREADS
         " -blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
         "-blockdev throttle,node-name=disk0,file=null0,throttle-group=slow "
         "-device '{ \"driver\": \"xen-disk\", \"id\": \"xvda\","
         " \"vdev\": \"xvda\", \"drive\": \"disk0\", \"num-queues\": 4,"
         " \"iothread-vq-mapping\": [ { \"iothread\": \"io0\" },"
-        " { \"iothread\": \"io1\" }, { \"iothread\": \"io2\" } ] }'");
-    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
-    blkfront_connect(d->f, &four_rings);
-    d->r = &d->f->ring[0];
+        " { \"iothread\": \"io1\" }, { \"iothread\": \"io2\" } ] }'"),
+        &four_rings);
     b = blk_buffer_new(d->g, 1, false);
     blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
     for (i = 0; i < 4; i++) {

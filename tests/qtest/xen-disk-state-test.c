@@ -72,15 +72,13 @@ static void open_slow_disk(XenDisk *d, const BlkOptions *options)
     BlkResponse rsp;
     int i;
 
-    d->g = xen_guest_start(
+    xen_disk_connect(d, xen_guest_start(
         "-object throttle-group,id=slow,x-iops-total=1 "
         "-object iothread,id=io0 "
         "-blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
         "-blockdev throttle,node-name=disk0,file=null0,throttle-group=slow "
-        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0,iothread=io0");
-    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
-    blkfront_connect(d->f, options);
-    d->r = &d->f->ring[0];
+        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0,iothread=io0"),
+        options);
 
     b = blk_buffer_new(d->g, 1, false);
     blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
@@ -369,26 +367,22 @@ static void test_toolstack_no_image(void)
 
 static void test_read_only(void)
 {
-    XenGuest *g = xen_guest_start(
-        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on,"
-        "read-only=on -device xen-disk,vdev=xvda,drive=disk0");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
     BlkRequest flush = { .op = BLK_FLUSH };
     uint8_t buf[BLK_SECTOR] = {};
     g_autofree char *mode = NULL;
+    XenDisk d;
 
-    blkfront_connect(f, &xen_disk_plain);
-    mode = xs_get(g, f->be, "mode");
+    xen_disk_connect(&d, xen_guest_start(
+        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on,"
+        "read-only=on -device xen-disk,vdev=xvda,drive=disk0"),
+        &xen_disk_plain);
+    mode = xs_get(d.g, d.f->be, "mode");
     g_assert_cmpstr(mode, ==, "r");
-    g_assert_cmpint(xs_get_number(g, f->be, "info", 0), ==, 4);
-    g_assert_cmpint(blk_ring_read(&f->ring[0], 0, buf, sizeof(buf)), ==,
-                    BLK_OKAY);
-    g_assert_cmpint(blk_ring_write(&f->ring[0], 0, buf, sizeof(buf)), ==,
-                    BLK_ERROR);
-    g_assert_cmpint(blk_ring_run(&f->ring[0], &flush), ==, BLK_OKAY);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "info", 0), ==, 4);
+    g_assert_cmpint(blk_ring_read(d.r, 0, buf, sizeof(buf)), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_write(d.r, 0, buf, sizeof(buf)), ==, BLK_ERROR);
+    g_assert_cmpint(blk_ring_run(d.r, &flush), ==, BLK_OKAY);
+    xen_disk_close(&d);
 }
 
 static XenGuest *start_4k_disk(void)
@@ -401,30 +395,27 @@ static XenGuest *start_4k_disk(void)
 
 static void test_large_sectors(void)
 {
-    XenGuest *g = start_4k_disk();
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
     BlkOptions options = { .protocol = BLK_X86_64, .large_sectors = true };
     BlkRequest req = { .op = BLK_READ, .nr_segments = 1, .sector = 255 };
     BlkBuffer *b;
+    XenDisk d;
 
-    blkfront_connect(f, &options);
-    g_assert_cmpint(xs_get_number(g, f->be, "sector-size", 0), ==, 4096);
-    g_assert_cmpint(xs_get_number(g, f->be, "sectors", 0), ==, 256);
-    b = blk_buffer_new(g, 1, false);
-    memset(xen_guest_frame(g, b->frame[0]), 0xaa, XEN_GUEST_PAGE_SIZE);
+    xen_disk_connect(&d, start_4k_disk(), &options);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "sector-size", 0), ==, 4096);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "sectors", 0), ==, 256);
+    b = blk_buffer_new(d.g, 1, false);
+    memset(xen_guest_frame(d.g, b->frame[0]), 0xaa, XEN_GUEST_PAGE_SIZE);
     req.seg[0].ref = b->ref[0];
-    g_assert_cmpint(blk_ring_run(&f->ring[0], &req), ==, BLK_OKAY);
-    g_assert_true(buffer_is_zero(xen_guest_frame(g, b->frame[0]),
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
+    g_assert_true(buffer_is_zero(xen_guest_frame(d.g, b->frame[0]),
                                  XEN_GUEST_PAGE_SIZE));
     req.sector = 256;
-    g_assert_cmpint(blk_ring_run(&f->ring[0], &req), ==, BLK_ERROR);
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_ERROR);
     req.sector = 0;
     req.seg[0].last = 1;
-    g_assert_cmpint(blk_ring_run(&f->ring[0], &req), ==, BLK_ERROR);
-    blk_buffer_free(g, b);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_ERROR);
+    blk_buffer_free(d.g, b);
+    xen_disk_close(&d);
 }
 
 /* A frontend that does not say so knows nothing of sectors of 4096 bytes. */
@@ -546,14 +537,12 @@ static void test_drive_if_xen(void)
     char *image = xen_disk_image(XEN_DISK_SIZE);
     XenGuest *g = xen_guest_start("-machine pc -drive if=xen,format=raw,"
                                   "file=%s", image);
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+    XenDisk d;
 
     xen_disk_image_drop(image);
-    blkfront_connect(f, &xen_disk_plain);
-    blk_ring_check(&f->ring[0], 0);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    xen_disk_connect(&d, g, &xen_disk_plain);
+    blk_ring_check(d.r, 0);
+    xen_disk_close(&d);
 }
 
 int main(int argc, char **argv)

@@ -75,21 +75,17 @@ static void test_sector_wraps(void)
 /* A drive that could be written, behind a device that must not. */
 static void test_discard_on_cdrom(void)
 {
-    XenGuest *g = xen_guest_start(
-        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
-        "-device xen-cdrom,vdev=xvda,drive=disk0");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
     BlkRequest req = { .op = BLK_DISCARD, .nr_sectors = 8 };
     uint8_t buf[BLK_SECTOR] = {};
+    XenDisk d;
 
-    blkfront_connect(f, &xen_disk_plain);
-    g_assert_cmpint(xs_get_number(g, f->be, "feature-discard", 0), ==, 0);
-    g_assert_cmpint(blk_ring_run(&f->ring[0], &req), <, BLK_OKAY);
-    g_assert_cmpint(blk_ring_read(&f->ring[0], 0, buf, sizeof(buf)), ==,
-                    BLK_OKAY);
-    blkfront_disconnect(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
+    xen_disk_connect(&d, xen_guest_start(
+        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
+        "-device xen-cdrom,vdev=xvda,drive=disk0"), &xen_disk_plain);
+    g_assert_cmpint(xs_get_number(d.g, d.f->be, "feature-discard", 0), ==, 0);
+    g_assert_cmpint(blk_ring_run(d.r, &req), <, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read(d.r, 0, buf, sizeof(buf)), ==, BLK_OKAY);
+    xen_disk_close(&d);
 }
 
 /* Discards end at the disk's end, whatever the drive would make of them. */
@@ -164,14 +160,12 @@ static void test_barrier(void)
 
 static void open_halting_disk(XenDisk *d, const char *more)
 {
-    d->g = xen_guest_start(
+    xen_disk_connect(d, xen_guest_start(
         "-blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
         "-blockdev blkdebug,node-name=debug0,image=null0 "
         "-blockdev raw,node-name=disk0,file=debug0 "
-        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0%s", more);
-    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
-    blkfront_connect(d->f, &xen_disk_plain);
-    d->r = &d->f->ring[0];
+        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0%s", more),
+        &xen_disk_plain);
 }
 
 /* "break EVENT TAG": the next one stops there; "resume TAG" */

@@ -45,8 +45,13 @@ XenGuest *xen_disk_start(const char *more)
 
 void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options)
 {
-    d->g = xen_disk_start(more);
-    d->f = blkfront_new(d->g, BLK_VDEV_XVDA);
+    xen_disk_connect(d, xen_disk_start(more), options);
+}
+
+void xen_disk_connect(XenDisk *d, XenGuest *g, const BlkOptions *options)
+{
+    d->g = g;
+    d->f = blkfront_new(g, BLK_VDEV_XVDA);
     blkfront_connect(d->f, options);
     d->r = &d->f->ring[0];
 }

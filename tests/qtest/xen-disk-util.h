@@ -38,6 +38,9 @@ typedef struct XenDisk {
 /** xen_disk_open: start a guest and connect its driver with @options */
 void xen_disk_open(XenDisk *d, const char *more, const BlkOptions *options);
 
+/** xen_disk_connect: the same for a guest that has been given its xvda */
+void xen_disk_connect(XenDisk *d, XenGuest *g, const BlkOptions *options);
+
 /** xen_disk_close: disconnect the driver and end QEMU */
 void xen_disk_close(XenDisk *d);
 
