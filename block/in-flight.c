@@ -7,7 +7,6 @@
 #include "qemu/osdep.h"
 #include "block/in-flight.h"
 #include "qemu/memalign.h"
-#include "qemu/asym-barrier.h"
 
 /* Counts wrap; only differences are used. */
 struct InFlightShard {
@@ -87,14 +86,22 @@ static unsigned count_now(InFlight *in_flight)
     return count;
 }
 
+void in_flight_close(InFlight *in_flight)
+{
+    qatomic_set(&in_flight->closed, asym_mb_moment());
+}
+
 unsigned in_flight_count(InFlight *in_flight)
 {
-    unsigned count = count_now(in_flight);
+    /* Before the sums, for these have to come after the barrier */
+    if (!asym_mb_passed(qatomic_read(&in_flight->closed))) {
+        unsigned count = count_now(in_flight);
 
-    if (count) {
-        return count;
+        if (count) {
+            return count;
+        }
+        asym_mb_heavy();
     }
-    asym_mb_heavy();
     return count_now(in_flight);
 }
 

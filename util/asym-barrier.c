@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/asym-barrier.h"
+#include "qemu/thread-slot.h"
 
 #ifdef CONFIG_LINUX
 #include <linux/membarrier.h>
@@ -17,6 +18,19 @@
 #endif
 
 bool asym_mb_works;
+
+/*
+ * The barriers are numbered in the order in which they begin.  A thread that
+ * reads @begun after a write of its own, with a full barrier between, knows
+ * that a barrier with a higher number begins after that write is visible.
+ * Apart from asym_mb_works, which every request reads.
+ */
+static struct {
+    AsymMoment begun;
+
+    /* The highest number of those that have returned */
+    AsymMoment done;
+} QEMU_ALIGNED(THREAD_SLOT_ALIGN) barriers;
 
 #if defined(CONFIG_LINUX) && defined(__NR_membarrier)
 
@@ -66,11 +80,42 @@ static void __attribute__((noinline)) barrier_insist(void)
     } while (!barrier_in_all_threads());
 }
 
+/* Two of different threads may return in another order than they began in. */
+static void barrier_done(AsymMoment number)
+{
+    AsymMoment done = qatomic_read(&barriers.done);
+    AsymMoment seen;
+
+    while ((int)(number - done) > 0) {
+        /* What it made visible is visible to whoever finds it done */
+        seen = qatomic_cmpxchg(&barriers.done, done, number);
+        if (seen == done) {
+            break;
+        }
+        done = seen;
+    }
+}
+
 void asym_mb_heavy(void)
 {
+    AsymMoment number = qatomic_fetch_inc(&barriers.begun) + 1;
+
     /* All there is if asym_mb_light() has one too */
     smp_mb();
     if (asym_mb_works && !barrier_in_all_threads()) {
         barrier_insist();
     }
+    barrier_done(number);
+}
+
+AsymMoment asym_mb_moment(void)
+{
+    /* The caller's writes come before the barriers that are not counted yet */
+    smp_mb();
+    return qatomic_read(&barriers.begun);
+}
+
+bool asym_mb_passed(AsymMoment moment)
+{
+    return (int)(qatomic_load_acquire(&barriers.done) - moment) > 0;
 }

@@ -20,10 +20,14 @@
  *      request                         drain
  *      -------                         -----
  *      in_flight_inc()                 quiesce_counter++
- *        (asym_mb_light)               in_flight_count()
- *      read quiesce_counter              (asym_mb_heavy), sums
+ *        (asym_mb_light)               in_flight_close()
+ *      read quiesce_counter            in_flight_count():
+ *                                        an asym_mb_heavy() since, sums
  *
  * Either the request sees the drain and steps back, or the drain counts it.
+ * The barrier may be anybody's that began after in_flight_close(), so one does
+ * for all that were closed before it, and for all sums from then on.  A drain
+ * has one anyway, in AIO_WAIT_WHILE().
  *
  * Beside these two lies a third counter, of requests that wrote: a node whose
  * sum has not changed since the last flush needs no other.
@@ -33,6 +37,7 @@
 #ifndef BLOCK_IN_FLIGHT_H
 #define BLOCK_IN_FLIGHT_H
 
+#include "qemu/asym-barrier.h"
 #include "qemu/thread-slot.h"
 
 typedef struct InFlightShard InFlightShard;
@@ -41,12 +46,16 @@ typedef struct InFlightShard InFlightShard;
 typedef struct InFlight {
     /* Made when the slot's thread first counts something here */
     InFlightShard *shards[THREAD_SLOTS_ALL];
+
+    /* When it was last closed: atomic */
+    AsymMoment closed;
 } InFlight;
 
 /**
  * in_flight_inc: a request starts.  Any thread.
  *
- * Reads after it are ordered against asym_mb_heavy() elsewhere.
+ * Reads after it see what was written before an in_flight_close(), unless the
+ * counts after that include the request.
  */
 void in_flight_inc(InFlight *in_flight);
 
@@ -58,10 +67,19 @@ void in_flight_inc(InFlight *in_flight);
 void in_flight_dec(InFlight *in_flight);
 
 /**
+ * in_flight_close: the caller has written something that starting requests
+ * read and obey, such as a quiesce_counter, and will wait for the others.
+ *
+ * Any thread.  To be called after each such write; nothing has to be undone.
+ */
+void in_flight_close(InFlight *in_flight);
+
+/**
  * in_flight_count: how many requests had started and not ended.  Any thread.
  *
  * Zero is exact for some moment of the call, and what ended requests wrote is
- * then visible.  Costs an asym_mb_heavy() if nothing is under way.
+ * then visible.  Costs an asym_mb_heavy() if nothing is under way and there has
+ * been none since the last in_flight_close() that the caller knows of.
  */
 unsigned in_flight_count(InFlight *in_flight);
 

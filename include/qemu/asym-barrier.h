@@ -22,6 +22,11 @@
 /* Whether asym_mb_light() may be empty; set before main(), then constant */
 extern bool asym_mb_works;
 
+/*
+ * How many asym_mb_heavy() have begun so far: a moment among them.  Wraps.
+ */
+typedef unsigned AsymMoment;
+
 /**
  * asym_mb_heavy: a full barrier in every thread of the process.
  *
@@ -29,6 +34,22 @@ extern bool asym_mb_works;
  * CPU that runs one of our threads, so microseconds.
  */
 void asym_mb_heavy(void);
+
+/**
+ * asym_mb_moment: the moment at which the caller's writes so far are made.
+ *
+ * Any thread.  A full barrier for the caller.
+ */
+AsymMoment asym_mb_moment(void);
+
+/**
+ * asym_mb_passed: whether an asym_mb_heavy() that has returned, in whatever
+ * thread, began after @moment.
+ *
+ * If so it is as if the caller had executed one of its own since then, and
+ * what it reads from now on needs no other.  Any thread.
+ */
+bool asym_mb_passed(AsymMoment moment);
 
 /**
  * asym_mb_light: where an asym_mb_heavy() of another thread may strike.

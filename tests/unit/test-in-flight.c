@@ -1,0 +1,118 @@
+/*
+ * Counting requests of many threads: what a count of zero promises, and how
+ * many barriers it costs
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/in-flight.h"
+#include "qemu/thread.h"
+
+/* Threads with and without slots, counting up here and down there. */
+typedef struct Counter {
+    InFlight *in_flight;
+    QemuSemaphore *handed_on;
+    QemuThread thread;
+    int *left;
+    bool starts;
+} Counter;
+
+#define COUNTERS        (THREAD_SLOTS / 2 + 10)
+#define COUNTS          2000
+
+static void *counter_run(void *opaque)
+{
+    Counter *counter = opaque;
+
+    for (int i = 0; i < COUNTS; i++) {
+        if (counter->starts) {
+            in_flight_inc(counter->in_flight);
+            qemu_sem_post(counter->handed_on);
+        } else {
+            qemu_sem_wait(counter->handed_on);
+            in_flight_dec(counter->in_flight);
+        }
+    }
+    qatomic_dec(counter->left);
+    return NULL;
+}
+
+/* While one request never ends, the count is never seen as zero. */
+static void test_count(void)
+{
+    g_autofree InFlight *in_flight = g_new0(InFlight, 1);
+    g_autofree Counter *counters = g_new0(Counter, 2 * COUNTERS);
+    QemuSemaphore handed_on;
+    int left = 2 * COUNTERS;
+
+    qemu_sem_init(&handed_on, 0);
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    in_flight_inc(in_flight);
+
+    for (int i = 0; i < 2 * COUNTERS; i++) {
+        counters[i] = (Counter) {
+            .in_flight = in_flight,
+            .handed_on = &handed_on,
+            .left = &left,
+            .starts = i % 2,
+        };
+        qemu_thread_create(&counters[i].thread, "counter", counter_run,
+                           &counters[i], QEMU_THREAD_JOINABLE);
+    }
+    while (qatomic_read(&left)) {
+        g_assert_cmpuint(in_flight_count(in_flight), >, 0);
+    }
+    for (int i = 0; i < 2 * COUNTERS; i++) {
+        qemu_thread_join(&counters[i].thread);
+    }
+
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 1);
+    in_flight_dec(in_flight);
+    g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    in_flight_cleanup(in_flight);
+    qemu_sem_destroy(&handed_on);
+}
+
+/* How many barriers have struck since @before. */
+static unsigned barriers_since(AsymMoment before)
+{
+    return asym_mb_moment() - before;
+}
+
+/* A count needs a barrier after the last close, and no more than one. */
+static void test_close(void)
+{
+    g_autofree InFlight *in_flight = g_new0(InFlight, 2);
+    AsymMoment before;
+
+    asym_mb_heavy();
+    for (int round = 0; round < 3; round++) {
+        in_flight_inc(&in_flight[0]);
+        in_flight_close(&in_flight[0]);
+        in_flight_close(&in_flight[1]);
+        before = asym_mb_moment();
+
+        g_assert_cmpuint(in_flight_count(&in_flight[0]), ==, 1);
+        g_assert_cmpuint(barriers_since(before), ==, 0);
+        in_flight_dec(&in_flight[0]);
+        g_assert_cmpuint(in_flight_count(&in_flight[0]), ==, 0);
+        g_assert_cmpuint(barriers_since(before), ==, 1);
+
+        for (int again = 0; again < 3; again++) {
+            g_assert_cmpuint(in_flight_count(&in_flight[0]), ==, 0);
+            g_assert_cmpuint(in_flight_count(&in_flight[1]), ==, 0);
+        }
+        g_assert_cmpuint(barriers_since(before), ==, 1);
+    }
+    in_flight_cleanup(&in_flight[0]);
+    in_flight_cleanup(&in_flight[1]);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/in-flight/count", test_count);
+    g_test_add_func("/in-flight/close", test_close);
+    return g_test_run();
+}
