@@ -9,40 +9,52 @@
 #include "qemu/osdep.h"
 #include "block/block_int.h"
 #include "block/tracked-requests.h"
+#include "qemu/host-utils.h"
 #include "qemu/lockable.h"
 #include "qemu/memalign.h"
 #include "qemu/asym-barrier.h"
 
-#define CELLS_PER_CHUNK 63
-
 /* How many requests end before no further scanner is expected */
 #define ALERT_LINGERS 1024
 
-struct TrackedCell {
-    /* NULL while free; written by whoever begins or ends the request */
-    struct BdrvTrackedRequest *req;
+/*
+ * Cells are handed out by chunks, which lie at multiples of their size: a
+ * cell's address leads to its chunk and is its number there.  The first cells
+ * lie under the head and are never free.
+ *
+ *      free    0 0 0 0 0 1 0 0 1 1 ...
+ *      cells  [ chunk's head ][req][req][   ][req]...
+ *
+ * So a walk goes from one request to the next, however many there were once.
+ */
+union TrackedChunk {
+    struct {
+        /* Which cells are free, one bit each; written by the owner only */
+        unsigned long free;
 
-    union {
-        /* While free: the next free cell */
-        TrackedCell *next_free;
+        /* Those whose request ended in another thread; under the lock */
+        unsigned long returned;
 
-        /* While in use: where it belongs */
+        /* All chunks of the shard, as long as it lives */
+        TrackedChunk *next;
+
+        /* Those that have a free cell; used by the owner only */
+        TrackedChunk *next_with_room;
+
+        /* Constant */
         TrackedShard *home;
     };
+    TrackedCell cells[BITS_PER_LONG];
 };
 
-/* Chunks live as long as the shard, so that a walk needs no care for them. */
-struct TrackedChunk {
-    TrackedChunk *next;
-    TrackedCell cells[CELLS_PER_CHUNK];
-};
+#define HEAD_CELLS (endof(TrackedChunk, home) / sizeof(TrackedCell))
+#define ALL_CELLS  (~0UL << HEAD_CELLS)
+
+QEMU_BUILD_BUG_ON(sizeof(TrackedChunk) != BITS_PER_LONG * sizeof(TrackedCell));
 
 struct TrackedShard {
     /* Used by the owner only, under the lock if the slot is shared */
-    TrackedCell *free;
-
-    /* Free cells whose request ended in another thread; under the lock */
-    TrackedCell *returned;
+    TrackedChunk *with_room;
 
     /* Grown by the owner under the lock */
     TrackedChunk *chunks;
@@ -59,7 +71,30 @@ static TrackedShard *shard_new(TrackedRequests *tracked, unsigned slot)
 
     *shard = (TrackedShard) { .slot = slot };
     qatomic_store_release(&tracked->shards[slot], shard);
+    tracked->slots = MAX(tracked->slots, slot + 1);
     return shard;
+}
+
+static TrackedChunk *chunk_of(TrackedCell *cell)
+{
+    return (TrackedChunk *)QEMU_ALIGN_PTR_DOWN(cell, sizeof(TrackedChunk));
+}
+
+static unsigned long cell_bit(TrackedCell *cell)
+{
+    return 1UL << ((uintptr_t)cell / sizeof(*cell) % BITS_PER_LONG);
+}
+
+/* Called by the owner.  What was done before is seen by who sees them free. */
+static inline void cells_free(TrackedChunk *chunk, unsigned long bits)
+{
+    TrackedShard *shard = chunk->home;
+
+    if (unlikely(!chunk->free)) {
+        chunk->next_with_room = shard->with_room;
+        shard->with_room = chunk;
+    }
+    qatomic_store_release(&chunk->free, chunk->free | bits);
 }
 
 /* Called by the owner with the lock held. */
@@ -67,19 +102,21 @@ static void shard_refill(TrackedShard *shard)
 {
     TrackedChunk *chunk;
 
-    if (shard->returned) {
-        shard->free = shard->returned;
-        shard->returned = NULL;
+    for (chunk = shard->chunks; chunk; chunk = chunk->next) {
+        if (chunk->returned) {
+            cells_free(chunk, chunk->returned);
+            chunk->returned = 0;
+        }
+    }
+    if (shard->with_room) {
         return;
     }
 
-    chunk = qemu_memalign(THREAD_SLOT_ALIGN,
-                          ROUND_UP(sizeof(*chunk), THREAD_SLOT_ALIGN));
+    chunk = qemu_memalign(MAX(THREAD_SLOT_ALIGN, sizeof(*chunk)),
+                          sizeof(*chunk));
     memset(chunk, 0, sizeof(*chunk));
-    for (unsigned i = 0; i < CELLS_PER_CHUNK; i++) {
-        chunk->cells[i].next_free = shard->free;
-        shard->free = &chunk->cells[i];
-    }
+    chunk->home = shard;
+    cells_free(chunk, ALL_CELLS);
     chunk->next = shard->chunks;
     shard->chunks = chunk;
 }
@@ -87,26 +124,36 @@ static void shard_refill(TrackedShard *shard)
 static inline TrackedCell *cell_take(TrackedShard *shard,
                                      struct BdrvTrackedRequest *req)
 {
-    TrackedCell *cell = shard->free;
+    TrackedChunk *chunk = shard->with_room;
+    unsigned long free = chunk->free;
+    /* There is one, so what ctzl() would do without is not needed */
+    TrackedCell *cell = &chunk->cells[__builtin_ctzl(free)];
 
-    shard->free = cell->next_free;
-    cell->home = shard;
-    qatomic_store_release(&cell->req, req);
+    qatomic_set(cell, req);
+    free &= free - 1;
+    qatomic_store_release(&chunk->free, free);
+    if (unlikely(!free)) {
+        shard->with_room = chunk->next_with_room;
+    }
     return cell;
 }
 
-static TrackedCell *cell_take_locked(TrackedRequests *tracked, unsigned slot,
-                                     QemuMutex *lock,
-                                     struct BdrvTrackedRequest *req)
+static __attribute__((noinline))
+TrackedCell *add_locked(TrackedRequests *tracked, unsigned slot,
+                        QemuMutex *lock, struct BdrvTrackedRequest *req)
 {
     TrackedShard *shard;
+    TrackedCell *cell;
 
-    QEMU_LOCK_GUARD(lock);
-    shard = tracked->shards[slot] ?: shard_new(tracked, slot);
-    if (!shard->free) {
-        shard_refill(shard);
+    WITH_QEMU_LOCK_GUARD(lock) {
+        shard = tracked->shards[slot] ?: shard_new(tracked, slot);
+        if (!shard->with_room) {
+            shard_refill(shard);
+        }
+        cell = cell_take(shard, req);
     }
-    return cell_take(shard, req);
+    asym_mb_light();
+    return cell;
 }
 
 TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
@@ -116,11 +163,10 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
     TrackedShard *shard = qatomic_read(&tracked->shards[slot]);
     TrackedCell *cell;
 
-    if (likely(slot != THREAD_SLOT_SHARED && shard && shard->free)) {
-        cell = cell_take(shard, req);
-    } else {
-        cell = cell_take_locked(tracked, slot, lock, req);
+    if (unlikely(slot == THREAD_SLOT_SHARED || !shard || !shard->with_room)) {
+        return add_locked(tracked, slot, lock, req);
     }
+    cell = cell_take(shard, req);
     asym_mb_light();
     return cell;
 }
@@ -137,31 +183,40 @@ static void alert_wane(TrackedRequests *tracked)
     }
 }
 
-bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
-                             TrackedCell *cell)
+/* The request in @cell has left it, or leaves it here if it ends elsewhere. */
+static __attribute__((noinline))
+bool remove_locked(TrackedRequests *tracked, QemuMutex *lock,
+                   TrackedCell *cell, bool elsewhere)
 {
-    TrackedShard *home = cell->home;
-    unsigned slot = thread_slot();
+    if (elsewhere) {
+        qatomic_store_release(cell, NULL);
+    }
 
-    qatomic_store_release(&cell->req, NULL);
-    asym_mb_light();
-
-    if (likely(slot == home->slot && slot != THREAD_SLOT_SHARED)) {
-        cell->next_free = home->free;
-        home->free = cell;
-        if (likely(!tracked_requests_alert(tracked))) {
-            return false;
-        }
-        /* Let a scanner that found the request finish with it */
-        qemu_mutex_lock(lock);
-    } else {
-        qemu_mutex_lock(lock);
-        cell->next_free = home->returned;
-        home->returned = cell;
+    /* Let a scanner that found the request finish with it */
+    qemu_mutex_lock(lock);
+    if (elsewhere) {
+        chunk_of(cell)->returned |= cell_bit(cell);
     }
     alert_wane(tracked);
     qemu_mutex_unlock(lock);
     return true;
+}
+
+bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
+                             TrackedCell *cell)
+{
+    unsigned slot = thread_slot();
+    TrackedChunk *chunk = chunk_of(cell);
+
+    if (unlikely(slot != chunk->home->slot || slot == THREAD_SLOT_SHARED)) {
+        return remove_locked(tracked, lock, cell, true);
+    }
+    cells_free(chunk, cell_bit(cell));
+    asym_mb_light();
+    if (unlikely(tracked_requests_alert(tracked))) {
+        return remove_locked(tracked, lock, cell, false);
+    }
+    return false;
 }
 
 void tracked_requests_scan_begin(TrackedRequests *tracked)
@@ -180,31 +235,44 @@ void tracked_requests_scan_end(TrackedRequests *tracked)
     tracked->linger = ALERT_LINGERS;
 }
 
+static TrackedChunk *walk_next_chunk(TrackedRequests *tracked,
+                                     TrackedWalk *walk)
+{
+    TrackedChunk *chunk = walk->chunk ? walk->chunk->next : NULL;
+
+    while (!chunk && walk->next_slot < tracked->slots) {
+        TrackedShard *shard = tracked->shards[walk->next_slot++];
+
+        chunk = shard ? shard->chunks : NULL;
+    }
+    return chunk;
+}
+
 static BdrvTrackedRequest *walk_next(TrackedRequests *tracked,
                                      TrackedWalk *walk)
 {
     BdrvTrackedRequest *req;
 
     for (;;) {
-        while (walk->chunk && walk->next_cell < CELLS_PER_CHUNK) {
-            /* What an ended request did is visible once its cell is free */
-            req = qatomic_load_acquire(
-                &walk->chunk->cells[walk->next_cell++].req);
+        while (walk->cells) {
+            unsigned cell = ctzl(walk->cells);
+
+            walk->cells &= walk->cells - 1;
+            walk->visited++;
+            /* NULL if it ended in another thread; what it did is visible */
+            req = qatomic_load_acquire(&walk->chunk->cells[cell]);
             if (req) {
                 return req;
             }
         }
 
-        walk->next_cell = 0;
-        walk->chunk = walk->chunk ? walk->chunk->next : NULL;
-        while (!walk->chunk && walk->next_slot < THREAD_SLOTS_ALL) {
-            TrackedShard *shard = tracked->shards[walk->next_slot++];
-
-            walk->chunk = shard ? shard->chunks : NULL;
-        }
+        walk->chunk = walk_next_chunk(tracked, walk);
         if (!walk->chunk) {
             return NULL;
         }
+        walk->visited++;
+        /* What ended requests did is visible once their cells are free */
+        walk->cells = ALL_CELLS & ~qatomic_load_acquire(&walk->chunk->free);
     }
 }
 

@@ -11,13 +11,13 @@
  *
  *      request begins                  scanner, holding the lock
  *      --------------                  -------------------------
- *      cell = req                      alert = true
+ *      take a cell                     alert = true
  *        (asym_mb_light)                 (asym_mb_heavy)
- *      read alert                      read cell
+ *      read alert                      read which cells are taken
  *
  *      request ends
  *      ------------
- *      cell = NULL
+ *      give the cell back
  *        (asym_mb_light)
  *      read alert
  *
@@ -41,8 +41,8 @@
 #include "qemu/thread-slot.h"
 
 struct BdrvTrackedRequest;
-typedef struct TrackedCell TrackedCell;
-typedef struct TrackedChunk TrackedChunk;
+typedef struct BdrvTrackedRequest *TrackedCell;
+typedef union TrackedChunk TrackedChunk;
 typedef struct TrackedShard TrackedShard;
 
 /* All zero to begin with.  "The lock" is one that its owner chooses. */
@@ -56,6 +56,9 @@ typedef struct TrackedRequests {
     /* While there are none, requests until @alert comes down; under the lock */
     unsigned linger;
 
+    /* Slots above all that have a shard; under the lock */
+    unsigned slots;
+
     /* Made when the slot's thread first begins a request here */
     TrackedShard *shards[THREAD_SLOTS_ALL];
 } TrackedRequests;
@@ -64,7 +67,12 @@ typedef struct TrackedRequests {
 typedef struct TrackedWalk {
     unsigned next_slot;
     TrackedChunk *chunk;
-    unsigned next_cell;
+
+    /* Of the chunk, those still to be looked at */
+    unsigned long cells;
+
+    /* Chunks and cells looked at: what the walk has cost so far */
+    unsigned visited;
 } TrackedWalk;
 
 /**

@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/thread-slot.h"
 #include "system/block-backend.h"
@@ -344,6 +345,149 @@ static void test_sweep(void)
     g_free(state);
 }
 
+/* A list of requests with no node around it. */
+typedef struct List {
+    TrackedRequests tracked;
+    QemuMutex lock;
+    BdrvTrackedRequest *reqs;
+    TrackedCell **cells;
+    int count;
+} List;
+
+static void list_open(List *list, int count)
+{
+    *list = (List) {
+        .count = count,
+        .reqs = g_new0(BdrvTrackedRequest, count),
+        .cells = g_new0(TrackedCell *, count),
+    };
+    qemu_mutex_init(&list->lock);
+}
+
+static void list_close(List *list)
+{
+    g_assert(tracked_requests_empty(&list->tracked));
+    tracked_requests_cleanup(&list->tracked);
+    qemu_mutex_destroy(&list->lock);
+    g_free(list->reqs);
+    g_free(list->cells);
+}
+
+static void list_add(List *list, int i)
+{
+    g_assert(!list->cells[i]);
+    list->cells[i] = tracked_requests_add(&list->tracked, &list->lock,
+                                          &list->reqs[i]);
+}
+
+static void list_remove(List *list, int i)
+{
+    tracked_requests_remove(&list->tracked, &list->lock,
+                            g_steal_pointer(&list->cells[i]));
+}
+
+/* Checks that exactly those that were added are found; what that cost. */
+static unsigned list_walk(List *list)
+{
+    TrackedWalk walk = { 0 };
+    BdrvTrackedRequest *req;
+    int expected = 0;
+    int found = 0;
+
+    for (int i = 0; i < list->count; i++) {
+        expected += !!list->cells[i];
+    }
+
+    QEMU_LOCK_GUARD(&list->lock);
+    tracked_requests_scan_begin(&list->tracked);
+    while ((req = tracked_requests_next(&list->tracked, &walk))) {
+        g_assert(list->cells[req - list->reqs]);
+        found++;
+    }
+    tracked_requests_scan_end(&list->tracked);
+    g_assert_cmpint(found, ==, expected);
+    return walk.visited;
+}
+
+#define CROWD 1000
+
+/* A walk costs what is under way, and a glance at what once was. */
+static void test_walk(void)
+{
+    unsigned glance, visited;
+    List list;
+
+    list_open(&list, CROWD);
+    g_assert_cmpuint(list_walk(&list), ==, 0);
+    for (int i = 0; i < CROWD; i++) {
+        list_add(&list, i);
+    }
+    visited = list_walk(&list);
+    for (int i = 0; i < CROWD; i++) {
+        list_remove(&list, i * 7 % CROWD);
+    }
+    glance = list_walk(&list);
+    g_assert_cmpuint(glance, <, CROWD / 25);
+    g_assert_cmpuint(visited, ==, CROWD + glance);
+
+    /* Wherever they are */
+    for (int i = 0; i < CROWD; i++) {
+        list_add(&list, i);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        if (i % 100) {
+            list_remove(&list, i);
+        }
+    }
+    g_assert_cmpuint(list_walk(&list), ==, CROWD / 100 + glance);
+    for (int i = 0; i < CROWD; i += 100) {
+        list_remove(&list, i);
+    }
+    list_close(&list);
+}
+
+static void *remove_all(void *opaque)
+{
+    List *list = opaque;
+
+    for (int i = 0; i < list->count; i++) {
+        if (list->cells[i]) {
+            list_remove(list, i);
+        }
+    }
+    return NULL;
+}
+
+/* Cells that come back from another thread are used again. */
+static void test_returned(void)
+{
+    unsigned first = 0;
+    QemuThread thread;
+    List list;
+
+    list_open(&list, CROWD);
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < CROWD; i++) {
+            list_add(&list, i);
+        }
+        if (!round) {
+            first = list_walk(&list);
+        }
+        g_assert_cmpuint(list_walk(&list), ==, first);
+
+        /* Some end at home */
+        for (int i = round % 2; i < CROWD; i += 3) {
+            list_remove(&list, i);
+        }
+        list_walk(&list);
+        qemu_thread_create(&thread, "elsewhere", remove_all, &list,
+                           QEMU_THREAD_JOINABLE);
+        qemu_thread_join(&thread);
+        list_walk(&list);
+    }
+    list_close(&list);
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -351,6 +495,8 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tracked-requests/sweep", test_sweep);
+    g_test_add_func("/tracked-requests/walk", test_walk);
+    g_test_add_func("/tracked-requests/returned", test_returned);
     g_test_add_func("/tracked-requests/alert", test_alert);
     g_test_add_func("/tracked-requests/flush", test_flush);
     g_test_add_func("/tracked-requests/hammer", test_hammer);
