@@ -220,7 +220,7 @@ static void queue_move_home(VirtIOBlkQueue *q)
  * or it is not in RAM at all.  The ring, or what hangs on it, may be MMIO, of
  * which an IOThread has to keep its hands (see vring_take()).
  */
-static bool queue_ring_is_odd(VirtIOBlkQueue *q)
+static bool queue_ring_may_be_mmio(VirtIOBlkQueue *q)
 {
     const VRingConfig *c = &q->ring.config;
 
@@ -235,7 +235,7 @@ static void queue_start_ring(VirtIOBlkQueue *q)
         q->wants_main = false;
         queue_set_ring(q);
         q->started = true;
-        if (queue_ring_is_odd(q)) {
+        if (queue_ring_may_be_mmio(q)) {
             q->main_only = true;
             queue_move_home(q);
         }

@@ -9,9 +9,9 @@
  *     block layer, any thread  resize_cb               keys "sectors", "state"
  *     a ring, its thread       ring_broken             state Closing
  *
- * The last two are news for xenstore, which belongs to the main loop: a bottom
- * half carries them there.  They may arrive after the device was unplugged, or
- * when the connection that they are about has ended.
+ * The last two end in xenstore, which belongs to the main loop: a bottom half
+ * carries them there.  It may run after the device was unplugged, or when the
+ * connection that it is about has ended.
  */
 
 #include "qemu/osdep.h"
@@ -94,28 +94,28 @@ static const BlockDevOps xen_block_dev_ops = {
     .drained_end = xen_block_drained_end,
 };
 
-typedef struct RingBrokenNews {
+typedef struct RingBrokenEvent {
     XenBlockDevice *blockdev;
     unsigned connection;
     unsigned index;
     uint32_t req_prod;
-} RingBrokenNews;
+} RingBrokenEvent;
 
 static void ring_broken_bh(void *opaque)
 {
-    RingBrokenNews *news = opaque;
-    XenBlockDevice *blockdev = news->blockdev;
+    RingBrokenEvent *event = opaque;
+    XenBlockDevice *blockdev = event->blockdev;
 
     if (blockdev->ready && blockdev->nr_rings &&
-        blockdev->connections == news->connection) {
+        blockdev->connections == event->connection) {
         error_report("%s %s: ring %u: request index %u is beyond the ring, "
                      "closing", object_get_typename(OBJECT(blockdev)),
-                     blockdev->vdev_name, news->index, news->req_prod);
+                     blockdev->vdev_name, event->index, event->req_prod);
         xen_device_backend_set_state(XEN_DEVICE(blockdev),
                                      XenbusStateClosing);
     }
     object_unref(OBJECT(blockdev));
-    g_free(news);
+    g_free(event);
 }
 
 /* In the ring's thread; xenstore is for the main loop. */
@@ -123,16 +123,16 @@ static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
                                   uint32_t req_prod)
 {
     XenBlockDevice *blockdev = container_of(disk, XenBlockDevice, disk);
-    RingBrokenNews *news = g_new(RingBrokenNews, 1);
+    RingBrokenEvent *event = g_new(RingBrokenEvent, 1);
 
-    *news = (RingBrokenNews) {
+    *event = (RingBrokenEvent) {
         .blockdev = blockdev,
         .connection = blockdev->connections,
         .index = index,
         .req_prod = req_prod,
     };
     object_ref(OBJECT(blockdev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, news);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, event);
 }
 
 /* Those that are offered; a frontend may be using fewer of them, or none. */

@@ -49,12 +49,12 @@ static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
     ring->disk->ring_broken(ring->disk, ring->queue.index, req_prod);
 }
 
-static void ring_complain(XenBlockRing *ring, XenBlockRequest *r)
+static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
 {
     trace_xen_block_ring_fault(ring, ring->queue.index, r->req.operation,
                                xen_blkif_fault_text(r->fault));
-    if (!ring->complained) {
-        ring->complained = true;
+    if (!ring->fault_reported) {
+        ring->fault_reported = true;
         error_report("xen-block: %s: ring %u: %s (operation %u)",
                      ring->disk->name, ring->queue.index,
                      xen_blkif_fault_text(r->fault), r->req.operation);
@@ -261,7 +261,7 @@ void xen_block_ring_flush(void *opaque)
         xen_blkif_encode_response(ring_slot(ring, ring->rsp_prod + i), &r->req,
                                   r->status);
         if (unlikely(r->fault)) {
-            ring_complain(ring, r);
+            ring_report_fault(ring, r);
         }
         if (unlikely(r->indirect)) {
             block_request_pool_put(&ring->indirects, r->indirect);

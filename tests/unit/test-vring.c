@@ -9,7 +9,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bswap.h"
 #include "vring-driver.h"
 
 static void expect_iov(const VRingChain *chain, unsigned i, hwaddr addr,

@@ -117,7 +117,7 @@ struct XenBlockRing {
     RING_IDX rsp_prod;
     bool polling;               /* the frontend need not send events */
     bool broken;
-    bool complained;            /* about a bad request, once is enough */
+    bool fault_reported;        /* one bad request in the log is enough */
 
     /* A request that waits for others, or that others wait for. */
     XenBlockRequest *held;

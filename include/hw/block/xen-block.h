@@ -60,7 +60,7 @@ struct XenBlockDevice {
     QueueIOThreads iothreads;
     XenBlockRing *rings;        /* while connected */
     unsigned nr_rings;
-    unsigned connections;       /* counts them, to tell late news from new */
+    unsigned connections;       /* counts them, to tell late events from new */
 
     struct XenBlockToolstack *toolstack; /* NULL: made by the user */
 };
