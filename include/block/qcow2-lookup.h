@@ -1,0 +1,57 @@
+/*
+ * Where a qcow2 image keeps a piece of the disk, found without its lock
+ *
+ *      disk offset -> L1 entry -> L2 table, if the cache shows it -> entries
+ *
+ * Whoever changes the tables holds the image's lock, and changes each entry as
+ * one word.  So an entry is what it was before or after a change, and either is
+ * right for a read that was under way at the time.  docs/block-layer.rst has
+ * the argument.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef BLOCK_QCOW2_LOOKUP_H
+#define BLOCK_QCOW2_LOOKUP_H
+
+#include "block/qcow2.h"
+#include "block/qcow2-slots.h"
+
+/**
+ * qcow2_lookup: find the clusters that a read at @offset gets its data from.
+ *
+ * @bytes: on entry how many bytes are wanted, on return how many from @offset
+ *         on have the same @type and, if that is normal, lie one after the
+ *         other
+ * @host_offset: where a normal cluster's data lies in the data file, else 0
+ *
+ * Any thread, during a request.  Returns false, with nothing changed, if the
+ * caller has to take the lock and call qcow2_get_host_offset(): the table is
+ * not cached or just changing, the image is corrupt here, the cluster is
+ * compressed, or the image has subclusters.
+ */
+bool coroutine_fn GRAPH_RDLOCK
+qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
+             uint64_t *host_offset, QCow2SubclusterType *type);
+
+/**
+ * qcow2_lookup_new_l1: @table with @size entries becomes the L1 table.
+ *
+ * It begins with what the old one has, which is freed.  Called with the lock
+ * held; waits for lookups that are under way.
+ */
+void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size);
+
+/**
+ * qcow2_lookup_new_cache: @cache becomes the cache of L2 tables.
+ *
+ * The old one, if there is one, is clean, and is freed.  Called with the lock
+ * held or without requests; waits for lookups that are under way.
+ */
+void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache);
+
+/**
+ * qcow2_cache_slots: what @cache shows.  In qcow2-cache.c.
+ */
+Qcow2Slots *qcow2_cache_slots(Qcow2Cache *cache);
+
+#endif /* BLOCK_QCOW2_LOOKUP_H */

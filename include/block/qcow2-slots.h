@@ -1,0 +1,126 @@
+/*
+ * What a cache of qcow2 tables shows to readers that do not take its lock
+ *
+ *      Qcow2Slots
+ *        changes        a sequence lock
+ *        slot[0]        table 0x50000, used
+ *        slot[1]        nothing (empty, being filled, or being replaced)
+ *        slot[2]        table 0x20000
+ *        tables         [ memory of slot 0 ][ slot 1 ][ slot 2 ]...
+ *
+ * The cache itself belongs to the owner of the image's lock, who shows a slot
+ * when its table is whole and hides it before the memory gets another content.
+ * Between the two the table's words change one by one.
+ *
+ *      reader                              owner of the lock
+ *      ------                              -----------------
+ *      qcow2_slots_begin(), an even number qcow2_slots_hide():
+ *      which table?  (L1)                    changes odd, slot = 0, even
+ *      qcow2_slots_find(), its entries     fill the memory
+ *      qcow2_slots_retry(): same number?   qcow2_slots_show(): slot = offset
+ *
+ * A reader that saw a word of the new content, or a pointer made after hiding,
+ * sees the number that had changed before.  One that began after the change
+ * finds the slot hidden, or shown again with all of its content.
+ *
+ * So nobody but who changes the cache writes any of this, except for the mark
+ * of use: a reader sets it if it is not set, and the cache counts it as a use
+ * when it has to choose a slot, and clears it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef BLOCK_QCOW2_SLOTS_H
+#define BLOCK_QCOW2_SLOTS_H
+
+#include "qemu/seqlock.h"
+
+typedef struct Qcow2Slot {
+    /* Where in the image the table lies; 0: nothing is shown */
+    uint64_t table;
+
+    /* Read without the lock since this was last cleared */
+    bool used;
+} Qcow2Slot;
+
+typedef struct Qcow2Slots {
+    QemuSeqLock changes;
+    unsigned nb;
+    unsigned table_bits;
+    uint8_t *tables;
+
+    /* In which slot to look first; not always right */
+    unsigned *hints;
+    unsigned hint_mask;
+
+    Qcow2Slot slot[];
+} Qcow2Slots;
+
+/**
+ * qcow2_slots_new: @nb slots, all hidden.
+ *
+ * @tables is their memory, @table_size bytes (a power of two) each, and
+ * outlives them.  Returns NULL if there is no memory.
+ */
+Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables);
+
+/**
+ * qcow2_slots_free: no reader is left.  @slots may be NULL.
+ */
+void qcow2_slots_free(Qcow2Slots *slots);
+
+/**
+ * qcow2_slots_show: slot @i has the whole table that lies at @offset.
+ *
+ * Called with the lock held.
+ */
+void qcow2_slots_show(Qcow2Slots *slots, unsigned i, uint64_t offset);
+
+/**
+ * qcow2_slots_hide: slot @i is about to get another content.
+ *
+ * Called with the lock held.  Makes readers that have begun start anew, even if
+ * the slot was hidden already: what they know of its table may be wrong.
+ */
+void qcow2_slots_hide(Qcow2Slots *slots, unsigned i);
+
+/**
+ * qcow2_slots_take_mark: whether slot @i was used by readers since the last
+ * call.  Called with the lock held.
+ */
+bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i);
+
+/**
+ * qcow2_slots_entries: how many entries of one word a table has.
+ */
+static inline unsigned qcow2_slots_entries(const Qcow2Slots *slots)
+{
+    return 1U << (slots->table_bits - 3);
+}
+
+/**
+ * qcow2_slots_begin: a number for qcow2_slots_retry().  To be called before
+ * anything is read that tells which table is wanted.
+ */
+static inline unsigned qcow2_slots_begin(Qcow2Slots *slots)
+{
+    return seqlock_read_begin(&slots->changes);
+}
+
+/**
+ * qcow2_slots_find: the table that lies at @offset, or NULL if none is shown.
+ *
+ * Without the lock.  What is read from it means something only if
+ * qcow2_slots_retry() returns false afterwards.
+ */
+const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset);
+
+/**
+ * qcow2_slots_retry: whether what was read since qcow2_slots_begin() returned
+ * @begin has to be forgotten.
+ */
+static inline bool qcow2_slots_retry(Qcow2Slots *slots, unsigned begin)
+{
+    return seqlock_read_retry(&slots->changes, begin);
+}
+
+#endif /* BLOCK_QCOW2_SLOTS_H */

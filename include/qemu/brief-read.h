@@ -1,0 +1,68 @@
+/*
+ * Reading what may be replaced and freed, at the cost of two plain stores
+ *
+ *      reader                          who replaces
+ *      ------                          ------------
+ *      brief_read_begin()              pointer = new
+ *        (asym_mb_light)               brief_read_wait()
+ *      read the pointer, use it          (asym_mb_heavy)
+ *      brief_read_end()                  until each thread that reads has ended
+ *                                      free the old
+ *
+ * Either the reader finds the new pointer, or who replaces it finds the reader
+ * and waits.  What the RCU of util/rcu.c does, but that has two full barriers
+ * for each reader, and waits for readers that sleep.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef QEMU_BRIEF_READ_H
+#define QEMU_BRIEF_READ_H
+
+#include "qemu/asym-barrier.h"
+#include "qemu/thread-slot.h"
+
+/* Odd while the thread reads; one writer */
+typedef struct BriefReader {
+    unsigned turns;
+} QEMU_ALIGNED(THREAD_SLOT_ALIGN) BriefReader;
+
+extern BriefReader brief_readers[THREAD_SLOTS];
+
+/**
+ * brief_read_begin: what is read from now on is not freed.
+ *
+ * Any thread.  Not to be nested; until brief_read_end() the caller must not
+ * yield, sleep or take a lock.  Returns NULL, and nothing is promised, in a
+ * thread without a slot of its own.
+ */
+static inline BriefReader *brief_read_begin(void)
+{
+    unsigned slot = thread_slot();
+    BriefReader *reader;
+
+    if (unlikely(slot == THREAD_SLOT_SHARED)) {
+        return NULL;
+    }
+    reader = &brief_readers[slot];
+    qatomic_set(&reader->turns, reader->turns + 1);
+    asym_mb_light();
+    return reader;
+}
+
+/**
+ * brief_read_end: @reader, from brief_read_begin(), reads no more.
+ */
+static inline void brief_read_end(BriefReader *reader)
+{
+    qatomic_store_release(&reader->turns, reader->turns + 1);
+}
+
+/**
+ * brief_read_wait: wait for all that began to read before.
+ *
+ * Any thread that does not read itself.  Takes microseconds, or as long as the
+ * system keeps a reader's thread from running.
+ */
+void brief_read_wait(void);
+
+#endif /* QEMU_BRIEF_READ_H */

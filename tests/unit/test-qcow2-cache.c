@@ -1,0 +1,339 @@
+/*
+ * What a qcow2 image's cache of tables shows to reads, and which need the lock
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/qcow2-lookup.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "system/block-backend.h"
+#include "memory-disk.h"
+
+#define SECTOR          512
+#define CLUSTER         4096
+
+/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+#define SLICE_BYTES     (64 * CLUSTER)
+#define TABLE_BYTES     (512 * CLUSTER)
+
+#define DISK_BYTES      (8 * TABLE_BYTES)
+
+static BlockBackend *image_new(int slots, const char *options)
+{
+    memory_disk_open(options, DISK_BYTES);
+    return memory_disk_blk(slots);
+}
+
+static void image_free(BlockBackend *blk)
+{
+    blk_unref(blk);
+    memory_disk_close();
+}
+
+static BDRVQcow2State *blk_state(BlockBackend *blk)
+{
+    return blk_bs(blk)->opaque;
+}
+
+static void coroutine_fn clean_entry(void *opaque)
+{
+    BDRVQcow2State *s = opaque;
+
+    qemu_co_mutex_lock(&s->lock);
+    qcow2_cache_clean_unused(s->l2_table_cache);
+    qcow2_cache_clean_unused(s->l2_table_cache);
+    qemu_co_mutex_unlock(&s->lock);
+}
+
+/*
+ * Which reads need the lock
+ */
+
+typedef struct Holder {
+    BlockBackend *blk;
+    Coroutine *co;
+    bool held;
+} Holder;
+
+static void coroutine_fn holder_entry(void *opaque)
+{
+    Holder *holder = opaque;
+
+    qemu_co_mutex_lock(&blk_state(holder->blk)->lock);
+    holder->held = true;
+    qemu_coroutine_yield();
+    qemu_co_mutex_unlock(&blk_state(holder->blk)->lock);
+    holder->held = false;
+}
+
+/* Take the image's lock, of which nobody else knows yet. */
+static void holder_begin(Holder *holder, BlockBackend *blk)
+{
+    holder->blk = blk;
+    holder->co = qemu_coroutine_create(holder_entry, holder);
+    qemu_coroutine_enter(holder->co);
+    g_assert(holder->held);
+}
+
+static bool holder_is_waited_for(Holder *holder)
+{
+    return qatomic_read(&blk_state(holder->blk)->lock.locked) > 1;
+}
+
+static void holder_end(Holder *holder)
+{
+    qemu_coroutine_enter(holder->co);
+    g_assert(!holder->held);
+}
+
+typedef struct Read {
+    BlockBackend *blk;
+    int64_t offset;
+    int64_t bytes;
+    bool done;
+} Read;
+
+static void coroutine_fn read_entry(void *opaque)
+{
+    Read *read = opaque;
+    g_autofree void *buf = g_malloc(read->bytes);
+
+    g_assert(blk_co_pread(read->blk, read->offset, read->bytes, buf,
+                          0) >= 0);
+    read->done = true;
+}
+
+static bool read_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    Read read = { .blk = blk, .offset = offset, .bytes = bytes };
+    Holder holder;
+    bool waited;
+
+    holder_begin(&holder, blk);
+    qemu_coroutine_enter(qemu_coroutine_create(read_entry, &read));
+    while (!read.done && !holder_is_waited_for(&holder)) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    waited = !read.done;
+    holder_end(&holder);
+    while (!read.done) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    return waited;
+}
+
+static void image_write(BlockBackend *blk, int64_t offset, int64_t bytes,
+                        BdrvRequestFlags flags)
+{
+    g_autofree char *buf = g_strnfill(bytes, 'q');
+
+    g_assert(blk_pwrite(blk, offset, bytes, buf, flags) >= 0);
+}
+
+static void test_lock(void)
+{
+    BlockBackend *blk = image_new(128, "cluster_size=4096");
+
+    /* Never read: the table has to be loaded */
+    image_write(blk, 0, 2 * CLUSTER, 0);
+    image_write(blk, 2 * CLUSTER, CLUSTER, BDRV_REQ_WRITE_COMPRESSED);
+    g_assert(blk_pwrite_zeroes(blk, 3 * CLUSTER, CLUSTER, 0) >= 0);
+    g_assert(blk_pwrite_zeroes(blk, CLUSTER, CLUSTER, 0) >= 0);
+    image_write(blk, 64 * CLUSTER, CLUSTER, 0);
+    image_write(blk, 66 * CLUSTER, 3 * CLUSTER, 0);
+    memory_disk_reopen(blk, 128);
+    g_assert(read_needs_lock(blk, 0, SECTOR));
+    g_assert(!read_needs_lock(blk, 0, SECTOR));
+    g_assert(read_needs_lock(blk, 64 * CLUSTER, SECTOR));
+
+    /* Loaded: data, zeroes with and without data, nothing, several of a kind */
+    g_assert(!read_needs_lock(blk, 64 * CLUSTER + SECTOR, SECTOR));
+    g_assert(!read_needs_lock(blk, CLUSTER, CLUSTER));
+    g_assert(!read_needs_lock(blk, 3 * CLUSTER, CLUSTER));
+    g_assert(!read_needs_lock(blk, 4 * CLUSTER, 8 * CLUSTER));
+    g_assert(!read_needs_lock(blk, 66 * CLUSTER + SECTOR, 2 * CLUSTER));
+    g_assert(!read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
+    g_assert(read_needs_lock(blk, 2 * CLUSTER, SECTOR));
+
+    /* Both tables, and one that has never been allocated */
+    g_assert(!read_needs_lock(blk, 60 * CLUSTER, 8 * CLUSTER));
+    g_assert(!read_needs_lock(blk, 2 * TABLE_BYTES, CLUSTER));
+    image_free(blk);
+
+    blk = image_new(128, "cluster_size=16k,extended_l2=on");
+    image_write(blk, 0, SECTOR, 0);
+    g_assert(read_needs_lock(blk, 0, SECTOR));
+    g_assert(read_needs_lock(blk, 0, SECTOR));
+    image_free(blk);
+}
+
+static void image_read(BlockBackend *blk, int64_t offset)
+{
+    uint8_t buf[SECTOR];
+
+    g_assert(blk_pread(blk, offset, SECTOR, buf, 0) >= 0);
+}
+
+static bool image_shows_table(BlockBackend *blk, uint64_t table)
+{
+    Qcow2Slots *slots = qcow2_cache_slots(blk_state(blk)->l2_table_cache);
+
+    for (int i = 0; i < slots->nb; i++) {
+        if (slots->slot[i].table == table) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the cache shows the table that maps @offset; not a use of it. */
+static bool image_shows(BlockBackend *blk, int64_t offset)
+{
+    uint64_t table = blk_state(blk)->l1_table[offset / TABLE_BYTES] &
+                     L1E_OFFSET_MASK;
+
+    g_assert(table);
+    return image_shows_table(blk,
+                             table + offset % TABLE_BYTES / SLICE_BYTES * 512);
+}
+
+/* A table is shown as long as it is whole, and readers know if it was not. */
+static void test_whole(void)
+{
+    BlockBackend *blk = image_new(128, "cluster_size=4096");
+    Qcow2Cache *cache = blk_state(blk)->l2_table_cache;
+    Qcow2Slots *slots = qcow2_cache_slots(cache);
+    const uint64_t at = 32 * CLUSTER;
+    unsigned begin;
+    void *table;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    for (int i = 0; i < 2; i++) {
+        /* To be filled by the caller, even if it is in the cache already */
+        begin = qcow2_slots_begin(slots);
+        g_assert(qcow2_cache_get_empty(blk_bs(blk), cache, at, &table) == 0);
+        g_assert(qcow2_slots_retry(slots, begin));
+        g_assert(!image_shows_table(blk, at));
+        memset(table, 0, 512);
+        qcow2_cache_put(cache, &table);
+        g_assert(!image_shows_table(blk, at));
+
+        g_assert(qcow2_cache_get(blk_bs(blk), cache, at, &table) == 0);
+        qcow2_cache_put(cache, &table);
+        g_assert(image_shows_table(blk, at));
+    }
+
+    begin = qcow2_slots_begin(slots);
+    qcow2_cache_discard(cache, qcow2_cache_is_table_offset(cache, at));
+    g_assert(qcow2_slots_retry(slots, begin));
+    g_assert(!image_shows_table(blk, at));
+
+    g_assert(qcow2_cache_get(blk_bs(blk), cache, at, &table) == 0);
+    qcow2_cache_put(cache, &table);
+    begin = qcow2_slots_begin(slots);
+    g_assert(qcow2_cache_empty(blk_bs(blk), cache) == 0);
+    g_assert(qcow2_slots_retry(slots, begin));
+    g_assert(!image_shows_table(blk, at));
+    image_free(blk);
+}
+
+/* A table that only readers without the lock use stays. */
+static void test_hot(void)
+{
+    BlockBackend *blk = image_new(8, "cluster_size=4096");
+
+    for (int64_t i = 0; i < DISK_BYTES / SLICE_BYTES; i++) {
+        image_write(blk, i * SLICE_BYTES, CLUSTER, 0);
+    }
+    image_read(blk, 0);
+    for (int64_t i = 1; i < DISK_BYTES / SLICE_BYTES; i++) {
+        image_read(blk, i * SLICE_BYTES);
+        g_assert(image_shows(blk, i * SLICE_BYTES));
+        g_assert(image_shows(blk, 0));
+        g_assert(!read_needs_lock(blk, 0, SECTOR));
+        g_assert(i < 8 || !image_shows(blk, (i - 7) * SLICE_BYTES));
+    }
+    image_free(blk);
+}
+
+/* The timer takes the lock, and what was used since last time stays. */
+static void test_clean(void)
+{
+    BlockBackend *blk = image_new(128, "cluster_size=4096");
+    Holder holder;
+
+    qemu_clock_enable(QEMU_CLOCK_VIRTUAL, true);
+    image_write(blk, 0, CLUSTER, 0);
+    g_assert(blk_flush(blk) >= 0);
+    image_read(blk, 0);
+    qemu_coroutine_enter(qemu_coroutine_create(clean_entry,
+                                               blk_state(blk)));
+    g_assert(!image_shows(blk, 0));
+
+    image_read(blk, 0);
+    qcow2_cache_clean_unused(blk_state(blk)->l2_table_cache);
+    g_assert(image_shows(blk, 0));
+    g_assert(!read_needs_lock(blk, 0, SECTOR));
+    qcow2_cache_clean_unused(blk_state(blk)->l2_table_cache);
+    g_assert(image_shows(blk, 0));
+
+    holder_begin(&holder, blk);
+    while (!holder_is_waited_for(&holder)) {
+        g_assert(image_shows(blk, 0));
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    g_assert(image_shows(blk, 0));
+    holder_end(&holder);
+    while (image_shows(blk, 0)) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    g_assert(read_needs_lock(blk, 0, SECTOR));
+    image_free(blk);
+    qemu_clock_enable(QEMU_CLOCK_VIRTUAL, false);
+}
+
+/* A reader finds what is shown, and knows when it may not trust it. */
+static void test_slots(void)
+{
+    g_autofree char *tables = g_malloc0(4 * 512);
+    Qcow2Slots *slots = qcow2_slots_new(4, 512, tables);
+    unsigned begin = qcow2_slots_begin(slots);
+
+    g_assert_null(qcow2_slots_find(slots, 0x1000));
+    qcow2_slots_show(slots, 2, 0x1000);
+    qcow2_slots_show(slots, 3, 0x1000 + 8 * 512);   /* the same hint */
+    g_assert(qcow2_slots_find(slots, 0x1000) == (void *)(tables + 2 * 512));
+    g_assert(qcow2_slots_find(slots, 0x2000) == (void *)(tables + 3 * 512));
+    g_assert(!qcow2_slots_retry(slots, begin));
+    g_assert(qcow2_slots_take_mark(slots, 2));
+    g_assert(!qcow2_slots_take_mark(slots, 2));
+    g_assert(!qcow2_slots_take_mark(slots, 1));
+
+    qcow2_slots_hide(slots, 2);
+    g_assert(qcow2_slots_retry(slots, begin));
+    g_assert_null(qcow2_slots_find(slots, 0x1000));
+
+    /* Hidden once more: a table of this name is made anew */
+    begin = qcow2_slots_begin(slots);
+    qcow2_slots_hide(slots, 2);
+    qcow2_slots_show(slots, 2, 0x1000);
+    g_assert(qcow2_slots_retry(slots, begin));
+    qcow2_slots_free(slots);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2-cache/slots", test_slots);
+    g_test_add_func("/qcow2-cache/whole", test_whole);
+    g_test_add_func("/qcow2-cache/lock", test_lock);
+    g_test_add_func("/qcow2-cache/hot", test_hot);
+    g_test_add_func("/qcow2-cache/clean", test_clean);
+    return g_test_run();
+}

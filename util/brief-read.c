@@ -1,0 +1,26 @@
+/*
+ * Reading what may be replaced and freed, at the cost of two plain stores
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/brief-read.h"
+
+BriefReader brief_readers[THREAD_SLOTS];
+
+void brief_read_wait(void)
+{
+    asym_mb_heavy();
+
+    for (unsigned slot = 0; slot < THREAD_SLOTS; slot++) {
+        unsigned turns = qatomic_load_acquire(&brief_readers[slot].turns);
+
+        while (turns % 2 &&
+               qatomic_load_acquire(&brief_readers[slot].turns) == turns) {
+            /* Its thread may need this processor */
+            g_thread_yield();
+        }
+    }
+}
