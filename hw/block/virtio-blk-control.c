@@ -18,7 +18,6 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
-#include "exec/memory.h"
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-blk-queue.h"
 
@@ -73,46 +72,13 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
     return true;
 }
 
-static void queue_drop_held(VirtIOBlkQueue *q)
-{
-    while (q->held) {
-        VirtIOBlkRequest *req = q->held;
-
-        q->held = req->next;
-        if (req->elem) {
-            virtqueue_detach_element(q->vq, req->elem, 0);
-        } else {
-            vring_drop(&q->ring, &req->chain);
-        }
-        virtio_blk_request_release(req);
-        block_request_pool_put(&q->requests, req);
-    }
-}
-
-/* Hand the position over to the VirtQueue; the ring stays set up. */
-static void queue_hand_over(VirtIOBlkQueue *q)
-{
-    if (q->started && q->native && !q->vdev->broken) {
-        vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
-    }
-}
-
-static void queue_unset_ring(VirtIOBlkQueue *q)
-{
-    if (q->native) {
-        vring_detach(&q->ring);
-        q->native = false;
-    }
-    q->started = false;
-}
-
 void virtio_blk_queues_cleanup(VirtIOBlock *s)
 {
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
         assert(!q->attached);
-        queue_drop_held(q);
+        virtio_blk_queue_drop_held(q);
         if (q->ring.iov) {
             vring_cleanup(&q->ring);
         }
@@ -125,123 +91,6 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
     queue_iothreads_cleanup(&s->map);
 }
 
-static bool queue_holds_native(VirtIOBlkQueue *q)
-{
-    for (VirtIOBlkRequest *req = q->held; req; req = req->next) {
-        if (!req->elem) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * Set the ring up from what the driver has configured.  Requests that were
- * held back when the VM was stopped keep what they know of the old ring.
- */
-static void queue_set_ring(VirtIOBlkQueue *q)
-{
-    VirtIODevice *vdev = q->vdev;
-    unsigned i = q->common.index;
-    VRingConfig config;
-
-    vring_config_from_vdev(&config, vdev, i);
-    if (!queue_holds_native(q) && q->ring.iov) {
-        vring_cleanup(&q->ring);
-    }
-    if (!q->ring.iov) {
-        vring_setup(&q->ring, &config, vdev->dma_as);
-    }
-    q->native = vring_attach(&q->ring, q->dev->view_source);
-    if (q->native && !vring_load_from_vdev(&q->ring, vdev, i)) {
-        virtio_blk_queue_fault(q, "ring indexes are further apart than the "
-                               "ring is long");
-    }
-    if (!q->native && queue_holds_native(q)) {
-        queue_drop_held(q);
-        virtio_blk_queue_fault(q, "the ring's memory went away with failed "
-                               "requests in it");
-    }
-}
-
-/* Has the driver told where the ring is? */
-static bool queue_usable(VirtIOBlkQueue *q)
-{
-    return virtio_queue_get_desc_addr(q->vdev, q->common.index) != 0;
-}
-
-static bool segments_are_slow(const struct iovec *iov, unsigned n)
-{
-    ram_addr_t offset;
-
-    for (unsigned i = 0; i < n; i++) {
-        if (!memory_region_from_host(iov[i].iov_base, &offset)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Of an element that came with a migration the addresses alone tell. */
-static bool request_is_slow(const VirtIOBlkRequest *req)
-{
-    const VirtQueueElement *elem = req->elem;
-
-    return elem ? segments_are_slow(elem->out_sg, elem->out_num) ||
-                  segments_are_slow(elem->in_sg, elem->in_num)
-                : req->chain.slow != NULL;
-}
-
-/* Failed requests that will write to MMIO when they end (see vring_push()). */
-static bool queue_holds_slow(VirtIOBlkQueue *q)
-{
-    for (VirtIOBlkRequest *req = q->held; req; req = req->next) {
-        if (request_is_slow(req)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * To where a queue belongs.  Without notifiers kicks and interrupts are calls
- * that need the BQL.
- */
-static void queue_move_home(VirtIOBlkQueue *q)
-{
-    q->main_only |= queue_holds_slow(q);
-    block_queue_move(&q->common,
-                     q->main_only || !q->has_kick ? qemu_get_aio_context() :
-                     queue_iothreads_context(&q->dev->map, q->common.index));
-}
-
-/*
- * The ring is in RAM that we see and the base's reader is needed all the same,
- * or it is not in RAM at all.  The ring, or what hangs on it, may be MMIO, of
- * which an IOThread has to keep its hands (see vring_take()).
- */
-static bool queue_ring_may_be_mmio(VirtIOBlkQueue *q)
-{
-    const VRingConfig *c = &q->ring.config;
-
-    return !q->native && !q->dev->view_source->partial && !c->in_order &&
-           !c->big_endian;
-}
-
-static void queue_start_ring(VirtIOBlkQueue *q)
-{
-    if (!q->started && queue_usable(q)) {
-        q->faulted = false;
-        q->wants_main = false;
-        queue_set_ring(q);
-        q->started = true;
-        if (queue_ring_may_be_mmio(q)) {
-            q->main_only = true;
-            queue_move_home(q);
-        }
-    }
-}
-
 /* Listen for kicks as soon as nothing holds the queue quiesced. */
 static void queue_start(VirtIOBlkQueue *q, bool notifiers)
 {
@@ -249,13 +98,13 @@ static void queue_start(VirtIOBlkQueue *q, bool notifiers)
         return;
     }
     q->has_kick = notifiers;
-    queue_move_home(q);
+    virtio_blk_queue_move_home(q);
     q->guest_notifier = notifiers ? virtio_queue_get_guest_notifier(q->vq)
                                   : NULL;
     if (notifiers) {
         q->kick = *virtio_queue_get_host_notifier(q->vq);
     }
-    queue_start_ring(q);
+    virtio_blk_ring_start(q);
     q->attached = true;
     block_queue_quiesce_end(&q->common);
 }
@@ -265,8 +114,8 @@ static void queue_stop(VirtIOBlkQueue *q)
     if (q->attached) {
         /* Not ended: the queue is left as it was created, quiesced. */
         block_queue_quiesce_begin(&q->common);
-        queue_hand_over(q);
-        queue_unset_ring(q);
+        virtio_blk_ring_hand_over(q);
+        virtio_blk_ring_stop(q);
         q->attached = false;
     }
 }
@@ -313,11 +162,11 @@ void virtio_blk_start_late(VirtIOBlock *s)
     for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->attached && !q->started && queue_usable(q)) {
+        if (q->attached && !q->started && virtio_blk_ring_is_set(q)) {
             /* No ring, no requests: it is quiesced as soon as it looks. */
             block_queue_quiesce_begin(&q->common);
             block_queue_quiesce_wait(&q->common);
-            queue_start_ring(q);
+            virtio_blk_ring_start(q);
             block_queue_quiesce_end(&q->common);
         }
     }
@@ -356,29 +205,13 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
             warn_of_main(q);
             q->wants_main = false;
             q->main_only = true;
-            queue_move_home(q);
+            virtio_blk_queue_move_home(q);
         }
     }
     device_resume(s, bs);
 }
 
 /* Guest memory has changed: may a ring be read natively now, or no more? */
-
-static bool queue_ring_is_direct(VirtIOBlkQueue *q)
-{
-    VRingConfig config;
-    VRing probe = {};
-    bool direct;
-
-    vring_config_from_vdev(&config, q->vdev, q->common.index);
-    vring_setup(&probe, &config, q->vdev->dma_as);
-    direct = vring_attach(&probe, q->dev->view_source);
-    if (direct) {
-        vring_detach(&probe);
-    }
-    vring_cleanup(&probe);
-    return direct;
-}
 
 static void virtio_blk_memory_bh(void *opaque)
 {
@@ -387,12 +220,12 @@ static void virtio_blk_memory_bh(void *opaque)
     for (unsigned i = 0; s->view_source && i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->started && q->native != queue_ring_is_direct(q)) {
+        if (q->started && q->native != virtio_blk_ring_is_direct(q)) {
             BlockDriverState *bs = device_pause(s);
 
-            queue_hand_over(q);
-            queue_unset_ring(q);
-            queue_start_ring(q);
+            virtio_blk_ring_hand_over(q);
+            virtio_blk_ring_stop(q);
+            virtio_blk_ring_start(q);
             device_resume(s, bs);
         } else if (q->started) {
             block_queue_poke(&q->common);
@@ -460,7 +293,7 @@ void virtio_blk_reset(VirtIODevice *vdev)
     virtio_blk_stop_queues(s);
     blk_drain(s->blk);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_drop_held(&s->queues[i]);
+        virtio_blk_queue_drop_held(&s->queues[i]);
         queue_forget_driver(&s->queues[i]);
     }
     blk_set_enable_write_cache(s->blk, s->original_wce);
@@ -477,10 +310,10 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
         return;     /* the transport passes on whatever the driver selects */
     }
     bs = device_pause(s);
-    queue_unset_ring(&s->queues[n]);
-    queue_drop_held(&s->queues[n]);
+    virtio_blk_ring_stop(&s->queues[n]);
+    virtio_blk_queue_drop_held(&s->queues[n]);
     queue_forget_driver(&s->queues[n]);
-    queue_move_home(&s->queues[n]);
+    virtio_blk_queue_move_home(&s->queues[n]);
     device_resume(s, bs);
 }
 
@@ -583,7 +416,7 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     bs = device_pause(s);
     old = queue_iothreads_set(&s->map, queue, iothread);
     /* A queue that has to stay in the main loop moves when it may. */
-    queue_move_home(&s->queues[queue]);
+    virtio_blk_queue_move_home(&s->queues[queue]);
     device_resume(s, bs);
     if (queue == 0 && s->ioeventfd_started) {
         virtio_blk_place_node(s);

@@ -264,6 +264,38 @@ void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n);
 /** virtio_blk_vm_state_change: VMChangeStateHandler; runs what was held. */
 void virtio_blk_vm_state_change(void *opaque, bool running, RunState state);
 
+/*
+ * virtio-blk-ring.c: which reader a ring has, and which thread.  BQL, with the
+ * queue quiesced unless told otherwise.
+ */
+
+/** virtio_blk_ring_is_set: has the driver told where the ring is?  Always. */
+bool virtio_blk_ring_is_set(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_ring_start: take the ring up from what the driver has configured,
+ * if that is there and has not been done.  May move the queue.
+ */
+void virtio_blk_ring_start(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_ring_hand_over: give the base's VirtQueue the position in the
+ * ring, which stays in use.
+ */
+void virtio_blk_ring_hand_over(VirtIOBlkQueue *q);
+
+/** virtio_blk_ring_stop: let go of the ring; its position is forgotten. */
+void virtio_blk_ring_stop(VirtIOBlkQueue *q);
+
+/** virtio_blk_ring_is_direct: could our reader have the ring now?  Always. */
+bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q);
+
+/** virtio_blk_queue_move_home: to the thread where the queue belongs now. */
+void virtio_blk_queue_move_home(VirtIOBlkQueue *q);
+
+/** virtio_blk_queue_drop_held: forget the failed requests, unanswered. */
+void virtio_blk_queue_drop_held(VirtIOBlkQueue *q);
+
 /* virtio-blk-ioeventfd.c: kicks and interrupts by eventfd.  BQL */
 
 /** virtio_blk_place_node: have the node beside queue 0, if that can be. */
