@@ -1,0 +1,177 @@
+/*
+ * What a mirror says of its target while it changes to active writes
+ *
+ * A guest's write that began before the change marks its block while the job
+ * flushes the target, having found nothing to copy.  The target is in sync
+ * again when that block is copied, not when the flush is done.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/block_int.h"
+#include "block/blockjob_int.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-block-core.h"
+#include "qemu/main-loop.h"
+#include "system/block-backend.h"
+
+#define IMAGE_BYTES (1024 * 1024)
+
+/* Requests of the target that are held, and whether more will be. */
+typedef struct Gate {
+    bool shut;
+    int waiting;
+} Gate;
+
+static Gate flushes, writes;
+
+static void coroutine_fn gate_pass(Gate *gate)
+{
+    gate->waiting++;
+    while (gate->shut) {
+        aio_co_schedule(qemu_get_current_aio_context(), qemu_coroutine_self());
+        qemu_coroutine_yield();
+    }
+    gate->waiting--;
+}
+
+static int64_t coroutine_fn image_getlength(BlockDriverState *bs)
+{
+    return IMAGE_BYTES;
+}
+
+static int coroutine_fn image_preadv(BlockDriverState *bs, int64_t offset,
+                                     int64_t bytes, QEMUIOVector *qiov,
+                                     BdrvRequestFlags flags)
+{
+    qemu_iovec_memset(qiov, 0, 0, bytes);
+    return 0;
+}
+
+static int coroutine_fn source_pwritev(BlockDriverState *bs, int64_t offset,
+                                       int64_t bytes, QEMUIOVector *qiov,
+                                       BdrvRequestFlags flags)
+{
+    return 0;
+}
+
+static int coroutine_fn target_pwritev(BlockDriverState *bs, int64_t offset,
+                                       int64_t bytes, QEMUIOVector *qiov,
+                                       BdrvRequestFlags flags)
+{
+    gate_pass(&writes);
+    return 0;
+}
+
+static int coroutine_fn target_flush(BlockDriverState *bs)
+{
+    gate_pass(&flushes);
+    return 0;
+}
+
+static BlockDriver bdrv_source = {
+    .format_name = "test-source",
+    .bdrv_co_getlength = image_getlength,
+    .bdrv_co_preadv = image_preadv,
+    .bdrv_co_pwritev = source_pwritev,
+};
+
+static BlockDriver bdrv_target = {
+    .format_name = "test-target",
+    .bdrv_co_getlength = image_getlength,
+    .bdrv_co_preadv = image_preadv,
+    .bdrv_co_pwritev = target_pwritev,
+    .bdrv_co_flush = target_flush,
+};
+
+static BlockDriverState *node_open(BlockDriver *driver, const char *name)
+{
+    BlockDriverState *bs = bdrv_new_open_driver(driver, name, BDRV_O_RDWR,
+                                                &error_abort);
+
+    bs->total_sectors = IMAGE_BYTES / BDRV_SECTOR_SIZE;
+    return bs;
+}
+
+static BlockJob *job_open(BlockDriverState *source, BlockDriverState *target)
+{
+    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, 0, 0,
+                 MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
+                 BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
+                 "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
+    JOB_LOCK_GUARD();
+    return block_job_get_locked("job");
+}
+
+static void job_write_blocking(BlockJob *job)
+{
+    BlockJobChangeOptions options = {
+        .id = (char *)"job",
+        .type = JOB_TYPE_MIRROR,
+        .u.mirror.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING,
+    };
+
+    JOB_LOCK_GUARD();
+    block_job_change_locked(job, &options, &error_abort);
+}
+
+static bool job_synced(BlockJob *job)
+{
+    g_autoptr(BlockJobInfo) info = NULL;
+
+    JOB_LOCK_GUARD();
+    info = block_job_query_locked(job, &error_abort);
+    return info->u.mirror.actively_synced;
+}
+
+static void wait_at(Gate *gate)
+{
+    while (!gate->waiting) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+}
+
+static void test_change(void)
+{
+    BlockDriverState *source = node_open(&bdrv_source, "source");
+    BlockDriverState *target = node_open(&bdrv_target, "target");
+    BlockBackend *blk = blk_new(qemu_get_aio_context(), BLK_PERM_WRITE,
+                                BLK_PERM_ALL);
+    uint8_t buf[BDRV_SECTOR_SIZE] = { 0 };
+    BlockJob *job;
+
+    blk_insert_bs(blk, source, &error_abort);
+    flushes.shut = true;
+    writes.shut = true;
+    job = job_open(source, target);
+    wait_at(&flushes);
+
+    g_assert(blk_pwrite(blk, 0, sizeof(buf), buf, 0) >= 0);
+    job_write_blocking(job);
+    flushes.shut = false;
+    wait_at(&writes);
+    g_assert(!job_synced(job));
+
+    writes.shut = false;
+    while (!job_synced(job)) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+
+    WITH_JOB_LOCK_GUARD() {
+        job_cancel_sync_locked(&job->job, true);
+    }
+    blk_unref(blk);
+    bdrv_unref(source);
+    bdrv_unref(target);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mirror/change", test_change);
+    return g_test_run();
+}
