@@ -178,6 +178,7 @@ static inline bool queue_is_stuck(const VirtIOBlkQueue *q)
 /* Take and submit all that the ring offers. */
 static void queue_work(VirtIOBlkQueue *q)
 {
+    uint64_t taken = q->common.stats.requests;
     bool toggle;
 
     if (unlikely(queue_is_stuck(q) || virtio_device_disabled(q->vdev) ||
@@ -194,7 +195,6 @@ static void queue_work(VirtIOBlkQueue *q)
         return;
     }
 
-    block_queue_count(&q->common.stats.batches, 1);
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
     defer_call_begin();
@@ -209,6 +209,9 @@ static void queue_work(VirtIOBlkQueue *q)
     } while (!queue_is_stuck(q) && !q->starved && !queue_empty(q));
 
     q->left_behind = q->starved;
+    if (q->common.stats.requests != taken) {
+        block_queue_count(&q->common.stats.batches, 1);
+    }
     virtio_blk_run_submit(q);
     defer_call_end();
 }

@@ -7,7 +7,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "mq-disk.h"
 
@@ -50,24 +49,34 @@ void mq_disk_stop(MqDisk *disk)
     mq_image_free(disk->image);
 }
 
-void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread)
+QDict *mq_disk_queue_info(MqDisk *disk, unsigned queue)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues',"
                            " 'arguments': {'id': 'disk0'}}");
     QList *list = qdict_get_qlist(rsp, "return");
     const QListEntry *entry;
+    QDict *found = NULL;
     unsigned n = 0;
 
     QLIST_FOREACH_ENTRY(list, entry) {
         QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
 
         if (n == queue) {
-            g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
+            found = qobject_ref(info);
         }
         g_assert_cmpint(qdict_get_int(info, "queue"), ==, n++);
     }
     g_assert_cmpuint(n, ==, disk->d->max_queues);
     qobject_unref(rsp);
+    return found;
+}
+
+void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread)
+{
+    QDict *info = mq_disk_queue_info(disk, queue);
+
+    g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
+    qobject_unref(info);
 }
 
 void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread)

@@ -7,6 +7,7 @@
 #ifndef MQ_DISK_H
 #define MQ_DISK_H
 
+#include "qobject/qdict.h"
 #include "mq-request.h"
 
 /* Machine options that give every test disk two IOThreads to choose from. */
@@ -31,6 +32,13 @@ typedef struct MqDisk {
 MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
                      const char *props);
 void mq_disk_stop(MqDisk *disk);
+
+/**
+ * mq_disk_queue_info: what query-block-queues says of a queue.
+ *
+ * Returns: to be unreferenced.
+ */
+QDict *mq_disk_queue_info(MqDisk *disk, unsigned queue);
 
 /**
  * mq_disk_check_home: check which IOThread QEMU says serves a queue.

@@ -12,8 +12,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "mq-disk.h"
 
@@ -92,18 +90,10 @@ static MqRequest *add_request(MqQueue *q, unsigned n, unsigned number,
 
 static uint64_t taken(MqDisk *disk, unsigned queue)
 {
-    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues'}");
-    const QListEntry *entry;
-    uint64_t requests = 0;
+    QDict *info = mq_disk_queue_info(disk, queue);
+    uint64_t requests = qdict_get_int(info, "requests");
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (qdict_get_int(info, "queue") == queue) {
-            requests = qdict_get_int(info, "requests");
-        }
-    }
-    qobject_unref(rsp);
+    qobject_unref(info);
     return requests;
 }
 

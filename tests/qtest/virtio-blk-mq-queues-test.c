@@ -222,6 +222,47 @@ static void test_single_queue_driver(const MqVariant *v)
     mq_disk_stop(&f);
 }
 
+static void check_counted(MqDisk *f, unsigned queue, const char *what,
+                          uint64_t number)
+{
+    QDict *info = mq_disk_queue_info(f, queue);
+
+    g_assert_cmpint(qdict_get_int(info, what), ==, number);
+    qobject_unref(info);
+}
+
+/* What query-block-queues counts; each kick is done with when it returns. */
+static void test_counters(const MqVariant *v)
+{
+    MqDisk f = setup(v, 2, "ioeventfd=off");
+    MqRequest *r[4];
+    MqQueue *q;
+
+    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    q = f.d->queues[1];
+    for (unsigned i = 0; i < 3; i++) {
+        mq_device_notify(f.d, 1);       /* nothing there */
+        mq_write(q, i, MQ_SECTOR, i);
+    }
+    mq_device_notify(f.d, 1);
+    check_counted(&f, 1, "requests", 3);
+    check_counted(&f, 1, "batches", 3);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(r); i++) {
+        r[i] = mq_write_new(q, i, MQ_SECTOR, i);
+        mq_request_add(r[i]);
+    }
+    mq_queue_kick(q);
+    for (unsigned i = 0; i < G_N_ELEMENTS(r); i++) {
+        mq_request_finish(r[i]);
+    }
+    check_counted(&f, 1, "requests", 7);
+    check_counted(&f, 1, "batches", 4);
+    check_counted(&f, 0, "requests", 0);
+    check_counted(&f, 0, "batches", 0);
+    mq_disk_stop(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -236,5 +277,6 @@ int main(int argc, char **argv)
     mq_test_add("queues/no-such-queue", test_no_such_queue, MQ_ALL);
     mq_test_add("queues/single-queue-driver", test_single_queue_driver,
                 MQ_ALL);
+    mq_test_add("queues/counters", test_counters, MQ_PC_MODERN);
     return g_test_run();
 }

@@ -22,12 +22,8 @@
 
 static bool host_has_io_uring(void)
 {
-#ifdef __NR_io_uring_setup
     return syscall(__NR_io_uring_setup, 0, NULL) < 0 && errno != ENOSYS &&
            errno != EPERM;
-#else
-    return false;
-#endif
 }
 
 /* Puts @r on its queue with its data in @pieces of equal length. */
