@@ -344,6 +344,27 @@ static void test_bad_key(const void *opaque)
     xen_guest_quit(g);
 }
 
+/* All pages of the ring are there, but it is larger than the disk offers. */
+static void test_ring_beyond_offer(void)
+{
+    BlkOptions large = { .protocol = BLK_X86_64, .order = 2 };
+    BlkOptions largest = { .protocol = BLK_X86_64, .order = 1 };
+    XenGuest *g = xen_disk_start(",max-ring-page-order=1");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
+
+    blkfront_expect(f, XB_INIT_WAIT);
+    blkfront_setup(f, &large);
+    blkfront_publish(f, &large);
+    blkfront_refused(f);
+    blkfront_teardown(f);
+
+    xen_disk_put_right(f, &largest);
+    blk_ring_check(&f->ring[0], 0);
+    blkfront_disconnect(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+}
+
 /* The states that a frontend may write, in orders that no driver would. */
 static void test_states_out_of_order(void)
 {
@@ -480,6 +501,7 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &bad_keys[i], test_bad_key);
     }
+    qtest_add_func(HOSTILE "ring-beyond-offer", test_ring_beyond_offer);
     qtest_add_func(HOSTILE "state/out-of-order", test_states_out_of_order);
     qtest_add_func(HOSTILE "state/straight", test_straight_to_connected);
     qtest_add_func(HOSTILE "state/keys-change", test_keys_change_later);
