@@ -154,21 +154,30 @@ bool coroutine_fn qcow2_lookup(BlockDriverState *bs, uint64_t offset,
                                QCow2SubclusterType *type)
 {
     BDRVQcow2State *s = bs->opaque;
-    BriefReader *reader;
+    BriefReader *reader = brief_read_begin();
     bool found;
 
-    /* Two words for an entry, or words that cannot be read in one go */
-    if (s->subclusters_per_cluster > 1 || HOST_LONG_BITS < 64) {
-        return false;
-    }
-
-    reader = brief_read_begin();
     if (!reader) {
         return false;
     }
-    found = lookup(bs, offset, bytes, host_offset, type);
+    found = qatomic_load_acquire(&s->lookup_works) &&
+            lookup(bs, offset, bytes, host_offset, type);
     brief_read_end(reader);
     return found;
+}
+
+void qcow2_lookup_start(BDRVQcow2State *s)
+{
+    /* Two words for an entry, or words that cannot be read in one go */
+    if (!has_subclusters(s) && HOST_LONG_BITS >= 64) {
+        qatomic_store_release(&s->lookup_works, true);
+    }
+}
+
+void qcow2_lookup_stop(BDRVQcow2State *s)
+{
+    qatomic_set(&s->lookup_works, false);
+    brief_read_wait();
 }
 
 void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)

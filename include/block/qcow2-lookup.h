@@ -26,12 +26,25 @@
  *
  * Any thread, during a request.  Returns false, with nothing changed, if the
  * caller has to take the lock and call qcow2_get_host_offset(): the table is
- * not cached or just changing, the image is corrupt here, the cluster is
- * compressed, or the image has subclusters.
+ * not cached or just changing, the image is corrupt here or just being opened,
+ * the cluster is compressed, or the image has subclusters.
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
              uint64_t *host_offset, QCow2SubclusterType *type);
+
+/**
+ * qcow2_lookup_start: the image is open, and lookups find what there is.
+ */
+void qcow2_lookup_start(BDRVQcow2State *s);
+
+/**
+ * qcow2_lookup_stop: the image is about to be closed.
+ *
+ * Waits for lookups that are under way; those that come later find nothing.  A
+ * read of an inactive image can come while the image is opened anew.
+ */
+void qcow2_lookup_stop(BDRVQcow2State *s);
 
 /**
  * qcow2_lookup_new_l1: @table with @size entries becomes the L1 table.

@@ -157,6 +157,14 @@ static void test_lock(void)
     g_assert(!read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
     g_assert(read_needs_lock(blk, 2 * CLUSTER, SECTOR));
 
+    /* The same, opened anew */
+    blk_set_force_allow_inactivate(blk);
+    g_assert(bdrv_inactivate(blk_bs(blk), &error_abort) == 0);
+    bdrv_activate_all(&error_abort);
+    g_assert(read_needs_lock(blk, 64 * CLUSTER, SECTOR));
+    g_assert(read_needs_lock(blk, 0, SECTOR));
+    g_assert(!read_needs_lock(blk, 0, SECTOR));
+
     /* Both tables, and one that has never been allocated */
     g_assert(!read_needs_lock(blk, 60 * CLUSTER, 8 * CLUSTER));
     g_assert(!read_needs_lock(blk, 2 * TABLE_BYTES, CLUSTER));

@@ -32,7 +32,13 @@
 
 #define THREADS         4
 #define DEPTH           8
+
+/* ThreadSanitizer takes a hundred times as long */
+#ifdef CONFIG_TSAN
+#define REQUESTS        2000
+#else
 #define REQUESTS        40000
+#endif
 
 /* A cluster that is about to be freed has so many readers less than none. */
 #define ALONE           (-1000000)
