@@ -7,8 +7,10 @@
 #include "qemu/osdep.h"
 #include "block/qcow2-lookup.h"
 #include "qapi/error.h"
+#include "qemu/brief-read.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
+#include "tests/unit/iothread.h"
 #include "memory-disk.h"
 
 #define SECTOR          512
@@ -235,6 +237,16 @@ static void test_whole(void)
     }
 
     begin = qcow2_slots_begin(slots);
+    for (int i = 1; image_shows_table(blk, at); i++) {
+        g_assert(qcow2_cache_get(blk_bs(blk), cache, at + i * 512,
+                                 &table) == 0);
+        qcow2_cache_put(cache, &table);
+    }
+    g_assert(qcow2_slots_retry(slots, begin));
+
+    g_assert(qcow2_cache_get(blk_bs(blk), cache, at, &table) == 0);
+    qcow2_cache_put(cache, &table);
+    begin = qcow2_slots_begin(slots);
     qcow2_cache_discard(cache, qcow2_cache_is_table_offset(cache, at));
     g_assert(qcow2_slots_retry(slots, begin));
     g_assert(!image_shows_table(blk, at));
@@ -303,6 +315,65 @@ static void test_clean(void)
     qemu_clock_enable(QEMU_CLOCK_VIRTUAL, false);
 }
 
+typedef struct Resize {
+    BlockBackend *blk;
+    int64_t size;
+    bool done;
+} Resize;
+
+static void coroutine_fn resize_entry(void *opaque)
+{
+    Resize *resize = opaque;
+
+    g_assert(blk_co_truncate(resize->blk, resize->size, true,
+                             PREALLOC_MODE_OFF, 0, &error_abort) == 0);
+    qatomic_store_release(&resize->done, true);
+}
+
+/* Tables that a lookup has before it stay until that ends. */
+static void check_resize(BlockBackend *blk, int64_t size)
+{
+    BDRVQcow2State *s = blk_state(blk);
+    uint64_t *l1_table = s->l1_table;
+    Qcow2Cache *cache = s->l2_table_cache;
+    Resize resize = { .blk = blk, .size = size };
+    IOThread *iothread = iothread_new();
+    BriefReader *reader = brief_read_begin();
+    bool l1_first;
+
+    aio_co_schedule(iothread_get_aio_context(iothread),
+                    qemu_coroutine_create(resize_entry, &resize));
+    while (qatomic_read(&s->l1_table) == l1_table &&
+           qatomic_read((void **)&s->l2_table_cache) == cache) {
+        g_thread_yield();
+    }
+    l1_first = qatomic_read(&s->l1_table) != l1_table;
+    for (int i = 0; i < 10000; i++) {
+        g_thread_yield();
+        g_assert(!qatomic_read(&resize.done));
+        g_assert(!l1_first ||
+                 qatomic_read((void **)&s->l2_table_cache) == cache);
+    }
+    brief_read_end(reader);
+    while (!qatomic_load_acquire(&resize.done)) {
+        g_thread_yield();
+    }
+    iothread_join(iothread);
+}
+
+static void test_resize(void)
+{
+    BlockBackend *blk = image_new(8, "cluster_size=4096");
+    uint64_t *l1_table;
+
+    check_resize(blk, DISK_BYTES + TABLE_BYTES / 2);
+    /* The cache alone */
+    l1_table = blk_state(blk)->l1_table;
+    check_resize(blk, DISK_BYTES + TABLE_BYTES);
+    g_assert(blk_state(blk)->l1_table == l1_table);
+    image_free(blk);
+}
+
 /* A reader finds what is shown, and knows when it may not trust it. */
 static void test_slots(void)
 {
@@ -343,5 +414,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-cache/lock", test_lock);
     g_test_add_func("/qcow2-cache/hot", test_hot);
     g_test_add_func("/qcow2-cache/clean", test_clean);
+    g_test_add_func("/qcow2-cache/resize", test_resize);
     return g_test_run();
 }
