@@ -101,12 +101,10 @@ static QCow2SubclusterType subcluster_type(QCow2ClusterType type)
 
 /* As qcow2_lookup(), between brief_read_begin() and brief_read_end(). */
 static bool GRAPH_RDLOCK
-lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
-       uint64_t *host_offset, QCow2SubclusterType *type)
+lookup(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
+       unsigned *bytes, uint64_t *host_offset, QCow2SubclusterType *type)
 {
     BDRVQcow2State *s = bs->opaque;
-    Qcow2Cache *cache = qatomic_load_acquire((void **)&s->l2_table_cache);
-    Qcow2Slots *slots = qcow2_cache_slots(cache);
     unsigned begin = qcow2_slots_begin(slots);
     unsigned entries = qcow2_slots_entries(slots);
     unsigned index = (offset >> s->cluster_bits) & (entries - 1);
@@ -155,13 +153,14 @@ bool coroutine_fn qcow2_lookup(BlockDriverState *bs, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     BriefReader *reader = brief_read_begin();
+    Qcow2Slots *slots;
     bool found;
 
     if (!reader) {
         return false;
     }
-    found = qatomic_load_acquire(&s->lookup_works) &&
-            lookup(bs, offset, bytes, host_offset, type);
+    slots = qatomic_load_acquire(&s->lookup_slots);
+    found = slots && lookup(bs, slots, offset, bytes, host_offset, type);
     brief_read_end(reader);
     return found;
 }
@@ -170,13 +169,14 @@ void qcow2_lookup_start(BDRVQcow2State *s)
 {
     /* Two words for an entry, or words that cannot be read in one go */
     if (!has_subclusters(s) && HOST_LONG_BITS >= 64) {
-        qatomic_store_release(&s->lookup_works, true);
+        qatomic_store_release(&s->lookup_slots,
+                              qcow2_cache_slots(s->l2_table_cache));
     }
 }
 
 void qcow2_lookup_stop(BDRVQcow2State *s)
 {
-    qatomic_set(&s->lookup_works, false);
+    qatomic_set(&s->lookup_slots, NULL);
     brief_read_wait();
 }
 
@@ -196,7 +196,10 @@ void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache)
 {
     Qcow2Cache *old = s->l2_table_cache;
 
-    qatomic_store_release((void **)&s->l2_table_cache, cache);
+    qatomic_set((void **)&s->l2_table_cache, cache);
+    if (s->lookup_slots) {
+        qatomic_store_release(&s->lookup_slots, qcow2_cache_slots(cache));
+    }
     if (old) {
         brief_read_wait();
         qcow2_cache_destroy(old);

@@ -184,7 +184,8 @@ def sharing(bench, arguments):
     ours = [dataclasses.replace(null, xen=True)]
     if not arguments.quick:
         both += [Scenario('raw-io_uring', depth=32, queues=2),
-                 Scenario('qcow2', depth=32, queues=2)]
+                 Scenario('qcow2', depth=32, queues=2),
+                 Scenario('qcow2', depth=32, queues=2, write=True)]
         ours += [Scenario(queues=4), Scenario(queues=2, write=True)]
     heading('Cache lines that IOThreads share')
     print(f'{"":44}{"written by several":^26}'
