@@ -63,7 +63,7 @@ def compare(bench, programs, scenarios, sessions, pairs=7, ms=60):
     results = []
     for _ in range(sessions):
         with Session(bench, programs[0], scenarios[0]) as first, \
-             Session(bench, programs[1], scenarios[1], 1) as second:
+             Session(bench, programs[1], scenarios[1]) as second:
             results += stats.alternate(pairs, lambda: first.measure(ms),
                                        lambda: second.measure(ms))
     return stats.ratios(results)

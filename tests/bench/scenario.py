@@ -97,20 +97,24 @@ class Bench:
 
     # --- Disks ---
 
-    def _raw_image(self, copy):
+    @staticmethod
+    def _write_random(path):
+        try:
+            with open(path, 'wb') as f:
+                for _ in range(DISK_SIZE >> 20):
+                    f.write(os.urandom(1 << 20))
+                os.fsync(f.fileno())
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise BenchError(f'{path}: {e.strerror}') from None
+
+    def _raw_image(self):
         """A file whose blocks are all written, and that O_DIRECT can read."""
-        path = os.path.join(self.output, f'disk{copy}.raw')
+        path = os.path.join(self.output, 'disk.raw')
         if not os.path.exists(path):
-            try:
-                with open(path + '.part', 'wb') as f:
-                    for _ in range(DISK_SIZE >> 20):
-                        f.write(os.urandom(1 << 20))
-                    os.fsync(f.fileno())
-                os.rename(path + '.part', path)
-            except OSError as e:
-                with contextlib.suppress(OSError):
-                    os.unlink(path + '.part')
-                raise BenchError(f'{path}: {e.strerror}') from None
+            self._write_random(path + '.part')
+            os.rename(path + '.part', path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
         except OSError as e:
@@ -118,43 +122,48 @@ class Bench:
                              'choose another --output') from None
         return path
 
-    def _qcow2_image(self, binary, copy):
-        path = os.path.join(self.output, f'disk{copy}.qcow2')
+    def _qcow2_image(self, binary):
+        """The same of qcow2: every cluster is there.  Not made from the raw
+        image, which has whatever was written to it."""
+        path = os.path.join(self.output, 'disk.qcow2')
         if os.path.exists(path):
             return path
-        qemu_img = os.path.join(os.path.dirname(binary), 'qemu-img')
-        if not os.access(qemu_img, os.X_OK):
-            qemu_img = shutil.which('qemu-img')
+        folders = [os.path.dirname(binary), os.path.dirname(self.output),
+                   os.environ.get('PATH', '')]
+        qemu_img = shutil.which('qemu-img', path=os.pathsep.join(folders))
         if qemu_img is None:
             raise BenchError('qemu-img is missing: build it beside '
                              f'{binary}')
+        self._write_random(path + '.raw')
         convert = subprocess.run(
-            [qemu_img, 'convert', '-O', 'qcow2', self._raw_image(copy),
+            [qemu_img, 'convert', '-f', 'raw', '-O', 'qcow2', path + '.raw',
              path + '.part'], stderr=subprocess.PIPE, check=False)
+        os.unlink(path + '.raw')
         if convert.returncode:
             raise BenchError('qemu-img: ' + convert.stderr.decode().strip())
         os.rename(path + '.part', path)
         return path
 
-    def _block_node(self, binary, backend, copy):
+    def _block_node(self, binary, backend):
+        """Two QEMUs may have it at a time: which blocks of the host's disk an
+        image lies in makes more of a difference than what they do."""
         if backend == 'null-co':
             return {'driver': 'null-co', 'size': DISK_SIZE}
         node = {'driver': 'raw' if backend.startswith('raw') else backend}
         node['file'] = {
-            'driver': 'file', 'cache': {'direct': True},
+            'driver': 'file', 'cache': {'direct': True}, 'locking': 'off',
             'aio': 'native' if backend == 'raw-native' else 'io_uring',
-            'filename': (self._raw_image(copy) if node['driver'] == 'raw'
-                         else self._qcow2_image(binary, copy))}
+            'filename': (self._raw_image() if node['driver'] == 'raw'
+                         else self._qcow2_image(binary))}
         return node
 
     # --- Running ---
 
-    def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None, copy=0):
-        """QEMU's options for a machine with the disk in it.  copy: which of
-        the disk images; two QEMUs do not share one."""
+    def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None):
+        """QEMU's options for a machine with the disk in it."""
         iothreads = iothreads or s.queues
         options = ['-blockdev', json.dumps(
-            {'node-name': 'disk', **self._block_node(binary, s.backend, copy)})]
+            {'node-name': 'disk', **self._block_node(binary, s.backend)})]
         for i in range(iothreads):
             options += ['-object', f'iothread,id=iothread{i},poll-max-ns=0']
         if s.xen:
@@ -237,9 +246,9 @@ class Bench:
 class Session:
     """A scenario set up on one QEMU, at rest between measurements."""
 
-    def __init__(self, bench, binary, s, copy=0):
+    def __init__(self, bench, binary, s):
         self.bench, self.s = bench, s
-        self.qemu = Qemu(binary, bench.machine(binary, s, copy=copy),
+        self.qemu = Qemu(binary, bench.machine(binary, s),
                          chardevs=s.chardevs)
         try:
             self._pin()

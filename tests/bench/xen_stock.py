@@ -26,8 +26,9 @@ def run(command, **options):
                           stderr=subprocess.PIPE, check=False, **options)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
+        errors = [line for line in words if 'error:' in line] + words[-1:]
         raise BenchError(f'{os.path.basename(command[0])}: '
-                         + (words[-1] if words else 'failed'))
+                         + (errors[0] if errors else 'failed'))
     return done.stdout
 
 
@@ -74,7 +75,9 @@ def compile_one(compile_like, source, folder, parts):
             command[i + 1] = target
         elif word in ('-MF', '-MQ'):
             command[i + 1] = target + '.d'
-    run([*command, '-iquote', parts], cwd=folder)
+    # Headers that the base does not have; where both have one, the base's.
+    run([*command, '-iquote', parts, '-idirafter',
+         os.path.join(REPO, 'include')], cwd=folder)
     return target
 
 
