@@ -9,9 +9,12 @@
 #include "qemu/atomic.h"
 #include "qemu/host-utils.h"
 
+/* How many places a table's hint may be in, one after the other */
+#define PLACES 8
+
 Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables)
 {
-    unsigned hints = pow2ceil(2 * (uint64_t)nb);
+    unsigned hints = pow2ceil(4 * (uint64_t)nb);
     Qcow2Slots *slots;
 
     slots = g_try_malloc0(sizeof(*slots) + nb * sizeof(slots->slot[0]));
@@ -39,9 +42,56 @@ void qcow2_slots_free(Qcow2Slots *slots)
     }
 }
 
-static unsigned *slots_hint(Qcow2Slots *slots, uint64_t offset)
+static unsigned first_place(const Qcow2Slots *slots, uint64_t offset)
 {
-    return &slots->hints[(offset >> slots->table_bits) & slots->hint_mask];
+    return (offset >> slots->table_bits) & slots->hint_mask;
+}
+
+static unsigned *hint_at(Qcow2Slots *slots, unsigned place)
+{
+    return &slots->hints[place & slots->hint_mask];
+}
+
+static bool slot_has(const Qcow2Slot *slot, uint64_t offset)
+{
+    /* Pairs with the release in qcow2_slots_show() */
+    return qatomic_load_acquire(&slot->table) == offset;
+}
+
+/* The slot that has the table at @offset, according to the hints. */
+static Qcow2Slot *slot_find(Qcow2Slots *slots, uint64_t offset)
+{
+    unsigned first = first_place(slots, offset);
+
+    for (unsigned place = first; place != first + PLACES; place++) {
+        Qcow2Slot *slot = &slots->slot[qatomic_read(hint_at(slots, place))];
+
+        if (likely(slot_has(slot, offset))) {
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+/* Whether somebody would look in @place for what the hint there says. */
+static bool hint_is_good(Qcow2Slots *slots, unsigned place)
+{
+    uint64_t table = slots->slot[*hint_at(slots, place)].table;
+
+    return table &&
+           ((place - first_place(slots, table)) & slots->hint_mask) < PLACES;
+}
+
+/* If all places are taken, one of the other tables is found no more. */
+static void hint_give(Qcow2Slots *slots, unsigned i, uint64_t offset)
+{
+    unsigned first = first_place(slots, offset);
+    unsigned place = first;
+
+    while (place != first + PLACES && hint_is_good(slots, place)) {
+        place++;
+    }
+    qatomic_set(hint_at(slots, place == first + PLACES ? first : place), i);
 }
 
 void qcow2_slots_show(Qcow2Slots *slots, unsigned i, uint64_t offset)
@@ -49,11 +99,13 @@ void qcow2_slots_show(Qcow2Slots *slots, unsigned i, uint64_t offset)
     Qcow2Slot *slot = &slots->slot[i];
 
     if (slot->table == offset) {
+        if (!slot_find(slots, offset)) {
+            hint_give(slots, i, offset);
+        }
         return;
     }
     assert(slot->table == 0);
-    qatomic_set(slots_hint(slots, offset), i);
-    /* Pairs with the acquire in slot_has() */
+    hint_give(slots, i, offset);
     qatomic_store_release(&slot->table, offset);
 }
 
@@ -64,45 +116,16 @@ void qcow2_slots_hide(Qcow2Slots *slots, unsigned i)
     seqlock_write_end(&slots->changes);
 }
 
-bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
-{
-    bool used = qatomic_read(&slots->slot[i].used);
-
-    if (used) {
-        qatomic_set(&slots->slot[i].used, false);
-    }
-    return used;
-}
-
-static bool slot_has(const Qcow2Slot *slot, uint64_t offset)
-{
-    return qatomic_load_acquire(&slot->table) == offset;
-}
-
-static unsigned slots_search(const Qcow2Slots *slots, uint64_t offset)
-{
-    unsigned i;
-
-    for (i = 0; i < slots->nb && !slot_has(&slots->slot[i], offset); i++) {
-        ;
-    }
-    return i;
-}
-
 const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset)
 {
-    unsigned i = qatomic_read(slots_hint(slots, offset));
-    Qcow2Slot *slot;
+    Qcow2Slot *slot = slot_find(slots, offset);
 
-    if (!slot_has(&slots->slot[i], offset)) {
-        i = slots_search(slots, offset);
-        if (i == slots->nb) {
-            return NULL;
-        }
+    if (!slot) {
+        return NULL;
     }
-    slot = &slots->slot[i];
     if (!qatomic_read(&slot->used)) {
         qatomic_set(&slot->used, true);
     }
-    return (const uint64_t *)(slots->tables + ((size_t)i << slots->table_bits));
+    return (const uint64_t *)(slots->tables + ((size_t)(slot - slots->slot)
+                                               << slots->table_bits));
 }

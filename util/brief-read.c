@@ -16,11 +16,16 @@ void brief_read_wait(void)
 
     for (unsigned slot = 0; slot < THREAD_SLOTS; slot++) {
         unsigned turns = qatomic_load_acquire(&brief_readers[slot].turns);
+        unsigned looks = 0;
 
         while (turns % 2 &&
                qatomic_load_acquire(&brief_readers[slot].turns) == turns) {
-            /* Its thread may need this processor */
-            g_thread_yield();
+            /* Its thread may need this processor, and have less priority */
+            if (++looks < 100) {
+                g_thread_yield();
+            } else {
+                g_usleep(50);
+            }
         }
     }
 }

@@ -32,6 +32,7 @@
 #ifndef BLOCK_QCOW2_SLOTS_H
 #define BLOCK_QCOW2_SLOTS_H
 
+#include "qemu/atomic.h"
 #include "qemu/seqlock.h"
 
 typedef struct Qcow2Slot {
@@ -48,7 +49,10 @@ typedef struct Qcow2Slots {
     unsigned table_bits;
     uint8_t *tables;
 
-    /* In which slot to look first; not always right */
+    /*
+     * In which slots to look.  Stale ones do no harm; a table that is shown
+     * and has none is found when somebody with the lock shows it again.
+     */
     unsigned *hints;
     unsigned hint_mask;
 
@@ -87,7 +91,15 @@ void qcow2_slots_hide(Qcow2Slots *slots, unsigned i);
  * qcow2_slots_take_mark: whether slot @i was used by readers since the last
  * call.  Called with the lock held.
  */
-bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i);
+static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
+{
+    bool used = qatomic_read(&slots->slot[i].used);
+
+    if (unlikely(used)) {
+        qatomic_set(&slots->slot[i].used, false);
+    }
+    return used;
+}
 
 /**
  * qcow2_slots_entries: how many entries of one word a table has.
@@ -107,7 +119,8 @@ static inline unsigned qcow2_slots_begin(Qcow2Slots *slots)
 }
 
 /**
- * qcow2_slots_find: the table that lies at @offset, or NULL if none is shown.
+ * qcow2_slots_find: the table that lies at @offset, or NULL if there is none
+ * or it is not found in a few looks.
  *
  * Without the lock.  What is read from it means something only if
  * qcow2_slots_retry() returns false afterwards.

@@ -279,6 +279,25 @@ static void test_hot(void)
     image_free(blk);
 }
 
+/* When all are in use, one has to go all the same. */
+static void test_all_hot(void)
+{
+    BlockBackend *blk = image_new(8, "cluster_size=4096");
+
+    for (int64_t i = 0; i < 9; i++) {
+        image_write(blk, i * SLICE_BYTES, CLUSTER, 0);
+    }
+    for (int64_t i = 0; i < 8; i++) {
+        image_read(blk, i * SLICE_BYTES);
+    }
+    for (int64_t i = 0; i < 8; i++) {
+        g_assert(!read_needs_lock(blk, i * SLICE_BYTES, SECTOR));
+    }
+    image_read(blk, 8 * SLICE_BYTES);
+    g_assert(image_shows(blk, 8 * SLICE_BYTES));
+    image_free(blk);
+}
+
 /* The timer takes the lock, and what was used since last time stays. */
 static void test_clean(void)
 {
@@ -413,6 +432,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-cache/whole", test_whole);
     g_test_add_func("/qcow2-cache/lock", test_lock);
     g_test_add_func("/qcow2-cache/hot", test_hot);
+    g_test_add_func("/qcow2-cache/all-hot", test_all_hot);
     g_test_add_func("/qcow2-cache/clean", test_clean);
     g_test_add_func("/qcow2-cache/resize", test_resize);
     return g_test_run();
