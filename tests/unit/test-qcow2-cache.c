@@ -402,9 +402,9 @@ static void test_slots(void)
 
     g_assert_null(qcow2_slots_find(slots, 0x1000));
     qcow2_slots_show(slots, 2, 0x1000);
-    qcow2_slots_show(slots, 3, 0x1000 + 8 * 512);   /* the same hint */
+    qcow2_slots_show(slots, 3, 0x1000 + 16 * 512);  /* the same hint */
     g_assert(qcow2_slots_find(slots, 0x1000) == (void *)(tables + 2 * 512));
-    g_assert(qcow2_slots_find(slots, 0x2000) == (void *)(tables + 3 * 512));
+    g_assert(qcow2_slots_find(slots, 0x3000) == (void *)(tables + 3 * 512));
     g_assert(!qcow2_slots_retry(slots, begin));
     g_assert(qcow2_slots_take_mark(slots, 2));
     g_assert(!qcow2_slots_take_mark(slots, 2));
