@@ -15,6 +15,7 @@
 #include "qemu/memalign.h"
 #include "block/aio-wait.h"
 #include "hw/block/block-queue.h"
+#include "trace/trace-qemu_mq_hw_block.h"
 
 void block_queue_settle(BlockQueue *queue)
 {
@@ -31,12 +32,15 @@ static void block_queue_bh(void *opaque)
     /* Pairs with block_queue_set_seq(): we see what control changed. */
     unsigned seq = qatomic_load_acquire(&queue->seq);
     bool was_listening = block_queue_listening(queue);
+    bool look = qatomic_xchg(&queue->look, false);
 
-    if (seq == queue->target_seq && !queue->look_again) {
+    if (seq == queue->target_seq) {
+        if (look && was_listening) {
+            queue->ops->look(queue);
+        }
         return;
     }
     queue->target_seq = seq;
-    queue->look_again = false;
 
     if (block_queue_listening(queue)) {
         queue->ops->start_listening(queue);
@@ -56,12 +60,21 @@ static void block_queue_set_seq(BlockQueue *queue, unsigned seq)
     qemu_bh_schedule(queue->bh);
 }
 
-void block_queue_look_again(BlockQueue *queue)
+void block_queue_look(BlockQueue *queue)
 {
-    if (block_queue_listening(queue)) {
-        queue->look_again = true;
-        qemu_bh_schedule(queue->bh);
-    }
+    qatomic_set(&queue->look, true);
+    qemu_bh_schedule(queue->bh);
+}
+
+void block_queue_event(BlockQueue *queue, BlockQueueEvent event)
+{
+    BlockQueueLife life = block_queue_life_next(queue->life, event);
+
+    trace_block_queue_event(queue, queue->index,
+                            block_queue_life_name(queue->life),
+                            block_queue_event_name(event),
+                            block_queue_life_name(life));
+    qatomic_set(&queue->life, life);
 }
 
 void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
@@ -72,6 +85,7 @@ void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
     queue->index = index;
     queue->ctx = ctx;
     queue->ops = ops;
+    queue->life = BLOCK_QUEUE_STOPPED;
     queue->quiesce_count = 1;
     queue->seq = 1;
     queue->target_seq = 1;
@@ -124,15 +138,6 @@ void block_queue_quiesce_end(BlockQueue *queue)
     }
 }
 
-void block_queue_poke(BlockQueue *queue)
-{
-    GLOBAL_STATE_CODE();
-
-    if (queue->quiesce_count == 0) {
-        block_queue_set_seq(queue, queue->seq + 2);
-    }
-}
-
 bool block_queue_quiesced(BlockQueue *queue)
 {
     return (queue->seq & 1) &&
@@ -155,6 +160,7 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx)
     block_queue_quiesce_begin(queue);
     block_queue_quiesce_wait(queue);
 
+    trace_block_queue_move(queue, queue->index, queue->ctx, ctx);
     block_queue_delete_bh(queue);
     queue->ctx = ctx;
     queue->bh = aio_bh_new(ctx, block_queue_bh, queue);

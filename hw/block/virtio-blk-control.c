@@ -3,15 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- *    created --start--> running --drain--> quiesced --drain end--> running
- *       ^                  |                                          |
- *       +--reset-- stopped <----------------stop----------------------+
+ *    the device (virtio-blk.h)          its queues (block-queue-life.h)
+ *    notifiers, calls                   no ring, running, faulted
+ *    stopped, starting, stopping        stopped, faulted and stopped
  *
- * While a queue is started, its position in the ring is ours (vring.h); on
- * every stop and before every save it goes back to the base's VirtQueue, so
- * that the migration stream and all that looks at the VirtQueue stay stock's.
- * Everything runs under the BQL and reaches a queue's owner thread only by
- * block_queue_quiesce_begin/end.
+ * While a queue runs, its position in the ring is ours (vring.h); on every
+ * stop it goes back to the base's VirtQueue, so that the migration stream and
+ * all that looks at the VirtQueue stay stock's.  Everything runs under the BQL
+ * and reaches a queue's owner thread only by block_queue_quiesce_begin/end.
  */
 
 #include "qemu/osdep.h"
@@ -19,7 +18,35 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "hw/virtio/virtio-bus.h"
+#include "system/runstate.h"
+#include "trace/trace-qemu_mq_hw_block.h"
 #include "virtio-blk-queue.h"
+
+bool virtio_blk_vm_runs(void)
+{
+    return runstate_is_live(runstate_get());
+}
+
+/* In the order of VirtIOBlkLife. */
+static const struct {
+    const char *name;
+    unsigned next;              /* states that may follow, a bit each */
+} device_life[VIRTIO_BLK_LIFE__MAX] = {
+    { "stopped", BIT(VIRTIO_BLK_STARTING) | BIT(VIRTIO_BLK_CALLS) },
+    { "starting", BIT(VIRTIO_BLK_NOTIFIERS) | BIT(VIRTIO_BLK_STOPPED) },
+    { "served by notifiers", BIT(VIRTIO_BLK_STOPPING) },
+    { "stopping", BIT(VIRTIO_BLK_STOPPED) },
+    { "served by calls", BIT(VIRTIO_BLK_STOPPED) },
+};
+
+void virtio_blk_set_life(VirtIOBlock *s, VirtIOBlkLife to)
+{
+    assert(device_life[s->life].next & BIT(to));
+    trace_virtio_blk_life(s, device_life[s->life].name, device_life[to].name);
+    s->life = to;
+}
+
+static void virtio_blk_memory_bh(void *opaque);
 
 static void queue_create(VirtIOBlock *s, unsigned i)
 {
@@ -69,15 +96,17 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         queue_create(s, i);
     }
+    s->memory_bh = qemu_bh_new(virtio_blk_memory_bh, s);
     return true;
 }
 
 void virtio_blk_queues_cleanup(VirtIOBlock *s)
 {
+    g_clear_pointer(&s->memory_bh, qemu_bh_delete);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        assert(!q->attached);
+        assert(block_queue_stopped(&q->common));
         virtio_blk_queue_drop_held(q);
         if (q->ring.iov) {
             vring_cleanup(&q->ring);
@@ -92,31 +121,32 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
 }
 
 /* Listen for kicks as soon as nothing holds the queue quiesced. */
-static void queue_start(VirtIOBlkQueue *q, bool notifiers)
+static void queue_start(VirtIOBlkQueue *q)
 {
-    if (q->attached) {
+    bool notifiers = q->dev->life == VIRTIO_BLK_NOTIFIERS;
+
+    if (!block_queue_stopped(&q->common)) {
         return;
     }
-    q->has_kick = notifiers;
-    virtio_blk_queue_move_home(q);
     q->guest_notifier = notifiers ? virtio_queue_get_guest_notifier(q->vq)
                                   : NULL;
     if (notifiers) {
         q->kick = *virtio_queue_get_host_notifier(q->vq);
     }
+    block_queue_event(&q->common, BLOCK_QUEUE_START);
+    virtio_blk_queue_move_home(q);
     virtio_blk_ring_start(q);
-    q->attached = true;
     block_queue_quiesce_end(&q->common);
 }
 
 static void queue_stop(VirtIOBlkQueue *q)
 {
-    if (q->attached) {
-        /* Not ended: the queue is left as it was created, quiesced. */
+    if (!block_queue_stopped(&q->common)) {
+        /* Not ended: a stopped queue is quiesced. */
         block_queue_quiesce_begin(&q->common);
         virtio_blk_ring_hand_over(q);
-        virtio_blk_ring_stop(q);
-        q->attached = false;
+        virtio_blk_ring_detach(q);
+        block_queue_event(&q->common, BLOCK_QUEUE_STOP);
     }
 }
 
@@ -162,7 +192,8 @@ void virtio_blk_start_late(VirtIOBlock *s)
     for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->attached && !q->started && virtio_blk_ring_is_set(q)) {
+        if (block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING &&
+            virtio_blk_ring_is_set(q)) {
             /* No ring, no requests: it is quiesced as soon as it looks. */
             block_queue_quiesce_begin(&q->common);
             block_queue_quiesce_wait(&q->common);
@@ -192,7 +223,8 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
 
     /* A bottom half may come behind unrealize(), which frees the queues. */
     for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
-        any |= qatomic_read(&s->queues[i].wants_main);
+        any |= qatomic_read(&s->queues[i].place) ==
+               VIRTIO_BLK_PLACE_WANTS_MAIN;
     }
     if (!any) {
         return;
@@ -201,10 +233,9 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->wants_main) {
+        if (q->place == VIRTIO_BLK_PLACE_WANTS_MAIN) {
             warn_of_main(q);
-            q->wants_main = false;
-            q->main_only = true;
+            q->place = VIRTIO_BLK_PLACE_MAIN;
             virtio_blk_queue_move_home(q);
         }
     }
@@ -213,33 +244,68 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
 
 /* Guest memory has changed: may a ring be read natively now, or no more? */
 
+static bool reader_is_right(VirtIOBlkQueue *q)
+{
+    switch (block_queue_life(&q->common)) {
+    case BLOCK_QUEUE_RUNNING:
+        return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
+               virtio_blk_ring_is_direct(q);
+    case BLOCK_QUEUE_FAULTED:
+        /* It reads its ring no more and must not keep old memory alive. */
+        return q->reader == VIRTIO_BLK_READER_NONE;
+    default:
+        return true;
+    }
+}
+
+/* With the device paused. */
+static void change_readers(VirtIOBlock *s)
+{
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        VirtIOBlkQueue *q = &s->queues[i];
+
+        if (!reader_is_right(q)) {
+            virtio_blk_ring_hand_over(q);
+            virtio_blk_ring_detach(q);
+            if (block_queue_running(&q->common)) {
+                virtio_blk_ring_attach(q);
+            }
+        }
+    }
+}
+
 static void virtio_blk_memory_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
+    bool change = false;
 
-    for (unsigned i = 0; s->view_source && i < s->conf.num_queues; i++) {
+    if (!s->view_source) {
+        return;
+    }
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->started && q->native != virtio_blk_ring_is_direct(q)) {
-            BlockDriverState *bs = device_pause(s);
-
-            virtio_blk_ring_hand_over(q);
-            virtio_blk_ring_stop(q);
-            virtio_blk_ring_start(q);
-            device_resume(s, bs);
-        } else if (q->started) {
-            block_queue_poke(&q->common);
+        if (!reader_is_right(q)) {
+            change = true;
+        } else if (q->reader == VIRTIO_BLK_READER_NATIVE) {
+            /* An idle queue, too, lets go of memory that was unplugged. */
+            block_queue_look(&q->common);
         }
     }
-    object_unref(OBJECT(s));
+    if (change) {
+        BlockDriverState *bs = device_pause(s);
+
+        change_readers(s);
+        device_resume(s, bs);
+    }
 }
 
 /* Called in the middle of a memory transaction: no waiting here. */
 static void virtio_blk_memory_changed(void *opaque)
 {
-    object_ref(OBJECT(opaque));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), virtio_blk_memory_bh,
-                            opaque);
+    VirtIOBlock *s = opaque;
+
+    qemu_bh_schedule(s->memory_bh);
 }
 
 static void virtio_blk_set_capacity(VirtIOBlock *s)
@@ -250,15 +316,18 @@ static void virtio_blk_set_capacity(VirtIOBlock *s)
     qatomic_set(&s->nb_sectors, nb_sectors);
 }
 
-void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers)
+void virtio_blk_start_queues(VirtIOBlock *s)
 {
+    if (!virtio_blk_vm_runs()) {
+        return;
+    }
     if (!s->view_source) {
         s->view_source = ring_view_source_new(VIRTIO_DEVICE(s)->dma_as,
                                               virtio_blk_memory_changed, s);
     }
     virtio_blk_set_capacity(s);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_start(&s->queues[i], notifiers);
+        queue_start(&s->queues[i]);
     }
 }
 
@@ -278,22 +347,39 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     s->view_source = NULL;
 }
 
-/* What a driver's memory was like does not outlive it. */
+void virtio_blk_start_calls(VirtIOBlock *s)
+{
+    if (s->life == VIRTIO_BLK_STOPPED) {
+        virtio_blk_set_life(s, VIRTIO_BLK_CALLS);
+        virtio_blk_start_queues(s);
+    }
+}
+
+void virtio_blk_stop_calls(VirtIOBlock *s)
+{
+    if (s->life == VIRTIO_BLK_CALLS) {
+        virtio_blk_stop_queues(s);
+        virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
+    }
+}
+
+/* The next driver begins anew: forget what this one has caused. */
 static void queue_forget_driver(VirtIOBlkQueue *q)
 {
-    q->wants_main = false;
-    q->main_only = false;
+    virtio_blk_ring_detach(q);
+    virtio_blk_queue_drop_held(q);
+    q->place = VIRTIO_BLK_PLACE_OWN;
+    block_queue_event(&q->common, BLOCK_QUEUE_RING_DOWN);
 }
 
 void virtio_blk_reset(VirtIODevice *vdev)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
-    assert(!s->ioeventfd_started);
-    virtio_blk_stop_queues(s);
+    virtio_blk_stop_calls(s);
+    assert(s->life == VIRTIO_BLK_STOPPED);
     blk_drain(s->blk);
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        virtio_blk_queue_drop_held(&s->queues[i]);
         queue_forget_driver(&s->queues[i]);
     }
     blk_set_enable_write_cache(s->blk, s->original_wce);
@@ -310,8 +396,6 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
         return;     /* the transport passes on whatever the driver selects */
     }
     bs = device_pause(s);
-    virtio_blk_ring_stop(&s->queues[n]);
-    virtio_blk_queue_drop_held(&s->queues[n]);
     queue_forget_driver(&s->queues[n]);
     virtio_blk_queue_move_home(&s->queues[n]);
     device_resume(s, bs);
@@ -382,22 +466,49 @@ const BlockDevOps virtio_blk_dev_ops = {
     .drained_end = virtio_blk_drained_end,
 };
 
-/* The VM goes on: so do the requests that failed and stopped it. */
-void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
+static bool any_held(VirtIOBlock *s)
 {
-    VirtIOBlock *s = opaque;
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        if (s->queues[i].held) {
+            return true;
+        }
+    }
+    return false;
+}
 
-    if (!running) {
-        return;
+/*
+ * The VM goes on: so do the requests that failed and stopped it.  Notifiers
+ * the transport has started by now, if the driver has; what it could not, or
+ * what has no notifiers, starts here.
+ */
+static void vm_goes_on(VirtIOBlock *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    if (virtio_device_started(vdev, vdev->status) || any_held(s)) {
+        virtio_blk_start_calls(s);
+    }
+    if (s->life == VIRTIO_BLK_NOTIFIERS) {
+        /* The driver has started the device while the VM was stopped. */
+        virtio_blk_start_queues(s);
     }
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (!s->view_source && q->held) {
-            virtio_blk_start_queues(s, false);
-        }
         qatomic_set(&q->restart, true);
-        block_queue_poke(&q->common);
+        block_queue_look(&q->common);
+    }
+}
+
+void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
+{
+    VirtIOBlock *s = opaque;
+
+    if (running) {
+        vm_goes_on(s);
+    } else {
+        /* Notifiers are stopped by the transport. */
+        virtio_blk_stop_calls(s);
     }
 }
 
@@ -408,7 +519,7 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     IOThread *old;
 
     assert(queue < s->conf.num_queues);
-    if (iothread && (s->ioeventfd_disabled ||
+    if (iothread && (s->life == VIRTIO_BLK_CALLS ||
                      !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s)))) {
         error_setg(errp, "ioeventfd is required for iothread");
         return false;
@@ -418,7 +529,7 @@ bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
     /* A queue that has to stay in the main loop moves when it may. */
     virtio_blk_queue_move_home(&s->queues[queue]);
     device_resume(s, bs);
-    if (queue == 0 && s->ioeventfd_started) {
+    if (queue == 0 && s->life == VIRTIO_BLK_NOTIFIERS) {
         virtio_blk_place_node(s);
     }
     object_unref(OBJECT(old));

@@ -65,10 +65,12 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     unsigned n = s->conf.num_queues;
     int ret;
 
-    if (s->ioeventfd_started || s->ioeventfd_starting) {
+    /* It may have done without until now: eventfds were short then. */
+    virtio_blk_stop_calls(s);
+    if (s->life != VIRTIO_BLK_STOPPED) {
         return 0;
     }
-    s->ioeventfd_starting = true;
+    virtio_blk_set_life(s, VIRTIO_BLK_STARTING);
 
     ret = k->set_guest_notifiers(bus->parent, n, true);
     if (ret != 0) {
@@ -84,14 +86,12 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     }
 
     virtio_blk_place_node(s);
-    s->ioeventfd_starting = false;
-    s->ioeventfd_started = true;
-    virtio_blk_start_queues(s, true);
+    virtio_blk_set_life(s, VIRTIO_BLK_NOTIFIERS);
+    virtio_blk_start_queues(s);
     return 0;
 
 fail:
-    s->ioeventfd_disabled = true;
-    s->ioeventfd_starting = false;
+    virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
     return -ENOSYS;
 }
 
@@ -102,39 +102,43 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
     unsigned n = s->conf.num_queues;
 
-    if (!s->ioeventfd_started || s->ioeventfd_stopping) {
+    if (s->life != VIRTIO_BLK_NOTIFIERS) {
         return;
     }
-    s->ioeventfd_stopping = true;
+    virtio_blk_set_life(s, VIRTIO_BLK_STOPPING);
 
     virtio_blk_stop_queues(s);
     assign_host_notifiers(s, n, false);
-    s->ioeventfd_started = false;
-
     blk_drain(s->blk);
     queue_iothreads_release_node(&s->map, s->blk);
     k->set_guest_notifiers(bus->parent, n, false);
-    s->ioeventfd_stopping = false;
+    virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
 }
 
 void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
-    VirtIOBlkQueue *q = &s->queues[virtio_get_queue_index(vq)];
 
-    if (!s->ioeventfd_disabled && !s->ioeventfd_started) {
-        /* Drivers may kick before they set DRIVER_OK. */
-        virtio_device_start_ioeventfd(vdev);
-        if (!s->ioeventfd_disabled) {
-            return;
-        }
+    if (!virtio_blk_vm_runs()) {
+        return;     /* every ring is looked at when the VM goes on */
     }
-    if (s->ioeventfd_started) {
+    if (s->life == VIRTIO_BLK_STOPPED) {
+        /* Drivers may kick before they set DRIVER_OK. */
+        if (virtio_device_ioeventfd_enabled(vdev)) {
+            virtio_device_start_ioeventfd(vdev);
+        }
+        virtio_blk_start_calls(s);
+    }
+    switch (s->life) {
+    case VIRTIO_BLK_NOTIFIERS:
         /* The transport had no eventfd for this kick: pass it on. */
         event_notifier_set(virtio_queue_get_host_notifier(vq));
-        return;
+        break;
+    case VIRTIO_BLK_CALLS:
+        virtio_blk_start_late(s);
+        virtio_blk_queue_handle_output(&s->queues[virtio_get_queue_index(vq)]);
+        break;
+    default:
+        break;
     }
-    virtio_blk_start_queues(s, false);
-    virtio_blk_start_late(s);
-    virtio_blk_queue_handle_output(q);
 }

@@ -22,11 +22,11 @@ int virtio_blk_pre_save(void *opaque)
     VirtIOBlock *s = opaque;
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
-    /* With ioeventfd the queues have stopped and done so already. */
+    /* Those of a stopped VM have stopped and done so already. */
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (q->started && q->native) {
+        if (q->reader == VIRTIO_BLK_READER_NATIVE) {
             vring_store_to_vdev(&q->ring, vdev, i);
         }
     }

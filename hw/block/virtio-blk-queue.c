@@ -19,12 +19,18 @@
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-blk-queue.h"
 #include "trace/trace-hw_block.h"
+#include "trace/trace-qemu_mq_hw_block.h"
 
 /* Our ring reader or the base's: the difference ends here. */
 
+static inline bool queue_is_native(const VirtIOBlkQueue *q)
+{
+    return likely(q->reader == VIRTIO_BLK_READER_NATIVE);
+}
+
 static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 {
-    if (likely(q->native)) {
+    if (queue_is_native(q)) {
         vring_set_notification(&q->ring, enable);
     } else {
         virtio_queue_set_notification(q->vq, enable);
@@ -33,14 +39,38 @@ static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 
 static bool queue_get_notification(VirtIOBlkQueue *q)
 {
-    return likely(q->native) ? q->ring.notification
-                             : virtio_queue_get_notification(q->vq);
+    return queue_is_native(q) ? q->ring.notification
+                              : virtio_queue_get_notification(q->vq);
 }
 
 static bool queue_empty(VirtIOBlkQueue *q)
 {
-    return likely(q->native) ? vring_empty(&q->ring)
-                             : virtio_queue_empty(q->vq);
+    return queue_is_native(q) ? vring_empty(&q->ring)
+                              : virtio_queue_empty(q->vq);
+}
+
+/*
+ * A buffer in MMIO may be a register of this very device.  What the device
+ * does to its own registers while it is at work on a ring is refused, as
+ * everywhere in QEMU, or it would start and stop itself from in there.  Only
+ * the main loop touches MMIO.
+ */
+static inline bool queue_guard_begin(VirtIOBlkQueue *q)
+{
+    bool *engaged = &q->dev->transport->mem_reentrancy_guard.engaged_in_io;
+
+    if (!q->direct_irq || *engaged) {
+        return false;
+    }
+    *engaged = true;
+    return true;
+}
+
+static inline void queue_guard_end(VirtIOBlkQueue *q, bool guarded)
+{
+    if (guarded) {
+        q->dev->transport->mem_reentrancy_guard.engaged_in_io = false;
+    }
 }
 
 /* The base's element in the shape of our chain; its iovecs stay in it. */
@@ -89,7 +119,8 @@ static void queue_want_main_bh(void *opaque)
  */
 static void queue_want_main(VirtIOBlkQueue *q)
 {
-    qatomic_set(&q->wants_main, true);
+    trace_virtio_blk_want_main(q->vdev, q->common.index);
+    qatomic_set(&q->place, VIRTIO_BLK_PLACE_WANTS_MAIN);
     object_ref(OBJECT(q->dev));
     aio_bh_schedule_oneshot(qemu_get_aio_context(), queue_want_main_bh,
                             q->dev);
@@ -115,7 +146,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     VirtIOBlkRequest *req;
     QEMU_UNINITIALIZED VRingChain chain;
 
-    if (likely(q->native)) {
+    if (queue_is_native(q)) {
         int ret = queue_take_native(q, &chain);
 
         if (unlikely(ret == -EAGAIN)) {
@@ -152,11 +183,31 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     return req;
 }
 
+/* May the owner take what the ring offers, as far as the ring's state goes? */
+static inline bool queue_may_take(const VirtIOBlkQueue *q)
+{
+    return block_queue_running(&q->common) &&
+           q->place != VIRTIO_BLK_PLACE_WANTS_MAIN;
+}
+
+static inline bool queue_is_short(const VirtIOBlkQueue *q)
+{
+    return unlikely(q->supply != VIRTIO_BLK_SUPPLY_ENOUGH);
+}
+
+/* Something is left in the ring: look again when there is memory for it. */
+static void queue_leave_behind(VirtIOBlkQueue *q)
+{
+    if (queue_is_short(q)) {
+        q->supply = VIRTIO_BLK_SUPPLY_SHORT_LOOK;
+    }
+}
+
 static void queue_take_all(VirtIOBlkQueue *q)
 {
     VirtIOBlkRequest *req;
 
-    while (!q->faulted && !q->starved && (req = queue_take(q))) {
+    while (queue_may_take(q) && !queue_is_short(q) && (req = queue_take(q))) {
         const char *fault = virtio_blk_request_parse(req);
 
         block_queue_request_begin(&q->common);
@@ -169,34 +220,28 @@ static void queue_take_all(VirtIOBlkQueue *q)
     }
 }
 
-/* Leaves the ring alone for now? */
-static inline bool queue_is_stuck(const VirtIOBlkQueue *q)
-{
-    return q->faulted || q->wants_main;
-}
-
 /* Take and submit all that the ring offers. */
 static void queue_work(VirtIOBlkQueue *q)
 {
     uint64_t taken = q->common.stats.requests;
-    bool toggle;
+    bool toggle, guarded;
 
-    if (unlikely(queue_is_stuck(q) || virtio_device_disabled(q->vdev) ||
-                 !q->started || !block_queue_listening(&q->common))) {
+    if (unlikely(!queue_may_take(q) || virtio_device_disabled(q->vdev) ||
+                 !block_queue_listening(&q->common))) {
         return;
     }
-    if (likely(q->native) && unlikely(!vring_refresh(&q->ring))) {
+    if (queue_is_native(q) && unlikely(!vring_refresh(&q->ring))) {
         /* Control has been told too, and hands the ring to the base. */
         return;
     }
-
-    q->left_behind = q->starved;
-    if (unlikely(q->starved)) {
+    if (queue_is_short(q)) {
+        queue_leave_behind(q);
         return;
     }
 
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
+    guarded = queue_guard_begin(q);
     defer_call_begin();
     do {
         if (toggle) {
@@ -206,14 +251,15 @@ static void queue_work(VirtIOBlkQueue *q)
         if (toggle) {
             queue_set_notification(q, true);
         }
-    } while (!queue_is_stuck(q) && !q->starved && !queue_empty(q));
+    } while (queue_may_take(q) && !queue_is_short(q) && !queue_empty(q));
 
-    q->left_behind = q->starved;
+    queue_leave_behind(q);
     if (q->common.stats.requests != taken) {
         block_queue_count(&q->common.stats.batches, 1);
     }
     virtio_blk_run_submit(q);
     defer_call_end();
+    queue_guard_end(q, guarded);
 }
 
 static void queue_notify(VirtIOBlkQueue *q)
@@ -252,7 +298,7 @@ static void queue_push(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
     uint32_t written = req->chain.in_len;
 
     if (unlikely(req->elem)) {
-        if (!q->native) {
+        if (!queue_is_native(q)) {
             virtqueue_push(q->vq, req->elem, written);
             return;
         }
@@ -261,6 +307,19 @@ static void queue_push(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
         vring_adopt(&q->ring, &req->chain);
     }
     vring_push(&q->ring, &req->chain, written);
+}
+
+/* Let go of a request; the ring does not get it back, nothing is written. */
+static void queue_give_up(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
+{
+    if (req->elem) {
+        virtqueue_detach_element(q->vq, req->elem, 0);
+        if (!queue_is_native(q)) {
+            return;
+        }
+        vring_adopt(&q->ring, &req->chain);
+    }
+    vring_drop(&q->ring, &req->chain);
 }
 
 static void queue_flush_base(VirtIOBlkQueue *q)
@@ -272,23 +331,37 @@ static void queue_flush_base(VirtIOBlkQueue *q)
     }
 }
 
-/* Show the driver all that was answered since the last time. */
+/* Show the driver the requests from @req on. */
+static void queue_give_back(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
+{
+    for (VirtIOBlkRequest *r = req; r; r = r->next) {
+        queue_push(q, r);
+    }
+    if (!queue_is_native(q)) {
+        queue_flush_base(q);
+    } else if (vring_publish(&q->ring)) {
+        queue_notify(q);
+    }
+}
+
+/* End all that was answered since the last time. */
 static void queue_flush(void *opaque)
 {
     VirtIOBlkQueue *q = opaque;
     VirtIOBlkRequest *req = q->done;
+    bool guarded = queue_guard_begin(q);
     unsigned n = 0;
 
     q->flush_pending = false;
     q->done = NULL;
 
-    for (VirtIOBlkRequest *r = req; r; r = r->next) {
-        queue_push(q, r);
-    }
-    if (unlikely(!q->native)) {
-        queue_flush_base(q);
-    } else if (vring_publish(&q->ring)) {
-        queue_notify(q);
+    if (unlikely(q->vdev->disabled)) {
+        /* The driver has taken away the bus: its rings are not written. */
+        for (VirtIOBlkRequest *r = req; r; r = r->next) {
+            queue_give_up(q, r);
+        }
+    } else {
+        queue_give_back(q, req);
     }
     while (req) {
         VirtIOBlkRequest *next = req->next;
@@ -298,6 +371,7 @@ static void queue_flush(void *opaque)
         n++;
     }
 
+    queue_guard_end(q, guarded);
     /* Last: control may take the queue over with the final one. */
     while (n--) {
         block_queue_request_end(&q->common);
@@ -322,6 +396,7 @@ void virtio_blk_request_hold(VirtIOBlkRequest *req)
 {
     VirtIOBlkQueue *q = req->queue;
 
+    trace_virtio_blk_hold(q->vdev, q->common.index, req);
     req->next = q->held;
     q->held = req;
     block_queue_request_end(&q->common);
@@ -331,63 +406,9 @@ void virtio_blk_request_abandon(VirtIOBlkRequest *req)
 {
     VirtIOBlkQueue *q = req->queue;
 
-    if (req->elem) {
-        virtqueue_detach_element(q->vq, req->elem, 0);
-    } else {
-        vring_drop(&q->ring, &req->chain);
-    }
+    queue_give_up(q, req);
     request_put(req);
     block_queue_request_end(&q->common);
-}
-
-typedef struct QueueFault {
-    VirtIODevice *vdev;
-    unsigned index;
-    const char *what;
-} QueueFault;
-
-const char *virtio_blk_id(VirtIODevice *vdev)
-{
-    DeviceState *dev = DEVICE(vdev);
-
-    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
-                       dev->parent_bus->parent->id : NULL);
-}
-
-/* The status register and the config interrupt belong to the main loop. */
-static void queue_fault_bh(void *opaque)
-{
-    g_autofree QueueFault *fault = opaque;
-    DeviceState *dev = DEVICE(fault->vdev);
-    const char *id = virtio_blk_id(fault->vdev);
-
-    /* Unplugged meanwhile, there is no status and no interrupt left. */
-    if (VIRTIO_BLK(dev)->queues) {
-        virtio_error(fault->vdev, "virtio-blk '%s' queue %u: %s",
-                     id ?: "(no id)", fault->index, fault->what);
-    }
-    object_unref(OBJECT(dev));
-}
-
-void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what)
-{
-    QueueFault *fault;
-
-    if (q->faulted) {
-        return;
-    }
-    q->faulted = true;
-    if (q->vdev->broken) {
-        return;     /* the base's reader has said it already */
-    }
-    fault = g_new(QueueFault, 1);
-    *fault = (QueueFault) {
-        .vdev = q->vdev,
-        .index = q->common.index,
-        .what = what,
-    };
-    object_ref(OBJECT(q->vdev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), queue_fault_bh, fault);
 }
 
 static void queue_want_ring_bh(void *opaque)
@@ -413,7 +434,7 @@ static void queue_kick_read(EventNotifier *kick)
     VirtIOBlkQueue *q = container_of(kick, VirtIOBlkQueue, kick);
 
     if (event_notifier_test_and_clear(kick)) {
-        if (unlikely(!q->started)) {
+        if (unlikely(block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING)) {
             queue_want_ring(q);
         }
         queue_work(q);
@@ -425,11 +446,11 @@ static bool queue_kick_poll(void *opaque)
     VirtIOBlkQueue *q = container_of((EventNotifier *)opaque, VirtIOBlkQueue,
                                      kick);
 
-    if (unlikely(q->starved)) {
-        q->left_behind = true;
+    if (queue_is_short(q)) {
+        queue_leave_behind(q);
         return false;
     }
-    return q->started && !queue_is_stuck(q) && !queue_empty(q);
+    return queue_may_take(q) && !queue_empty(q);
 }
 
 static void queue_kick_poll_ready(EventNotifier *kick)
@@ -441,7 +462,7 @@ static void queue_kick_poll_begin(EventNotifier *kick)
 {
     VirtIOBlkQueue *q = container_of(kick, VirtIOBlkQueue, kick);
 
-    if (q->started) {
+    if (block_queue_running(&q->common)) {
         queue_set_notification(q, false);
     }
 }
@@ -451,7 +472,7 @@ static void queue_kick_poll_end(EventNotifier *kick)
     VirtIOBlkQueue *q = container_of(kick, VirtIOBlkQueue, kick);
 
     /* The AioContext polls once more behind this. */
-    if (q->started) {
+    if (block_queue_running(&q->common)) {
         queue_set_notification(q, true);
     }
 }
@@ -499,6 +520,17 @@ static void queue_restart_held(VirtIOBlkQueue *q)
     defer_call_end();
 }
 
+static void queue_look(BlockQueue *common)
+{
+    VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
+
+    if (block_queue_running(common) && qatomic_read(&q->restart)) {
+        qatomic_set(&q->restart, false);
+        queue_restart_held(q);
+    }
+    queue_work(q);
+}
+
 static void queue_start_listening(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
@@ -506,28 +538,26 @@ static void queue_start_listening(BlockQueue *common)
 
     q->direct_irq = in_main || !q->guest_notifier;
     q->ring.direct_only = !in_main;
-    if (q->started && !queue_get_notification(q)) {
+    if (block_queue_running(common) && !virtio_device_disabled(q->vdev) &&
+        !queue_get_notification(q)) {
         queue_set_notification(q, true);
     }
-    if (q->attached && q->has_kick) {
+    if (q->guest_notifier) {
         aio_set_event_notifier(common->ctx, &q->kick, queue_kick_read,
                                queue_kick_poll, queue_kick_poll_ready);
         aio_set_event_notifier_poll(common->ctx, &q->kick,
                                     queue_kick_poll_begin,
                                     queue_kick_poll_end);
     }
-    if (q->started && qatomic_xchg(&q->restart, false)) {
-        queue_restart_held(q);
-    }
     /* Kicks may have come while nobody listened. */
-    queue_work(q);
+    queue_look(common);
 }
 
 static void queue_stop_listening(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
-    if (q->attached && q->has_kick) {
+    if (q->guest_notifier) {
         aio_set_event_notifier(common->ctx, &q->kick, NULL, NULL, NULL);
     }
 }
@@ -535,4 +565,5 @@ static void queue_stop_listening(BlockQueue *common)
 const BlockQueueOps virtio_blk_queue_ops = {
     .start_listening = queue_start_listening,
     .stop_listening = queue_stop_listening,
+    .look = queue_look,
 };

@@ -76,6 +76,27 @@ typedef struct VirtIOBlkSegments {
     unsigned len;
 } VirtIOBlkSegments;
 
+/* Who reads the ring, see virtio-blk-ring.c. */
+typedef enum VirtIOBlkReader {
+    VIRTIO_BLK_READER_NONE,     /* nobody: the base's VirtQueue has the state */
+    VIRTIO_BLK_READER_BASE,     /* the base's virtqueue calls */
+    VIRTIO_BLK_READER_NATIVE,   /* ours, vring.h */
+} VirtIOBlkReader;
+
+/* Which thread serves the queue. */
+typedef enum VirtIOBlkPlace {
+    VIRTIO_BLK_PLACE_OWN,       /* that of its IOThread, if it has one */
+    VIRTIO_BLK_PLACE_WANTS_MAIN,    /* leaves the ring alone until moved */
+    VIRTIO_BLK_PLACE_MAIN,      /* the main loop, until the driver resets it */
+} VirtIOBlkPlace;
+
+/* Memory for what comes next, see virtio-blk-segments.c. */
+typedef enum VirtIOBlkSupply {
+    VIRTIO_BLK_SUPPLY_ENOUGH,
+    VIRTIO_BLK_SUPPLY_SHORT,        /* take nothing */
+    VIRTIO_BLK_SUPPLY_SHORT_LOOK,   /* and look at the ring when that ends */
+} VirtIOBlkSupply;
+
 struct VirtIOBlkQueue {
     BlockQueue common;          /* first: a VirtIOBlkQueue is a BlockQueue */
 
@@ -84,21 +105,15 @@ struct VirtIOBlkQueue {
     VirtIODevice *vdev;
     BlockBackend *blk;
     VirtQueue *vq;
-    EventNotifier *guest_notifier;  /* NULL: no notifiers, main loop only */
+    EventNotifier *guest_notifier;  /* NULL: kicks and interrupts are calls */
     EventNotifier kick;         /* a copy of the VirtQueue's host notifier */
-    bool has_kick;              /* false: kicks come by handle_output() */
-    bool attached;              /* listens for kicks, once not quiesced */
-    bool started;               /* has a ring */
-    bool native;                /* our ring reader, else the base's */
+    VirtIOBlkReader reader;
+    VirtIOBlkPlace place;       /* atomic: the owner asks for the main loop */
     bool restart;               /* atomic: run the held requests again */
-    bool main_only;             /* until reset: not in an IOThread */
 
     /* The owner's. */
-    bool faulted;               /* malformed ring; until reset */
-    bool wants_main;            /* atomic: goes on in the main loop only */
+    VirtIOBlkSupply supply;
     bool flush_pending;
-    bool starved;               /* one of @segments is empty: take nothing */
-    bool left_behind;           /* the ring has more, for when that is over */
     bool direct_irq;            /* in the main loop: raise it by a call */
     VirtIOBlkRequest *done;     /* answered, not yet given back */
     VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
@@ -112,21 +127,10 @@ struct VirtIOBlkQueue {
 
 extern const BlockQueueOps virtio_blk_queue_ops;
 
-/** virtio_blk_id: what the user calls the device, or NULL.  BQL */
-const char *virtio_blk_id(VirtIODevice *vdev);
-
 /**
  * virtio_blk_queue_handle_output: a kick that came as a call, main loop.
  */
 void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
-
-/**
- * virtio_blk_queue_fault: stop the queue for good, the driver broke the rules.
- *
- * One line names device, queue and @what; the device needs a reset (VIRTIO
- * 1.2, 2.1.1).  Owner thread.
- */
-void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
 
 /**
  * virtio_blk_request_complete: answer @req with @status.
@@ -145,6 +149,19 @@ void virtio_blk_request_hold(VirtIOBlkRequest *req);
  * After a fault; the ring does not get it back.  Owner thread.
  */
 void virtio_blk_request_abandon(VirtIOBlkRequest *req);
+
+/* virtio-blk-fault.c: a driver that breaks the rules */
+
+/** virtio_blk_id: what the user calls the device, or NULL.  BQL */
+const char *virtio_blk_id(VirtIODevice *vdev);
+
+/**
+ * virtio_blk_queue_fault: stop the queue for good, the driver broke the rules.
+ *
+ * One line names device, queue and @what; the device needs a reset (VIRTIO
+ * 1.2, 2.1.1).  Owner thread.
+ */
+void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
 
 /* virtio-blk-request.c: one request */
 
@@ -238,11 +255,32 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
 /** virtio_blk_queues_cleanup: undo that, with the queues stopped. */
 void virtio_blk_queues_cleanup(VirtIOBlock *s);
 
-/** virtio_blk_start_queues: with @notifiers, or with kicks that are calls. */
-void virtio_blk_start_queues(VirtIOBlock *s, bool notifiers);
+/**
+ * virtio_blk_vm_runs: may rings be read?
+ *
+ * They are not read while the VM is stopped or an incoming migration has not
+ * ended.  What the driver adds meanwhile is found when the VM goes on.
+ */
+bool virtio_blk_vm_runs(void);
+
+/** virtio_blk_set_life: let the device's life go on to @to. */
+void virtio_blk_set_life(VirtIOBlock *s, VirtIOBlkLife to);
+
+/**
+ * virtio_blk_start_queues: serve the rings, as the device's life says.
+ *
+ * Does nothing while the VM is stopped.
+ */
+void virtio_blk_start_queues(VirtIOBlock *s);
 
 /** virtio_blk_stop_queues: end all work and give the rings back. */
 void virtio_blk_stop_queues(VirtIOBlock *s);
+
+/** virtio_blk_start_calls: serve a device whose kicks are calls. */
+void virtio_blk_start_calls(VirtIOBlock *s);
+
+/** virtio_blk_stop_calls: end that, if it is how the device is served. */
+void virtio_blk_stop_calls(VirtIOBlock *s);
 
 /** virtio_blk_start_late: take rings set up since the start into use. */
 void virtio_blk_start_late(VirtIOBlock *s);
@@ -273,8 +311,9 @@ void virtio_blk_vm_state_change(void *opaque, bool running, RunState state);
 bool virtio_blk_ring_is_set(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_ring_start: take the ring up from what the driver has configured,
- * if that is there and has not been done.  May move the queue.
+ * virtio_blk_ring_start: take the ring up from what the driver has configured.
+ *
+ * Does nothing for a ring that is up already or not there.  May move the queue.
  */
 void virtio_blk_ring_start(VirtIOBlkQueue *q);
 
@@ -284,8 +323,15 @@ void virtio_blk_ring_start(VirtIOBlkQueue *q);
  */
 void virtio_blk_ring_hand_over(VirtIOBlkQueue *q);
 
-/** virtio_blk_ring_stop: let go of the ring; its position is forgotten. */
-void virtio_blk_ring_stop(VirtIOBlkQueue *q);
+/**
+ * virtio_blk_ring_attach: choose a reader and give it the position.
+ *
+ * May move the queue to the main loop.
+ */
+void virtio_blk_ring_attach(VirtIOBlkQueue *q);
+
+/** virtio_blk_ring_detach: let go of the ring; its position is forgotten. */
+void virtio_blk_ring_detach(VirtIOBlkQueue *q);
 
 /** virtio_blk_ring_is_direct: could our reader have the ring now?  Always. */
 bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q);

@@ -6,7 +6,8 @@
  *    the ring lies                            reader      thread
  *    in plain RAM                             vring.h     the queue's own
  *    in plain RAM, and a buffer is MMIO       vring.h     the main loop
- *    translated, in_order, big-endian legacy  the base's  the queue's own
+ *    in RAM behind a translating vIOMMU       the base's  the queue's own
+ *    in_order, big-endian legacy              the base's  the main loop
  *    elsewhere, perhaps in MMIO               the base's  the main loop
  *
  * While our reader has a ring its position is ours; it comes from the base's
@@ -49,35 +50,6 @@ static bool holds_native(VirtIOBlkQueue *q)
     return false;
 }
 
-/*
- * Set the ring up from what the driver has configured.  Requests that were
- * held back when the VM was stopped keep what they know of the old ring.
- */
-static void ring_attach(VirtIOBlkQueue *q)
-{
-    VirtIODevice *vdev = q->vdev;
-    unsigned i = q->common.index;
-    VRingConfig config;
-
-    vring_config_from_vdev(&config, vdev, i);
-    if (!holds_native(q) && q->ring.iov) {
-        vring_cleanup(&q->ring);
-    }
-    if (!q->ring.iov) {
-        vring_setup(&q->ring, &config, vdev->dma_as);
-    }
-    q->native = vring_attach(&q->ring, q->dev->view_source);
-    if (q->native && !vring_load_from_vdev(&q->ring, vdev, i)) {
-        virtio_blk_queue_fault(q, "ring indexes are further apart than the "
-                               "ring is long");
-    }
-    if (!q->native && holds_native(q)) {
-        virtio_blk_queue_drop_held(q);
-        virtio_blk_queue_fault(q, "the ring's memory went away with failed "
-                               "requests in it");
-    }
-}
-
 static bool segments_are_slow(const struct iovec *iov, unsigned n)
 {
     ram_addr_t offset;
@@ -113,68 +85,95 @@ static bool holds_slow(VirtIOBlkQueue *q)
 
 void virtio_blk_queue_move_home(VirtIOBlkQueue *q)
 {
-    q->main_only |= holds_slow(q);
+    if (holds_slow(q)) {
+        q->place = VIRTIO_BLK_PLACE_MAIN;
+    }
     /* Without notifiers kicks and interrupts are calls that need the BQL. */
     block_queue_move(&q->common,
-                     q->main_only || !q->has_kick ? qemu_get_aio_context() :
+                     q->place == VIRTIO_BLK_PLACE_MAIN || !q->guest_notifier
+                     ? qemu_get_aio_context() :
                      queue_iothreads_context(&q->dev->map, q->common.index));
 }
 
 /*
- * The ring is in RAM that we see and the base's reader is needed all the same,
- * or it is not in RAM at all.  The ring, or what hangs on it, may be MMIO, of
- * which an IOThread has to keep its hands (see vring_take()).
+ * The base's reader does not look where memory lies before it touches it.  An
+ * IOThread must not touch MMIO (see vring_take()), so the main loop serves
+ * what the base reads.  Only where that may be all of memory, behind a vIOMMU
+ * that translates, the queue stays in its thread.
  */
-static bool ring_may_be_mmio(VirtIOBlkQueue *q)
+static bool reader_needs_main(VirtIOBlkQueue *q)
 {
-    const VRingConfig *c = &q->ring.config;
+    return q->reader == VIRTIO_BLK_READER_BASE &&
+           !q->dev->view_source->partial;
+}
 
-    return !q->native && !q->dev->view_source->partial && !c->in_order &&
-           !c->big_endian;
+/*
+ * Set the ring up from what the driver has configured.  Requests that were
+ * held back when the VM was stopped keep what they know of the old ring.
+ */
+void virtio_blk_ring_attach(VirtIOBlkQueue *q)
+{
+    VirtIODevice *vdev = q->vdev;
+    unsigned i = q->common.index;
+    VRingConfig config;
+    bool native;
+
+    vring_config_from_vdev(&config, vdev, i);
+    if (!holds_native(q) && q->ring.iov) {
+        vring_cleanup(&q->ring);
+    }
+    if (!q->ring.iov) {
+        vring_setup(&q->ring, &config, vdev->dma_as);
+    }
+    native = vring_attach(&q->ring, q->dev->view_source);
+    q->reader = native ? VIRTIO_BLK_READER_NATIVE : VIRTIO_BLK_READER_BASE;
+    if (native && !vring_load_from_vdev(&q->ring, vdev, i)) {
+        virtio_blk_queue_fault(q, "ring indexes are further apart than the "
+                               "ring is long");
+    }
+    if (!native && holds_native(q)) {
+        virtio_blk_queue_drop_held(q);
+        virtio_blk_queue_fault(q, "the ring's memory went away with failed "
+                               "requests in it");
+    }
+    if (reader_needs_main(q)) {
+        q->place = VIRTIO_BLK_PLACE_MAIN;
+        virtio_blk_queue_move_home(q);
+    }
 }
 
 void virtio_blk_ring_start(VirtIOBlkQueue *q)
 {
-    if (!q->started && virtio_blk_ring_is_set(q)) {
-        q->faulted = false;
-        q->wants_main = false;
-        ring_attach(q);
-        q->started = true;
-        if (ring_may_be_mmio(q)) {
-            q->main_only = true;
-            virtio_blk_queue_move_home(q);
-        }
+    if (block_queue_life(&q->common) != BLOCK_QUEUE_NO_RING ||
+        !virtio_blk_ring_is_set(q)) {
+        return;
     }
+    if (q->place == VIRTIO_BLK_PLACE_WANTS_MAIN) {
+        q->place = VIRTIO_BLK_PLACE_OWN;
+    }
+    block_queue_event(&q->common, BLOCK_QUEUE_RING_UP);
+    virtio_blk_ring_attach(q);
 }
 
 void virtio_blk_ring_hand_over(VirtIOBlkQueue *q)
 {
-    if (q->started && q->native && !q->vdev->broken) {
+    if (q->reader == VIRTIO_BLK_READER_NATIVE && !q->vdev->broken) {
         vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
     }
 }
 
-void virtio_blk_ring_stop(VirtIOBlkQueue *q)
+void virtio_blk_ring_detach(VirtIOBlkQueue *q)
 {
-    if (q->native) {
+    if (q->reader == VIRTIO_BLK_READER_NATIVE) {
         vring_detach(&q->ring);
-        q->native = false;
     }
-    q->started = false;
+    q->reader = VIRTIO_BLK_READER_NONE;
 }
 
 bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q)
 {
     VRingConfig config;
-    VRing probe = {};
-    bool direct;
 
     vring_config_from_vdev(&config, q->vdev, q->common.index);
-    vring_setup(&probe, &config, q->vdev->dma_as);
-    direct = vring_attach(&probe, q->dev->view_source);
-    if (direct) {
-        vring_detach(&probe);
-    }
-    vring_cleanup(&probe);
-    return direct;
+    return vring_can_attach(&config, q->dev->view_source);
 }

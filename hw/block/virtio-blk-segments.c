@@ -74,7 +74,7 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
     *size = i;
     iov = block_request_pool_get(&q->segments[i].pool);
     if (unlikely(!block_request_pool_has(&q->segments[i].pool))) {
-        q->starved = true;
+        q->supply = VIRTIO_BLK_SUPPLY_SHORT;
     }
     return iov;
 }
@@ -83,11 +83,10 @@ void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
                              uint8_t size)
 {
     block_request_pool_put(&q->segments[size].pool, iov);
-    if (unlikely(q->starved) && segments_left(q)) {
-        q->starved = false;
-        if (q->left_behind) {
-            q->left_behind = false;
-            block_queue_look_again(&q->common);
+    if (unlikely(q->supply != VIRTIO_BLK_SUPPLY_ENOUGH) && segments_left(q)) {
+        if (q->supply == VIRTIO_BLK_SUPPLY_SHORT_LOOK) {
+            block_queue_look(&q->common);
         }
+        q->supply = VIRTIO_BLK_SUPPLY_ENOUGH;
     }
 }

@@ -146,6 +146,8 @@ static void virtio_blk_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     if (!(status & VIRTIO_CONFIG_S_DRIVER_OK)) {
+        /* Where there are notifiers the transport has stopped those. */
+        virtio_blk_stop_calls(s);
         return;
     }
     /*
@@ -251,6 +253,7 @@ static void virtio_blk_device_realize(DeviceState *dev, Error **errp)
         return;
     }
     s->blk = conf->conf.blk;
+    s->transport = qdev_get_parent_bus(dev)->parent;
     set_zoned_features(s);
     if (!check_max_sectors(s, VIRTIO_BLK_F_DISCARD, conf->max_discard_sectors,
                            "max-discard-sectors", errp) ||
@@ -267,7 +270,6 @@ static void virtio_blk_device_realize(DeviceState *dev, Error **errp)
     for (unsigned i = 0; i < conf->num_queues; i++) {
         virtio_add_queue(vdev, conf->queue_size, virtio_blk_handle_output);
     }
-    s->ioeventfd_disabled = !virtio_device_ioeventfd_enabled(vdev);
     if (!virtio_blk_queues_init(s, errp)) {
         for (unsigned i = 0; i < conf->num_queues; i++) {
             virtio_del_queue(vdev, i);
@@ -298,6 +300,7 @@ static void virtio_blk_device_unrealize(DeviceState *dev)
     VirtIOBlock *s = VIRTIO_BLK(dev);
     VirtIOBlkConf *conf = &s->conf;
 
+    virtio_blk_stop_calls(s);
     virtio_blk_stop_queues(s);
     blk_drain(s->blk);
     del_boot_device_lchs(dev, BOOT_SUFFIX);
@@ -342,8 +345,10 @@ static IOThread *virtio_blk_get_iothread(BlockQueueDevice *device,
 {
     VirtIOBlock *s = VIRTIO_BLK(device);
 
-    return s->queues[index].main_only ? NULL
-                                      : queue_iothreads_get(&s->map, index);
+    /* Where it is served now, not where it goes when it may. */
+    return s->life == VIRTIO_BLK_CALLS ||
+           s->queues[index].place == VIRTIO_BLK_PLACE_MAIN
+           ? NULL : queue_iothreads_get(&s->map, index);
 }
 
 static bool virtio_blk_set_iothread(BlockQueueDevice *device, unsigned index,

@@ -302,9 +302,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     /* It polls: drains may begin and end, or another may disconnect. */
     queue_iothreads_place_node(&blockdev->iothreads, blk, NULL);
 
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_end(&blockdev->rings[i].queue);
-    }
+    xen_block_serve_rings(blockdev);
 }
 
 void xen_block_disconnect(XenBlockDevice *blockdev)

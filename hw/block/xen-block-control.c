@@ -6,6 +6,7 @@
  *     from whom                what                    comes to
  *     block layer, BQL         drained_begin, _end     every ring
  *     monitor, BQL             set_iothread            one ring
+ *     run state, BQL           stop, cont              every ring
  *     block layer, any thread  resize_cb               keys "sectors", "state"
  *     a ring, its thread       ring_broken             state Closing
  *
@@ -19,6 +20,7 @@
 #include "qemu/main-loop.h"
 #include "hw/block/block-queue-device.h"
 #include "hw/block/xen-block.h"
+#include "system/runstate.h"
 #include "trace/trace-hw_block.h"
 
 void xen_block_publish_size(XenBlockDevice *blockdev)
@@ -93,6 +95,51 @@ static const BlockDevOps xen_block_dev_ops = {
     .drained_poll = xen_block_drained_poll,
     .drained_end = xen_block_drained_end,
 };
+
+/* A stopped VM serves nothing: the rings are left as they are until it runs. */
+
+void xen_block_serve_rings(XenBlockDevice *blockdev)
+{
+    for (unsigned i = 0; !blockdev->vm_stopped && i < blockdev->nr_rings;
+         i++) {
+        BlockQueue *queue = &blockdev->rings[i].queue;
+
+        block_queue_event(queue, BLOCK_QUEUE_START);
+        block_queue_event(queue, BLOCK_QUEUE_RING_UP);
+        block_queue_quiesce_end(queue);
+    }
+}
+
+/* It polls: a frontend may connect, to rings that stay stopped, or go away. */
+static void xen_block_halt_rings(XenBlockDevice *blockdev)
+{
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+    }
+    blk_drain(blockdev->props.conf.blk);
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_quiesce_wait(&blockdev->rings[i].queue);
+    }
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        block_queue_event(&blockdev->rings[i].queue, BLOCK_QUEUE_STOP);
+    }
+}
+
+static void xen_block_vm_state_change(void *opaque, bool running,
+                                      RunState state)
+{
+    XenBlockDevice *blockdev = opaque;
+
+    if (blockdev->vm_stopped == !running) {
+        return;     /* the first start: rings are served before, too */
+    }
+    blockdev->vm_stopped = !running;
+    if (running) {
+        xen_block_serve_rings(blockdev);
+    } else {
+        xen_block_halt_rings(blockdev);
+    }
+}
 
 typedef struct RingBrokenEvent {
     XenBlockDevice *blockdev;
@@ -202,12 +249,15 @@ void xen_block_control_begin(XenBlockDevice *blockdev)
      */
     blk_set_disable_request_queuing(blk, true);
     blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
+    blockdev->vm_change = qdev_add_vm_change_state_handler(
+        DEVICE(blockdev), xen_block_vm_state_change, blockdev);
 }
 
 void xen_block_control_end(XenBlockDevice *blockdev)
 {
     BlockBackend *blk = blockdev->props.conf.blk;
 
+    qemu_del_vm_change_state_handler(blockdev->vm_change);
     blk_set_dev_ops(blk, NULL, NULL);
     blk_set_disable_request_queuing(blk, false);
 }

@@ -40,12 +40,13 @@ static unsigned ring_pending(XenBlockRing *ring)
 
 static bool ring_may_take(XenBlockRing *ring)
 {
-    return block_queue_listening(&ring->queue) && !ring->broken && !ring->held;
+    return block_queue_listening(&ring->queue) &&
+           block_queue_running(&ring->queue) && !ring->held;
 }
 
 static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
 {
-    ring->broken = true;
+    block_queue_event(&ring->queue, BLOCK_QUEUE_FAULT);
     ring->disk->ring_broken(ring->disk, ring->queue.index, req_prod);
 }
 
@@ -300,7 +301,7 @@ static void channel_event(EventNotifier *e)
     }
     ring_process(ring);
     /* The port stays masked until then; that of a broken ring for ever. */
-    if (!ring->broken) {
+    if (!block_queue_faulted(&ring->queue)) {
         qemu_xen_evtchn_unmask(ring->channel, ring->port);
     }
 }
@@ -331,6 +332,11 @@ static void channel_poll_end(EventNotifier *e)
     ring_rearm(ring);
 }
 
+static void ring_look(BlockQueue *queue)
+{
+    ring_process(container_of(queue, XenBlockRing, queue));
+}
+
 static void ring_start_listening(BlockQueue *queue)
 {
     XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
@@ -353,6 +359,7 @@ static void ring_stop_listening(BlockQueue *queue)
 static const BlockQueueOps ring_queue_ops = {
     .start_listening = ring_start_listening,
     .stop_listening = ring_stop_listening,
+    .look = ring_look,
 };
 
 static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,

@@ -222,6 +222,22 @@ bool vring_switch_view(VRing *r)
     return true;
 }
 
+bool vring_can_attach(const VRingConfig *config, RingViewSource *src)
+{
+    VRing probe = { .config = *config };
+    VRingAreas areas;
+    RingView *view;
+    bool found;
+
+    if (!vring_is_supported(&probe)) {
+        return false;
+    }
+    view = ring_view_source_acquire(src);
+    found = vring_find_areas(&probe, view, &areas);
+    ring_view_unref(view);
+    return found;
+}
+
 void vring_get_state(const VRing *r, VRingState *state)
 {
     *state = (VRingState) {
@@ -418,7 +434,7 @@ void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written)
 
 void vring_drop(VRing *r, VRingChain *chain)
 {
-    vring_unmap_slow(r, chain, chain->in_len);
+    vring_unmap_slow(r, chain, 0);
     vring_report_chain(chain);
     chain->hold->inflight--;
     r->inuse -= chain->ndescs;

@@ -24,6 +24,7 @@
 #define HW_BLOCK_BLOCK_QUEUE_H
 
 #include "block/aio.h"
+#include "hw/block/block-queue-life.h"
 #include "qemu/atomic.h"
 #include "qemu/queue.h"
 #include "qemu/uninitialized.h"
@@ -37,15 +38,16 @@
 typedef struct BlockQueue BlockQueue;
 
 typedef struct BlockQueueOps {
-    /*
-     * Take requests, looking at once for those already there.  Called in the
-     * owner thread; when listening already after block_queue_poke() and
-     * block_queue_look_again().
-     */
+    /* All called in the owner thread. */
+
+    /* Be told of new requests, and look for those already there. */
     void (*start_listening)(BlockQueue *queue);
 
-    /* Take no more requests.  Called in the owner thread. */
+    /* Take no more requests. */
     void (*stop_listening)(BlockQueue *queue);
+
+    /* Look at the ring: called while listening, see block_queue_look(). */
+    void (*look)(BlockQueue *queue);
 } BlockQueueOps;
 
 /*
@@ -69,11 +71,14 @@ struct BlockQueue {
     unsigned quiesce_count;
     unsigned seq;               /* odd: quiesce wanted; read by the owner */
 
+    /* Atomic, written by anybody. */
+    bool look;                  /* the bottom half has to look at the ring */
+
     /* Owner side. */
+    BlockQueueLife life;        /* control's while quiesced; see below */
     unsigned target_seq;        /* the last seq acted upon */
     unsigned settled_seq;       /* published: quiesced, nothing in flight */
     unsigned in_flight;
-    bool look_again;            /* the bottom half has to start_listening() */
     BlockQueueStats stats;
 };
 
@@ -110,12 +115,58 @@ void block_queue_quiesce_wait(BlockQueue *queue);
 void block_queue_quiesce_end(BlockQueue *queue);
 
 /**
- * block_queue_poke: have the owner call start_listening() once more.
+ * block_queue_event: let the queue's life go on by @event.
  *
- * For what control has changed and the owner should look at.  A queue that
- * is quiesced is left alone: it will look when it resumes.  BQL.
+ * Control does so with the queue quiesced (BQL).  A fault is raised by the
+ * owner thread at any time.
  */
-void block_queue_poke(BlockQueue *queue);
+void block_queue_event(BlockQueue *queue, BlockQueueEvent event);
+
+/**
+ * block_queue_life: the queue's state.
+ *
+ * Exact in the owner thread, and for control while the queue is quiesced.
+ * Otherwise a running queue may turn out to be faulted a moment later.
+ */
+static inline BlockQueueLife block_queue_life(const BlockQueue *queue)
+{
+    return qatomic_read(&queue->life);
+}
+
+/** block_queue_running: does the queue serve its ring?  As above. */
+static inline bool block_queue_running(const BlockQueue *queue)
+{
+    return block_queue_life(queue) == BLOCK_QUEUE_RUNNING;
+}
+
+/** block_queue_stopped: does the device serve no queue?  Any thread. */
+static inline bool block_queue_stopped(const BlockQueue *queue)
+{
+    BlockQueueLife life = block_queue_life(queue);
+
+    return life == BLOCK_QUEUE_STOPPED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+}
+
+/**
+ * block_queue_faulted: has the driver broken the rules?  As
+ * block_queue_life().
+ */
+static inline bool block_queue_faulted(const BlockQueue *queue)
+{
+    BlockQueueLife life = block_queue_life(queue);
+
+    return life == BLOCK_QUEUE_FAULTED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+}
+
+/**
+ * block_queue_look: have the owner look at its ring, in a bottom half.
+ *
+ * For what control has changed and the owner should see, and for an owner
+ * that has left something in the ring and can go on.  A queue that is
+ * quiesced is left alone: it will look when it resumes.  Control under the
+ * BQL, or the owner thread.
+ */
+void block_queue_look(BlockQueue *queue);
 
 /**
  * block_queue_move: give the queue to another AioContext.
@@ -129,15 +180,6 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx);
 
 /** block_queue_settle: tell control that a quiesced queue is idle.  Owner. */
 void block_queue_settle(BlockQueue *queue);
-
-/**
- * block_queue_look_again: have start_listening() called by a bottom half.
- *
- * For an owner that has left something in the ring, and can go on.  Nothing
- * happens if the queue is to be quiesced: it will look when it resumes.  Owner
- * thread, or control while quiesced.
- */
-void block_queue_look_again(BlockQueue *queue);
 
 /** block_queue_count: add @n to one of the queue's counters.  Owner. */
 static inline void block_queue_count(uint64_t *counter, uint64_t n)

@@ -116,7 +116,6 @@ struct XenBlockRing {
     RING_IDX req_cons;
     RING_IDX rsp_prod;
     bool polling;               /* the frontend need not send events */
-    bool broken;
     bool fault_reported;        /* one bad request in the log is enough */
 
     /* A request that waits for others, or that others wait for. */

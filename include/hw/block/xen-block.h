@@ -61,6 +61,8 @@ struct XenBlockDevice {
     XenBlockRing *rings;        /* while connected */
     unsigned nr_rings;
     unsigned connections;       /* counts them, to tell late events from new */
+    VMChangeStateEntry *vm_change;
+    bool vm_stopped;            /* no ring is served */
 
     struct XenBlockToolstack *toolstack; /* NULL: made by the user */
 };
@@ -96,10 +98,18 @@ void xen_block_disconnect(XenBlockDevice *blockdev);
 void xen_block_offer(XenBlockDevice *blockdev);
 
 /**
+ * xen_block_serve_rings:
+ *
+ * Lets new rings take requests, unless the VM is stopped: then they do when
+ * it goes on.  Under the BQL.
+ */
+void xen_block_serve_rings(XenBlockDevice *blockdev);
+
+/**
  * xen_block_control_begin:
  *
- * From here on the block layer tells the disk of drains and new sizes, and
- * rings may break.  Under the BQL, at the end of realize.
+ * From here on the block layer tells the disk of drains and new sizes, rings
+ * may break, and the VM may stop.  Under the BQL, at the end of realize.
  */
 void xen_block_control_begin(XenBlockDevice *blockdev);
 

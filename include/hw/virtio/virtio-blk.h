@@ -51,11 +51,38 @@ typedef struct VirtIOBlkConf {
     bool x_enable_wce_if_config_wce;
 } VirtIOBlkConf;
 
+/*
+ * How the device is served.
+ *
+ *                +----------- no eventfds -----------+
+ *                v                                   |
+ *    +---------+ -- driver starts it, cont --> +----------+
+ *    | stopped |                               | starting |
+ *    +---------+ <--- stopping <--- notifiers <+----------+
+ *       |   ^        reset, stop   (eventfds)
+ *       |   |
+ *       |   +---- reset, stop -----+
+ *       +-- kick, cont --> calls --+
+ *
+ * While it has notifiers each queue is served in its own thread.  With calls
+ * (ioeventfd=off, or eventfds could not be had) the main loop serves all; each
+ * start tries anew to get eventfds.
+ */
+typedef enum VirtIOBlkLife {
+    VIRTIO_BLK_STOPPED,
+    VIRTIO_BLK_STARTING,
+    VIRTIO_BLK_NOTIFIERS,
+    VIRTIO_BLK_STOPPING,
+    VIRTIO_BLK_CALLS,
+    VIRTIO_BLK_LIFE__MAX
+} VirtIOBlkLife;
+
 struct VirtIOBlock {
     VirtIODevice parent_obj;
 
     /* Fixed by realize(). */
     BlockBackend *blk;
+    DeviceState *transport;     /* has the registers: PCI function, MMIO slot */
     VirtIOBlkConf conf;
     uint64_t host_features;
     size_t config_size;
@@ -71,10 +98,8 @@ struct VirtIOBlock {
     RingViewSource *view_source;    /* while started */
     VMChangeStateEntry *change;
     bool original_wce;
-    bool ioeventfd_disabled;    /* kicks come through handle_output() */
-    bool ioeventfd_started;
-    bool ioeventfd_starting;
-    bool ioeventfd_stopping;
+    VirtIOBlkLife life;
+    QEMUBH *memory_bh;          /* guest memory has changed */
     bool served_in_main;        /* and has warned of that */
 };
 

@@ -232,6 +232,13 @@ void vring_cleanup(VRing *r);
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
+ * vring_can_attach() - would vring_attach() find a ring of this layout?
+ *
+ * Allocates nothing.  Any thread, while @config is right.
+ */
+bool vring_can_attach(const VRingConfig *config, RingViewSource *src);
+
+/**
  * vring_detach() - forget where the ring is
  *
  * Chains in flight keep their memory and may be dropped later by
@@ -367,7 +374,8 @@ hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 /**
  * vring_drop() - let go of a chain without giving it back (reset)
  *
- * The ring may be detached.  Reports its pages as written, all of them.
+ * The ring may be detached.  Writes nothing to MMIO, and reports the chain's
+ * pages in RAM as written, all of them.
  */
 void vring_drop(VRing *r, VRingChain *chain);
 
