@@ -54,6 +54,7 @@ struct VirtIOBlkRequest {
     BlockAcctCookie acct;
 
     struct iovec *list;         /* longer than inline_iov, or NULL */
+    bool rechecked;             /* the node was asked for its size once more */
     uint8_t list_size;          /* the pool that it is from, if not @elem */
     uint8_t merged_size;        /* the pool that @merged's list is from */
     struct iovec inline_iov[VIRTIO_BLK_INLINE_SEGMENTS];
@@ -198,6 +199,26 @@ void virtio_blk_request_submit(VirtIOBlkRequest *req);
 
 /** virtio_blk_run_submit: run what has been gathered to be merged.  Owner. */
 void virtio_blk_run_submit(VirtIOBlkQueue *q);
+
+/* virtio-blk-capacity.c: requests beyond the end of the disk */
+
+/** virtio_blk_range_ok: does the disk, as far as known, have this?  Owner. */
+bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes);
+
+/**
+ * virtio_blk_request_recheck: submit @req anew, having asked for the capacity.
+ *
+ * For a request that seems to lie beyond the end of the disk.  Returns false
+ * if that was done before.  Owner thread.
+ */
+bool virtio_blk_request_recheck(VirtIOBlkRequest *req);
+
+/**
+ * virtio_blk_request_is_beyond: has @req failed since the disk is smaller now?
+ * @bytes: that it reads, writes or discards
+ */
+bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
+                                               uint64_t bytes);
 
 /* virtio-blk-segments.c: memory for lists of segments */
 

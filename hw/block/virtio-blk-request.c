@@ -40,6 +40,7 @@ void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
     req->elem = elem;
     req->chain = *chain;
     req->merged.nalloc = 0;
+    req->rechecked = false;
     req->list = NULL;
     req->chain.iov = req->inline_iov;
     if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
@@ -136,18 +137,6 @@ const char *virtio_blk_request_parse(VirtIOBlkRequest *req)
     return NULL;
 }
 
-static bool request_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
-{
-    uint64_t count = bytes >> BDRV_SECTOR_BITS;
-    uint64_t capacity = qatomic_read(&s->nb_sectors);
-
-    return count <= BDRV_REQUEST_MAX_SECTORS &&
-           !(sector & s->sector_mask) &&
-           !(bytes & ((s->sector_mask << BDRV_SECTOR_BITS) |
-                      (BDRV_SECTOR_SIZE - 1))) &&
-           sector <= capacity && count <= capacity - sector;
-}
-
 /*
  * True if @req was dealt with and must not be answered with success.
  *
@@ -179,46 +168,77 @@ static bool request_error(VirtIOBlkRequest *req, int error, bool is_read,
 
 /* Reads and writes */
 
-static void rw_done(VirtIOBlkRequest *req, int ret)
+static enum BlockAcctType rw_acct_type(const VirtIOBlkRequest *req)
+{
+    return req->type & VIRTIO_BLK_T_OUT ? BLOCK_ACCT_WRITE : BLOCK_ACCT_READ;
+}
+
+static void rw_refuse(VirtIOBlkRequest *req)
+{
+    block_acct_invalid(blk_get_stats(req->queue->blk), rw_acct_type(req));
+    virtio_blk_request_complete(req, VIRTIO_BLK_S_IOERR);
+}
+
+static void coroutine_fn rw_done(VirtIOBlkRequest *req, int ret)
 {
     VirtIOBlkQueue *q = req->queue;
     bool is_read = !(req->type & VIRTIO_BLK_T_OUT);
 
     trace_virtio_blk_rw_complete(q->vdev, req, ret);
-    if (unlikely(ret < 0) && request_error(req, -ret, is_read, true)) {
-        return;
+    if (unlikely(ret < 0)) {
+        if (virtio_blk_request_is_beyond(req, ret, req->qiov.size)) {
+            rw_refuse(req);
+            return;
+        }
+        if (request_error(req, -ret, is_read, true)) {
+            return;
+        }
     }
     block_acct_done(blk_get_stats(q->blk), &req->acct);
     virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
 }
 
-static void coroutine_fn virtio_blk_rw_co(void *opaque)
+static int coroutine_fn rw_run(VirtIOBlkRequest *req, QEMUIOVector *qiov)
 {
-    VirtIOBlkRequest *req = opaque;
     VirtIOBlkQueue *q = req->queue;
-    QEMUIOVector *qiov = req->merged.nalloc ? &req->merged : &req->qiov;
     int64_t offset = req->sector << BDRV_SECTOR_BITS;
     BdrvRequestFlags flags = 0;
-    int ret;
 
     if (!req->chain.slow && blk_ram_registrar_ok(&q->dev->blk_ram_registrar)) {
         flags |= BDRV_REQ_REGISTERED_BUF;
     }
-    if (req->type & VIRTIO_BLK_T_OUT) {
-        ret = blk_co_pwritev(q->blk, offset, qiov->size, qiov, flags);
-    } else {
-        ret = blk_co_preadv(q->blk, offset, qiov->size, qiov, flags);
+    return req->type & VIRTIO_BLK_T_OUT
+           ? blk_co_pwritev(q->blk, offset, qiov->size, qiov, flags)
+           : blk_co_preadv(q->blk, offset, qiov->size, qiov, flags);
+}
+
+/* What was merged ends as each request would have ended alone. */
+static void coroutine_fn rw_done_merged(VirtIOBlkRequest *req, int ret)
+{
+    bool alone = false;
+
+    for (VirtIOBlkRequest *r = req; r && ret == -EIO && !alone; r = r->next) {
+        alone = virtio_blk_request_is_beyond(r, ret, r->qiov.size);
     }
+    while (req) {
+        VirtIOBlkRequest *next = req->next;
 
-    if (unlikely(req->merged.nalloc)) {
-        virtio_blk_segments_put(q, req->merged.iov, req->merged_size);
+        rw_done(req, alone ? rw_run(req, &req->qiov) : ret);
+        req = next;
+    }
+}
+
+static void coroutine_fn virtio_blk_rw_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    bool merged = req->merged.nalloc;
+    int ret = rw_run(req, merged ? &req->merged : &req->qiov);
+
+    if (unlikely(merged)) {
+        virtio_blk_segments_put(req->queue, req->merged.iov,
+                                req->merged_size);
         req->merged.nalloc = 0;
-        while (req) {
-            VirtIOBlkRequest *next = req->next;
-
-            rw_done(req, ret);
-            req = next;
-        }
+        rw_done_merged(req, ret);
     } else {
         rw_done(req, ret);
     }
@@ -302,7 +322,6 @@ static void request_submit_rw(VirtIOBlkRequest *req)
     VirtIOBlkQueue *q = req->queue;
     VirtIOBlkRun *run = &q->run;
     bool is_write = req->type & VIRTIO_BLK_T_OUT;
-    enum BlockAcctType acct = is_write ? BLOCK_ACCT_WRITE : BLOCK_ACCT_READ;
 
     if (is_write) {
         trace_virtio_blk_handle_write(q->vdev, req, req->sector,
@@ -311,12 +330,14 @@ static void request_submit_rw(VirtIOBlkRequest *req)
         trace_virtio_blk_handle_read(q->vdev, req, req->sector,
                                      req->qiov.size / BDRV_SECTOR_SIZE);
     }
-    if (unlikely(!request_range_ok(q->dev, req->sector, req->qiov.size))) {
-        block_acct_invalid(blk_get_stats(q->blk), acct);
-        virtio_blk_request_complete(req, VIRTIO_BLK_S_IOERR);
+    if (unlikely(!virtio_blk_range_ok(q->dev, req->sector, req->qiov.size))) {
+        if (!virtio_blk_request_recheck(req)) {
+            rw_refuse(req);
+        }
         return;
     }
-    block_acct_start(blk_get_stats(q->blk), &req->acct, req->qiov.size, acct);
+    block_acct_start(blk_get_stats(q->blk), &req->acct, req->qiov.size,
+                     rw_acct_type(req));
 
     req->next = NULL;
     if (run->head && run_can_append(q, req, is_write)) {
@@ -369,33 +390,47 @@ static bool request_is_write_zeroes(const VirtIOBlkRequest *req)
     return (req->type & ~VIRTIO_BLK_T_BARRIER) == VIRTIO_BLK_T_WRITE_ZEROES;
 }
 
-static void coroutine_fn virtio_blk_discard_co(void *opaque)
+static void discard_refuse(VirtIOBlkRequest *req, uint8_t status)
 {
-    VirtIOBlkRequest *req = opaque;
-    VirtIOBlkQueue *q = req->queue;
-    int ret = blk_co_pdiscard(q->blk, req->sector << BDRV_SECTOR_BITS,
-                              req->acct.bytes, 0);
+    if (request_is_write_zeroes(req)) {
+        block_acct_invalid(blk_get_stats(req->queue->blk), BLOCK_ACCT_WRITE);
+    }
+    virtio_blk_request_complete(req, status);
+}
 
-    if (ret < 0 && request_error(req, -ret, false, false)) {
-        return;
+static void coroutine_fn discard_done(VirtIOBlkRequest *req, int ret)
+{
+    bool account = request_is_write_zeroes(req);
+
+    if (ret < 0) {
+        if (virtio_blk_request_is_beyond(req, ret, req->acct.bytes)) {
+            discard_refuse(req, VIRTIO_BLK_S_IOERR);
+            return;
+        }
+        if (request_error(req, -ret, false, account)) {
+            return;
+        }
+    }
+    if (account) {
+        block_acct_done(blk_get_stats(req->queue->blk), &req->acct);
     }
     virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
 }
 
-static void write_zeroes_done(VirtIOBlkRequest *req, int ret)
+static void coroutine_fn virtio_blk_discard_co(void *opaque)
 {
-    if (ret < 0 && request_error(req, -ret, false, true)) {
-        return;
-    }
-    block_acct_done(blk_get_stats(req->queue->blk), &req->acct);
-    virtio_blk_request_complete(req, VIRTIO_BLK_S_OK);
+    VirtIOBlkRequest *req = opaque;
+
+    discard_done(req, blk_co_pdiscard(req->queue->blk,
+                                      req->sector << BDRV_SECTOR_BITS,
+                                      req->acct.bytes, 0));
 }
 
 static void coroutine_fn virtio_blk_write_zeroes_co(void *opaque)
 {
     VirtIOBlkRequest *req = opaque;
 
-    write_zeroes_done(req, blk_co_pwrite_zeroes(
+    discard_done(req, blk_co_pwrite_zeroes(
                           req->queue->blk, req->sector << BDRV_SECTOR_BITS,
                           req->acct.bytes, 0));
 }
@@ -404,35 +439,38 @@ static void coroutine_fn virtio_blk_write_zeroes_unmap_co(void *opaque)
 {
     VirtIOBlkRequest *req = opaque;
 
-    write_zeroes_done(req, blk_co_pwrite_zeroes(
+    discard_done(req, blk_co_pwrite_zeroes(
                           req->queue->blk, req->sector << BDRV_SECTOR_BITS,
                           req->acct.bytes, BDRV_REQ_MAY_UNMAP));
 }
 
-/* The answer to a segment that can't be served, VIRTIO_BLK_S_OK if it can. */
-static uint8_t check_discard_segment(VirtIOBlock *s, uint64_t sector,
-                                     uint32_t count, uint32_t flags,
-                                     bool is_write_zeroes)
+static void discard_start(VirtIOBlkRequest *req, uint32_t count,
+                          uint32_t flags)
 {
-    uint32_t max = is_write_zeroes ? s->conf.max_write_zeroes_sectors
-                                   : s->conf.max_discard_sectors;
-    uint32_t allowed = is_write_zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-                                       : 0;
+    int64_t bytes = (int64_t)count << BDRV_SECTOR_BITS;
 
-    if (count > max ||
-        !request_range_ok(s, sector, (uint64_t)count << BDRV_SECTOR_BITS)) {
-        return VIRTIO_BLK_S_IOERR;
+    if (request_is_write_zeroes(req)) {
+        block_acct_start(blk_get_stats(req->queue->blk), &req->acct, bytes,
+                         BLOCK_ACCT_WRITE);
+        request_start(req, flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+                           ? virtio_blk_write_zeroes_unmap_co
+                           : virtio_blk_write_zeroes_co);
+    } else {
+        req->acct.bytes = bytes;
+        request_start(req, virtio_blk_discard_co);
     }
-    return flags & ~allowed ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_OK;
 }
 
 static const char *request_submit_discard(VirtIOBlkRequest *req)
 {
     VirtIOBlkQueue *q = req->queue;
     bool is_write_zeroes = request_is_write_zeroes(req);
+    uint32_t max = is_write_zeroes ? q->dev->conf.max_write_zeroes_sectors
+                                   : q->dev->conf.max_discard_sectors;
+    uint32_t allowed = is_write_zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+                                       : 0;
     struct virtio_blk_discard_write_zeroes segment;
     uint32_t count, flags;
-    uint8_t status;
 
     if (!(req->type & VIRTIO_BLK_T_OUT) || req->qiov.size > sizeof(segment)) {
         virtio_blk_request_complete(req, VIRTIO_BLK_S_UNSUPP);
@@ -446,24 +484,17 @@ static const char *request_submit_discard(VirtIOBlkRequest *req)
     count = virtio_ldl_p(q->vdev, &segment.num_sectors);
     flags = virtio_ldl_p(q->vdev, &segment.flags);
 
-    status = check_discard_segment(q->dev, req->sector, count, flags,
-                                   is_write_zeroes);
-    if (status != VIRTIO_BLK_S_OK) {
-        if (is_write_zeroes) {
-            block_acct_invalid(blk_get_stats(q->blk), BLOCK_ACCT_WRITE);
+    if (count > max) {
+        discard_refuse(req, VIRTIO_BLK_S_IOERR);
+    } else if (!virtio_blk_range_ok(q->dev, req->sector,
+                                    (uint64_t)count << BDRV_SECTOR_BITS)) {
+        if (!virtio_blk_request_recheck(req)) {
+            discard_refuse(req, VIRTIO_BLK_S_IOERR);
         }
-        virtio_blk_request_complete(req, status);
-        return NULL;
-    }
-    if (is_write_zeroes) {
-        block_acct_start(blk_get_stats(q->blk), &req->acct,
-                         (int64_t)count << BDRV_SECTOR_BITS, BLOCK_ACCT_WRITE);
-        request_start(req, flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-                           ? virtio_blk_write_zeroes_unmap_co
-                           : virtio_blk_write_zeroes_co);
+    } else if (flags & ~allowed) {
+        discard_refuse(req, VIRTIO_BLK_S_UNSUPP);
     } else {
-        req->acct.bytes = (int64_t)count << BDRV_SECTOR_BITS;
-        request_start(req, virtio_blk_discard_co);
+        discard_start(req, count, flags);
     }
     return NULL;
 }

@@ -1,0 +1,84 @@
+/*
+ * virtio-blk: requests beyond the end of the disk
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    request --- within the known capacity ------> block layer --- done
+ *       |                                              |
+ *       | beyond                                       | -EIO
+ *       v                                              v
+ *    ask the node ---- it has grown: submit      ask the node
+ *       |                                              |
+ *       +---- beyond: IOERR                            +--- beyond: IOERR
+ *                                                      +--- else: rerror, werror
+ *
+ * The data path compares with a capacity that it can read without asking.
+ * The node may have another one: it is replaced, reopened with other options,
+ * or a host device changes its size.  So the node is asked when a request
+ * seems to be beyond the end, and when one has failed.  The driver's mistake
+ * never stops the VM, whatever rerror and werror say.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/coroutine.h"
+#include "system/block-backend-io.h"
+#include "virtio-blk-queue.h"
+
+bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
+{
+    uint64_t count = bytes >> BDRV_SECTOR_BITS;
+    uint64_t capacity = qatomic_read(&s->nb_sectors);
+
+    return count <= BDRV_REQUEST_MAX_SECTORS &&
+           !(sector & s->sector_mask) &&
+           !(bytes & ((s->sector_mask << BDRV_SECTOR_BITS) |
+                      (BDRV_SECTOR_SIZE - 1))) &&
+           sector <= capacity && count <= capacity - sector;
+}
+
+/* Written only when it is another one: all queues read it. */
+static void coroutine_fn update_capacity(VirtIOBlock *s)
+{
+    int64_t length = blk_co_getlength(s->blk);
+    uint64_t capacity = length < 0 ? 0 : length >> BDRV_SECTOR_BITS;
+
+    if (capacity != qatomic_read(&s->nb_sectors)) {
+        qatomic_set(&s->nb_sectors, capacity);
+    }
+}
+
+static void coroutine_fn virtio_blk_recheck_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+
+    /* @req may be answered in submit; the queue stays ours to the end. */
+    block_queue_request_begin(&q->common);
+    update_capacity(q->dev);
+    virtio_blk_request_submit(req);
+    /* Nobody else runs it, if this has waited for the node. */
+    virtio_blk_run_submit(q);
+    block_queue_request_end(&q->common);
+}
+
+bool virtio_blk_request_recheck(VirtIOBlkRequest *req)
+{
+    if (req->rechecked) {
+        return false;
+    }
+    req->rechecked = true;
+    qemu_coroutine_enter(qemu_coroutine_create(virtio_blk_recheck_co, req));
+    return true;
+}
+
+bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
+                                               uint64_t bytes)
+{
+    VirtIOBlock *s = req->queue->dev;
+
+    if (ret != -EIO) {
+        return false;
+    }
+    update_capacity(s);
+    return !virtio_blk_range_ok(s, req->sector, bytes);
+}
