@@ -183,17 +183,43 @@ void block_queue_free(void *queues)
     qemu_vfree(queues);
 }
 
-void block_request_pool_init(BlockRequestPool *pool, unsigned n, size_t size)
+/* Requests of a pool's first chunk. */
+#define FIRST_CHUNK 8
+
+void block_request_pool_init(BlockRequestPool *pool, unsigned max, size_t size)
 {
-    pool->size = ROUND_UP(size, 64);
-    pool->slab = qemu_memalign(BLOCK_QUEUE_ALIGN, n * pool->size);
-    pool->unused = pool->slab;
+    *pool = (BlockRequestPool) {
+        .size = ROUND_UP(size, 64),
+        .max = max,
+    };
+}
+
+void *block_request_pool_grow(BlockRequestPool *pool)
+{
+    unsigned n = MIN(MAX(pool->made, FIRST_CHUNK), pool->max - pool->made);
+    char *chunk;
+
+    if (pool->made >= pool->max) {
+        return NULL;
+    }
+    /* The link has a cache line of its own, so that requests are aligned. */
+    chunk = qemu_memalign(BLOCK_QUEUE_ALIGN,
+                          BLOCK_QUEUE_ALIGN + n * pool->size);
+    *(void **)chunk = pool->chunks;
+    pool->chunks = chunk;
+    pool->made += n;
+    pool->unused = chunk + BLOCK_QUEUE_ALIGN;
     pool->end = pool->unused + n * pool->size;
-    pool->free = NULL;
+    return block_request_pool_get(pool);
 }
 
 void block_request_pool_cleanup(BlockRequestPool *pool)
 {
-    qemu_vfree(pool->slab);
-    memset(pool, 0, sizeof(*pool));
+    while (pool->chunks) {
+        void *chunk = pool->chunks;
+
+        pool->chunks = *(void **)chunk;
+        qemu_vfree(chunk);
+    }
+    block_request_pool_init(pool, pool->max, pool->size);
 }

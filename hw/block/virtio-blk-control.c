@@ -108,7 +108,7 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
 
         assert(block_queue_stopped(&q->common));
         virtio_blk_queue_drop_held(q);
-        if (q->ring.iov) {
+        if (vring_is_set_up(&q->ring)) {
             vring_cleanup(&q->ring);
         }
         block_queue_cleanup(&q->common);
@@ -133,6 +133,7 @@ static void queue_start(VirtIOBlkQueue *q)
     if (notifiers) {
         q->kick = *virtio_queue_get_host_notifier(q->vq);
     }
+    virtio_blk_segments_set_max(q, !notifiers);
     block_queue_event(&q->common, BLOCK_QUEUE_START);
     virtio_blk_queue_move_home(q);
     virtio_blk_ring_start(q);
@@ -368,6 +369,8 @@ static void queue_forget_driver(VirtIOBlkQueue *q)
 {
     virtio_blk_ring_detach(q);
     virtio_blk_queue_drop_held(q);
+    block_request_pool_cleanup(&q->requests);
+    virtio_blk_segments_cleanup(q);
     q->place = VIRTIO_BLK_PLACE_OWN;
     block_queue_event(&q->common, BLOCK_QUEUE_RING_DOWN);
 }

@@ -538,6 +538,7 @@ static void queue_start_listening(BlockQueue *common)
 
     q->direct_irq = in_main || !q->guest_notifier;
     q->ring.direct_only = !in_main;
+    vring_enter_thread(&q->ring);
     if (block_queue_running(common) && !virtio_device_disabled(q->vdev) &&
         !queue_get_notification(q)) {
         queue_set_notification(q, true);

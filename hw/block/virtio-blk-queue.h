@@ -224,6 +224,15 @@ bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
 
 /** virtio_blk_segments_init: make the pools of a new queue.  BQL. */
 void virtio_blk_segments_init(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_segments_set_max: bound the pools.
+ * @all: have a list for every request that a ring can hold
+ *
+ * BQL, queue quiesced.
+ */
+void virtio_blk_segments_set_max(VirtIOBlkQueue *q, bool all);
+
 /** virtio_blk_segments_cleanup: free them; all lists have come back.  BQL. */
 void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
 

@@ -119,10 +119,10 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q)
     bool native;
 
     vring_config_from_vdev(&config, vdev, i);
-    if (!holds_native(q) && q->ring.iov) {
+    if (!holds_native(q) && vring_is_set_up(&q->ring)) {
         vring_cleanup(&q->ring);
     }
-    if (!q->ring.iov) {
+    if (!vring_is_set_up(&q->ring)) {
         vring_setup(&q->ring, &config, vdev->dma_as);
     }
     native = vring_attach(&q->ring, q->dev->view_source);

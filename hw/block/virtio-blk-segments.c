@@ -10,10 +10,14 @@
  *    to 2 * 1024   ANY: one, for drivers that do not look at seg_max
  *                  (twice, for chains whose data needs a list of its own)
  *
- * All are made with the queue.  What a chain needs is known only when it has
- * been taken, so nothing is taken while one of the pools is empty: the ring
- * holds what waits, and the return of a list makes the queue look at it again.
- * Memory that was never used is never touched.
+ * What a chain needs is known only when it has been taken, so nothing is taken
+ * while one of the pools has run out: the ring holds what waits, and the
+ * return of a list makes the queue look at it again.
+ *
+ * Where kicks are calls there is a list for every request of the ring.  Such a
+ * kick takes all that the ring holds, as drivers have always found it: what
+ * they have kicked is done when the VM has stopped, or handed over to
+ * another QEMU that would wait for a new kick.
  */
 
 #include "qemu/osdep.h"
@@ -22,26 +26,35 @@
 #define SHORT_SEGMENTS 32
 #define LONG_BLOCKS 64
 
-static void segments_init(VirtIOBlkSegments *segments, unsigned blocks,
-                          unsigned len)
-{
-    segments->len = len;
-    block_request_pool_init(&segments->pool, blocks,
-                            len * sizeof(struct iovec));
-}
-
 void virtio_blk_segments_init(VirtIOBlkQueue *q)
 {
     unsigned queue_size = q->dev->conf.queue_size;
+    const unsigned len[VIRTIO_BLK_SEGMENTS_SIZES] = {
+        [VIRTIO_BLK_SEGMENTS_SHORT] = SHORT_SEGMENTS,
+        /* Header and status come on top of the data that seg_max allows. */
+        [VIRTIO_BLK_SEGMENTS_LONG] = MAX(queue_size, 128) + 2,
+        [VIRTIO_BLK_SEGMENTS_ANY] = 2 * VRING_MAX_SEGMENTS,
+    };
 
+    for (unsigned i = 0; i < VIRTIO_BLK_SEGMENTS_SIZES; i++) {
+        q->segments[i].len = len[i];
+        block_request_pool_init(&q->segments[i].pool, 0,
+                                len[i] * sizeof(struct iovec));
+    }
+    virtio_blk_segments_set_max(q, false);
+}
+
+void virtio_blk_segments_set_max(VirtIOBlkQueue *q, bool all)
+{
     /* Two requests at least make a merged run. */
-    segments_init(&q->segments[VIRTIO_BLK_SEGMENTS_SHORT],
-                  queue_size + queue_size / 2, SHORT_SEGMENTS);
-    /* Header and status come on top of the data that seg_max allows. */
-    segments_init(&q->segments[VIRTIO_BLK_SEGMENTS_LONG], LONG_BLOCKS,
-                  MAX(queue_size, 128) + 2);
-    segments_init(&q->segments[VIRTIO_BLK_SEGMENTS_ANY], 1,
-                  2 * VRING_MAX_SEGMENTS);
+    unsigned all_requests = VIRTQUEUE_MAX_SIZE + VIRTQUEUE_MAX_SIZE / 2;
+    unsigned queue_size = q->dev->conf.queue_size;
+
+    q->segments[VIRTIO_BLK_SEGMENTS_SHORT].pool.max =
+        all ? all_requests : queue_size + queue_size / 2;
+    q->segments[VIRTIO_BLK_SEGMENTS_LONG].pool.max =
+        all ? all_requests : LONG_BLOCKS;
+    q->segments[VIRTIO_BLK_SEGMENTS_ANY].pool.max = all ? all_requests : 1;
 }
 
 void virtio_blk_segments_cleanup(VirtIOBlkQueue *q)

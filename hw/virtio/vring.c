@@ -26,6 +26,14 @@ typedef struct VRingAreas {
     bool used_track;
 } VRingAreas;
 
+/* The segments of the chain just taken; a thread takes one at a time. */
+static __thread struct iovec thread_iov[VRING_MAX_SEGMENTS];
+
+void vring_enter_thread(VRing *r)
+{
+    r->iov = thread_iov;
+}
+
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as)
 {
     assert(config->num <= VRING_MAX_SEGMENTS);
@@ -39,18 +47,16 @@ void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as)
         .avail_wrap = true,
         .used_wrap = true,
         .notification = true,
-        .iov = g_new(struct iovec, VRING_MAX_SEGMENTS),
-        .table = g_malloc(VRING_MAX_SEGMENTS * sizeof(struct vring_desc)),
     };
+    vring_enter_thread(r);
 }
 
 void vring_cleanup(VRing *r)
 {
     assert(!vring_attached(r) && !r->retired);
-    g_free(r->iov);
     g_free(r->table);
-    r->iov = NULL;
     r->table = NULL;
+    r->as = NULL;
 }
 
 static VRingHold *vring_hold_new(RingView *view)
@@ -419,6 +425,9 @@ int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
     }
     if (len - 1 > HWADDR_MAX - addr) {
         return vring_malformed(r, chain, "indirect table can not be read");
+    }
+    if (!r->table) {
+        r->table = g_malloc(VRING_MAX_SEGMENTS * sizeof(struct vring_desc));
     }
     *table = r->table;
     return vring_copy_table(r, chain, addr, len);

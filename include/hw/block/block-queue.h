@@ -223,27 +223,46 @@ void *block_queue_alloc(unsigned n, size_t size);
 void block_queue_free(void *queues);
 
 /*
- * A stack of preallocated requests, used by the queue's owner only.
- * A free request's first word links to the next.
+ * A stack of requests, used by the queue's owner only.  A free request's first
+ * word links to the next.
+ *
+ *    max  ---------------------------------------------------------
+ *    made -------+-------+---------------+
+ *         chunk  | chunk |     chunk     |   each as large as all before it
+ *         -------+-------+---------------+
+ *                           ^ unused     ^ end
+ *
+ * Memory is made as the load needs it, for more requests at a time than there
+ * are already.  So a ring that is at work soon allocates nothing any more, and
+ * one that never sees much load takes little.
  */
 typedef struct BlockRequestPool {
     void *free;
     char *unused;               /* from here to end nothing was ever used */
     char *end;
     size_t size;
-    void *slab;
+    unsigned made;
+    unsigned max;
+    void *chunks;               /* their first words link them */
 } BlockRequestPool;
 
 /**
- * block_request_pool_init: preallocate @n requests of @size bytes.
+ * block_request_pool_init: a pool of at most @max requests of @size bytes.
  *
- * Memory that no request ever used is never touched.  @size is rounded up
- * to whole cache lines.
+ * @size is rounded up to whole cache lines.  Allocates nothing yet.
  */
-void block_request_pool_init(BlockRequestPool *pool, unsigned n, size_t size);
+void block_request_pool_init(BlockRequestPool *pool, unsigned max,
+                             size_t size);
 
-/** block_request_pool_cleanup: free all; none may be in use. */
+/**
+ * block_request_pool_cleanup: give the memory back; no request is in use.
+ *
+ * The pool may be used again.
+ */
 void block_request_pool_cleanup(BlockRequestPool *pool);
+
+/** block_request_pool_grow: the rest of block_request_pool_get(). */
+void *block_request_pool_grow(BlockRequestPool *pool);
 
 /** block_request_pool_get: a request with undefined content, NULL if none. */
 static inline void *block_request_pool_get(BlockRequestPool *pool)
@@ -252,9 +271,11 @@ static inline void *block_request_pool_get(BlockRequestPool *pool)
 
     if (likely(request)) {
         pool->free = *request;
-    } else if (pool->unused < pool->end) {
+    } else if (likely(pool->unused < pool->end)) {
         request = (void **)pool->unused;
         pool->unused += pool->size;
+    } else {
+        request = block_request_pool_grow(pool);
     }
     return request;
 }
@@ -262,7 +283,7 @@ static inline void *block_request_pool_get(BlockRequestPool *pool)
 /** block_request_pool_has: will block_request_pool_get() find one? */
 static inline bool block_request_pool_has(const BlockRequestPool *pool)
 {
-    return pool->free || pool->unused < pool->end;
+    return pool->free || pool->unused < pool->end || pool->made < pool->max;
 }
 
 /** block_request_pool_put: give a request back. */

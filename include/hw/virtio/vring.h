@@ -8,8 +8,8 @@
  *    +-----------+            | visible    |          +-------------------+
  *
  * A VRing belongs to one thread at a time (the queue's AioContext).  It takes
- * no lock, allocates nothing after vring_setup() but on a change of the
- * memory view, and touches no line that another queue writes.  Split and
+ * no lock, allocates nothing but on a change of the memory view and for the
+ * first indirect table that is scattered, and touches no line that another queue writes.  Split and
  * packed rings have the same functions here; vring-split.c and vring-packed.c
  * are the two layouts.
  *
@@ -149,7 +149,7 @@ struct VRing {
         struct vring_used *used;
         struct vring_packed_desc_event *device_event;
     };
-    struct iovec *iov;          /* scratch, VRING_MAX_SEGMENTS */
+    struct iovec *iov;          /* the thread's scratch, VRING_MAX_SEGMENTS */
     VRingHold *hold;            /* the view that new chains are mapped by */
     RingViewSource *src;
 
@@ -181,7 +181,7 @@ struct VRing {
     /* Seldom used */
     VRingConfig config;
     AddressSpace *as;
-    void *table;                /* copy of a scattered indirect table */
+    void *table;                /* copy of a scattered indirect table, or NULL */
     VRingHold *retired;         /* older views with requests in flight */
 };
 
@@ -214,6 +214,19 @@ void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
  * Under the BQL.  (The name vring_init() belongs to virtio_ring.h.)
  */
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
+
+/**
+ * vring_enter_thread() - the calling thread owns the ring from now on
+ *
+ * Before the first vring_take() in a thread other than vring_setup()'s.
+ */
+void vring_enter_thread(VRing *r);
+
+/** vring_is_set_up() - between vring_setup() and vring_cleanup()? */
+static inline bool vring_is_set_up(const VRing *r)
+{
+    return r->as != NULL;
+}
 
 /* Free what vring_setup() made.  Detached, no chain in flight. */
 void vring_cleanup(VRing *r);
