@@ -245,12 +245,12 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
 
 /* Guest memory has changed: may a ring be read natively now, or no more? */
 
-static bool reader_is_right(VirtIOBlkQueue *q)
+static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 {
     switch (block_queue_life(&q->common)) {
     case BLOCK_QUEUE_RUNNING:
         return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
-               virtio_blk_ring_is_direct(q);
+               virtio_blk_ring_is_direct(q, view);
     case BLOCK_QUEUE_FAULTED:
         /* It reads its ring no more and must not keep old memory alive. */
         return q->reader == VIRTIO_BLK_READER_NONE;
@@ -259,13 +259,23 @@ static bool reader_is_right(VirtIOBlkQueue *q)
     }
 }
 
+static bool readers_are_right(VirtIOBlock *s, const RingView *view)
+{
+    for (unsigned i = 0; i < s->conf.num_queues; i++) {
+        if (!reader_is_right(&s->queues[i], view)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* With the device paused. */
-static void change_readers(VirtIOBlock *s)
+static void change_readers(VirtIOBlock *s, const RingView *view)
 {
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        if (!reader_is_right(q)) {
+        if (!reader_is_right(q, view)) {
             virtio_blk_ring_hand_over(q);
             virtio_blk_ring_detach(q);
             if (block_queue_running(&q->common)) {
@@ -275,37 +285,39 @@ static void change_readers(VirtIOBlock *s)
     }
 }
 
+/* The memory may change while this waits: then it is called once more. */
 static void virtio_blk_memory_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
-    bool change = false;
+    RingView *view;
 
     if (!s->view_source) {
         return;
     }
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
-
-        if (!reader_is_right(q)) {
-            change = true;
-        } else if (q->reader == VIRTIO_BLK_READER_NATIVE) {
-            /* An idle queue, too, lets go of memory that was unplugged. */
-            block_queue_look(&q->common);
-        }
-    }
-    if (change) {
+    view = ring_view_source_acquire(s->view_source);
+    if (!readers_are_right(s, view)) {
         BlockDriverState *bs = device_pause(s);
 
-        change_readers(s);
+        if (s->view_source) {
+            change_readers(s, view);
+        }
         device_resume(s, bs);
     }
+    ring_view_unref(view);
+
+    for (unsigned i = 0; s->memory_gone && i < s->conf.num_queues; i++) {
+        /* An idle queue, too, lets go of it. */
+        block_queue_look(&s->queues[i].common);
+    }
+    s->memory_gone = false;
 }
 
 /* Called in the middle of a memory transaction: no waiting here. */
-static void virtio_blk_memory_changed(void *opaque)
+static void virtio_blk_memory_changed(void *opaque, bool gone)
 {
     VirtIOBlock *s = opaque;
 
+    s->memory_gone |= gone;
     qemu_bh_schedule(s->memory_bh);
 }
 

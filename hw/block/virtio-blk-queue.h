@@ -363,8 +363,8 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q);
 /** virtio_blk_ring_detach: let go of the ring; its position is forgotten. */
 void virtio_blk_ring_detach(VirtIOBlkQueue *q);
 
-/** virtio_blk_ring_is_direct: could our reader have the ring now?  Always. */
-bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q);
+/** virtio_blk_ring_is_direct: could our reader have it in @view?  Always. */
+bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view);
 
 /** virtio_blk_queue_move_home: to the thread where the queue belongs now. */
 void virtio_blk_queue_move_home(VirtIOBlkQueue *q);

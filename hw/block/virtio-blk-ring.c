@@ -170,10 +170,10 @@ void virtio_blk_ring_detach(VirtIOBlkQueue *q)
     q->reader = VIRTIO_BLK_READER_NONE;
 }
 
-bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q)
+bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view)
 {
     VRingConfig config;
 
     vring_config_from_vdev(&config, q->vdev, q->common.index);
-    return vring_can_attach(&config, q->dev->view_source);
+    return vring_can_attach(&config, view);
 }

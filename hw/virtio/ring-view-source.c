@@ -128,6 +128,29 @@ static bool ring_view_equals(const RingView *view, const GArray *sections)
     return true;
 }
 
+static bool ring_sections_have(const GArray *sections, const MemoryRegion *mr)
+{
+    for (unsigned i = 0; i < sections->len; i++) {
+        if (g_array_index(sections, RingSection, i).mr == mr) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does @view keep memory alive that is not among the new sections? */
+static bool ring_view_has_more(const RingView *view, const GArray *sections)
+{
+    const RingBacking *backing = view->opaque;
+
+    for (unsigned i = 0; i < backing->n; i++) {
+        if (!ring_sections_have(sections, backing->caches[i].mrs.mr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void ring_memory_begin(MemoryListener *listener)
 {
     RingMemory *rm = container_of(listener, RingMemory, listener);
@@ -194,6 +217,7 @@ static void ring_memory_region_del(MemoryListener *listener,
 static void ring_memory_commit(MemoryListener *listener)
 {
     RingMemory *rm = container_of(listener, RingMemory, listener);
+    bool gone;
 
     if (!rm->seen || rm->dying) {
         return;
@@ -202,10 +226,11 @@ static void ring_memory_commit(MemoryListener *listener)
     if (ring_view_equals(rm->src.current, rm->sections)) {
         return;
     }
+    gone = ring_view_has_more(rm->src.current, rm->sections);
     ring_view_source_publish(&rm->src,
                              ring_view_new_from_sections(rm->sections));
     if (rm->changed) {
-        rm->changed(rm->opaque);
+        rm->changed(rm->opaque, gone);
     }
 }
 

@@ -228,20 +228,13 @@ bool vring_switch_view(VRing *r)
     return true;
 }
 
-bool vring_can_attach(const VRingConfig *config, RingViewSource *src)
+bool vring_can_attach(const VRingConfig *config, const RingView *view)
 {
     VRing probe = { .config = *config };
     VRingAreas areas;
-    RingView *view;
-    bool found;
 
-    if (!vring_is_supported(&probe)) {
-        return false;
-    }
-    view = ring_view_source_acquire(src);
-    found = vring_find_areas(&probe, view, &areas);
-    ring_view_unref(view);
-    return found;
+    return vring_is_supported(&probe) &&
+           vring_find_areas(&probe, view, &areas);
 }
 
 void vring_get_state(const VRing *r, VRingState *state)

@@ -130,12 +130,13 @@ static inline bool ring_view_source_is_current(const RingViewSource *src,
 }
 
 /*
- * Called under the BQL after a new view was published.  It must get every
- * started queue to look (vring_refresh() in the queue's AioContext, by a
- * one-shot bottom half, for example), or else an idle queue keeps memory
- * alive that the guest has unplugged.  It must not wait.
+ * Called under the BQL after a new view was published.  A queue at work finds
+ * it by itself.  With @gone the old view had memory that the new one has not:
+ * then every running queue must be made to look (vring_refresh() in the queue's
+ * AioContext), or else an idle one keeps memory alive that the guest has
+ * unplugged.  It must not wait.
  */
-typedef void RingViewChangedFn(void *opaque);
+typedef void RingViewChangedFn(void *opaque, bool gone);
 
 /**
  * ring_view_source_new() - follow an address space (ring-view-source.c)

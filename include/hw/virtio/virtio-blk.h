@@ -100,6 +100,7 @@ struct VirtIOBlock {
     bool original_wce;
     VirtIOBlkLife life;
     QEMUBH *memory_bh;          /* guest memory has changed */
+    bool memory_gone;           /* ... and there is less of it */
     bool served_in_main;        /* and has warned of that */
 };
 

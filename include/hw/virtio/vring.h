@@ -245,11 +245,11 @@ void vring_cleanup(VRing *r);
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
- * vring_can_attach() - would vring_attach() find a ring of this layout?
+ * vring_can_attach() - would vring_attach() find a ring of this layout in @view?
  *
- * Allocates nothing.  Any thread, while @config is right.
+ * Allocates nothing.  Any thread.
  */
-bool vring_can_attach(const VRingConfig *config, RingViewSource *src);
+bool vring_can_attach(const VRingConfig *config, const RingView *view);
 
 /**
  * vring_detach() - forget where the ring is
