@@ -45,6 +45,9 @@ static int coroutine_fn stepped_co_preadv(BlockDriverState *bs, int64_t offset,
     g_autofree uint64_t *buf = g_malloc(bytes);
 
     step(STEP_READ);
+    if (disk->fail_reads) {
+        return -EIO;
+    }
     for (int64_t i = 0; i < bytes / sizeof(*buf); i++) {
         buf[i] = qatomic_read(&disk->words[offset / sizeof(*buf) + i]);
     }

@@ -38,6 +38,8 @@ typedef struct SteppedDisk {
     /* The next one waits here, until disk_gate_open() */
     bool gate_closed[STEP__MAX];
     Coroutine *waiting[STEP__MAX];
+
+    bool fail_reads;
 } SteppedDisk;
 
 extern SteppedDisk *disk;
