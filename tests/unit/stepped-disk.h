@@ -40,6 +40,9 @@ typedef struct SteppedDisk {
     Coroutine *waiting[STEP__MAX];
 
     bool fail_reads;
+
+    /* Data are not kept, so that the disk may grow beyond what is there */
+    bool forgets;
 } SteppedDisk;
 
 extern SteppedDisk *disk;

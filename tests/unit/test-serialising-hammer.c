@@ -52,6 +52,8 @@ typedef struct Load {
     int number;
 } Load;
 
+static int64_t next_append;
+
 static uint64_t stamp(int sector, Writer writer, int round)
 {
     return (uint64_t)(round * WRITER__MAX + writer) << 32 | sector;
@@ -229,6 +231,7 @@ static void hammer(int64_t length, int limit, const Crew *crews)
 
     hammer->blk = disk_open(length);
     hammer->limit = limit;
+    disk->forgets = !limit;
     for (int i = 0; i < THREADS; i++) {
         iothreads[i] = iothread_new();
     }
@@ -277,6 +280,28 @@ static void test_everything(void)
     });
 }
 
+static void coroutine_fn append_entry(void *opaque)
+{
+    Load *load = opaque;
+    g_autofree uint8_t *buf = g_malloc0(BLOCK);
+
+    for (int i = 0; i < ROUNDS; i++) {
+        int64_t offset = qatomic_fetch_add(&next_append, BLOCK);
+        int ret = blk_co_pwrite(load->hammer->blk, offset, BLOCK, buf, 0);
+
+        g_assert_cmpint(ret, ==, 0);
+        g_assert_cmpint(blk_co_getlength(load->hammer->blk), >=,
+                        offset + BLOCK);
+    }
+    load_end(load);
+}
+
+/* Whoever has written past the end, the disk is as large as it says. */
+static void test_append(void)
+{
+    hammer(0, 0, (Crew[]) { { append_entry, THREADS }, { } });
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -286,5 +311,6 @@ int main(int argc, char **argv)
     g_test_add_func("/serialising-hammer/sectors", test_sectors);
     g_test_add_func("/serialising-hammer/blocks", test_blocks);
     g_test_add_func("/serialising-hammer/everything", test_everything);
+    g_test_add_func("/serialising-hammer/append", test_append);
     return g_test_run();
 }
