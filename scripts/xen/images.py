@@ -22,6 +22,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from guest import kernel
 from guest.errors import RunError
 from guest.initramfs import Archive, libraries
 from guest.modules import Modules
@@ -64,17 +65,18 @@ class Images:
 
     def _build(self):
         packages = [code('debs.py'), _is_needed.__code__.co_code,
+                    _is_needed.__code__.co_consts, kernel.PACKAGES,
                     DOM0_MODULES, DOMU_MODULES]
-        kernel = [packages, code('images.py')]
-        domu = [kernel, code('inside/agent'), code('inside/domu-init')]
+        boot = [packages, code('images.py')]
+        domu = [boot, code('inside/agent'), code('inside/domu-init')]
         dom0 = [domu, code('inside/dom0-init'), code('inside/attach-domu')]
-        model = [kernel, stage.file_state(self.model)]
+        model = [boot, stage.file_state(self.model)]
         parts = [self.folder / name for name in
                  ('domu.cpio', 'dom0.cpio', 'model.cpio')]
         for path, inputs, build, what in (
                 (self.root, packages, self._unpack, 'Xen, kernel and tools'),
-                (self.hypervisor, kernel, self._hypervisor, 'hypervisor'),
-                (self.kernel, kernel, self._kernel, 'kernel'),
+                (self.hypervisor, boot, self._hypervisor, 'hypervisor'),
+                (self.kernel, boot, self._kernel, 'kernel'),
                 (parts[0], domu, self._domu, 'initramfs of the domU'),
                 (parts[1], dom0, self._dom0, 'initramfs of dom0'),
                 (parts[2], model, self._model, 'device model for dom0'),
@@ -91,9 +93,9 @@ class Images:
                                          r'xen-hypervisor-([\d.]+)-amd64')
         tools = [f'xen-utils-{version}', 'xenstore-utils', 'busybox-static',
                  'fio']
-        wanted = [name for name in apt.closure([*tools, 'linux-image-amd64'])
+        wanted = [name for name in apt.closure([*tools, kernel.META_PACKAGE])
                   if name in tools or _is_library(name)
-                  or re.fullmatch(r'linux-image-\d.*-amd64', name)]
+                  or re.fullmatch(kernel.PACKAGES, name)]
         fetched = Path(f'{root}.debs')
         stage.remove(fetched)
         try:
@@ -111,7 +113,7 @@ class Images:
     def _kernel(self, out):
         """Unpacked here, which takes half a minute of emulation otherwise."""
         out.write_bytes(unpack_kernel(
-            only(self.root, 'boot/vmlinuz-*').read_bytes()))
+            kernel.find(self.root).image.read_bytes()))
 
     # Parts of an initramfs
 
@@ -130,8 +132,8 @@ class Images:
         add_file(archive, 'init', HERE / 'inside' / init)
         add_file(archive, 'agent', HERE / 'inside/agent')
         order = []
-        folder = only(self.root, 'usr/lib/modules/*')
-        for name, data in Modules(folder).in_order(modules):
+        found = Modules(kernel.find(self.root).modules)
+        for name, data in found.in_order(modules):
             archive.file(f'modules/{name}.ko', data)
             order.append(f'/modules/{name}.ko\n')
         archive.file('etc/modules-in-order', ''.join(order).encode())
@@ -225,7 +227,8 @@ def _is_needed(path):
     """Which files of the packages are worth unpacking."""
     if path.startswith('usr/lib/modules/'):
         name = os.path.basename(path).split('.')[0].replace('_', '-')
-        return (path.endswith('/modules.builtin') or '/xen/' in path
+        return (path.endswith(('/modules.builtin', '/vmlinuz'))
+                or '/xen/' in path
                 or name in DOM0_MODULES + DOMU_MODULES)
     return (path.startswith((f'{LIBS}/', 'usr/lib/xen-'))
             or re.match(r'usr/bin/(busybox|fio|xenstore.*)$', path)
