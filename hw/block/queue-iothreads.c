@@ -33,6 +33,17 @@ bool queue_iothreads_wanted(const QueueIOThreadsConf *conf)
     return conf->iothread || conf->mapping || conf->iothreads;
 }
 
+const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise)
+{
+    const char *name = blk_name(blk);
+
+    if (!*name && blk_bs(blk)) {
+        name = bdrv_get_node_name(blk_bs(blk));
+    }
+    /* '#': QEMU has made it up, of a number that nobody can predict. */
+    return *name && *name != '#' ? name : otherwise;
+}
+
 static bool queue_iothreads_check(const QueueIOThreadsConf *conf, Error **errp)
 {
     if (conf->iothread && conf->mapping) {
@@ -102,15 +113,72 @@ static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
     return n;
 }
 
-/* Unlike iothread_create()'s, this one is seen by query-iothreads. */
-static IOThread *owned_create(const char *id, Error **errp)
+static char *owned_id(const char *owner, unsigned index)
 {
-    Object *obj = object_new_with_props(TYPE_IOTHREAD,
-                                        object_get_objects_root(), id, errp,
-                                        NULL);
+    return g_strdup_printf("%s-iothread%u", owner, index);
+}
 
-    /* A reference of our own: what can be seen can be deleted, too. */
-    return obj ? IOTHREAD(object_ref(obj)) : NULL;
+/* The first of @n names that another object has, to be freed; or NULL. */
+static char *owned_id_taken(const char *owner, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *id = owned_id(owner, i);
+
+        if (object_property_find(object_get_objects_root(), id)) {
+            return g_steal_pointer(&id);
+        }
+    }
+    return NULL;
+}
+
+/* After whom @n IOThreads are called; NULL with @errp set if it cannot be. */
+static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
+                                Error **errp)
+{
+    g_autofree char *owner = g_strdup(id ?: alias);
+    g_autofree char *taken = owned_id_taken(owner, n);
+
+    if (taken && id) {
+        error_setg(errp, "cannot create IOThread '%s': there is an object of "
+                   "that name", taken);
+        error_append_hint(errp, "The device calls its IOThreads "
+                          "%s-iothread0 and so on: give the object or the "
+                          "device another id.\n", id);
+        return NULL;
+    }
+    /* Each turn finds another object in the way, so there is an end. */
+    for (unsigned k = 2; taken; k++) {
+        g_free(owner);
+        owner = g_strdup_printf("%s-%u", alias, k);
+        g_free(taken);
+        taken = owned_id_taken(owner, n);
+    }
+    return g_steal_pointer(&owner);
+}
+
+/* Unlike iothread_create()'s, this one is seen by query-iothreads. */
+static IOThread *owned_create(const char *owner, unsigned index, Error **errp)
+{
+    g_autofree char *id = owned_id(owner, index);
+    IOThread *iothread = IOTHREAD(object_new(TYPE_IOTHREAD));
+    Object *obj = OBJECT(iothread);
+
+    /* No object-del takes it from under the device. */
+    iothread->owned = true;
+    if (!object_property_try_add_child(object_get_objects_root(), id, obj,
+                                       errp)) {
+        goto fail;
+    }
+    if (!user_creatable_complete(USER_CREATABLE(obj), errp)) {
+        object_unparent(obj);
+        goto fail;
+    }
+    return iothread;
+
+fail:
+    error_prepend(errp, "cannot create IOThread '%s': ", id);
+    object_unref(obj);
+    return NULL;
 }
 
 static void owned_destroy(IOThread *iothread)
@@ -119,22 +187,26 @@ static void owned_destroy(IOThread *iothread)
     object_unref(OBJECT(iothread));
 }
 
-static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
-                                   const char *owner, Error **errp)
+static bool queue_iothreads_create(QueueIOThreads *map, const char *id,
+                                   const char *alias, Error **errp)
 {
     ERRP_GUARD();
-    unsigned n = queue_iothreads_count(text, map->num_queues, errp);
+    unsigned n = queue_iothreads_count(map->conf->iothreads, map->num_queues,
+                                       errp);
+    g_autofree char *owner = NULL;
 
     if (!n) {
         return false;
     }
+    owner = owned_choose_owner(id, alias, n, errp);
+    if (!owner) {
+        return false;
+    }
     map->owned = g_new0(IOThread *, n);
     for (unsigned i = 0; i < n; i++) {
-        g_autofree char *id = g_strdup_printf("%s-iothread%u", owner, i);
-        IOThread *iothread = owned_create(id, errp);
+        IOThread *iothread = owned_create(owner, i, errp);
 
         if (!iothread) {
-            error_prepend(errp, "cannot create IOThread '%s': ", id);
             return false;
         }
         map->owned[map->num_owned++] = iothread;
@@ -146,8 +218,8 @@ static bool queue_iothreads_create(QueueIOThreads *map, const char *text,
 }
 
 bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
-                          unsigned num_queues, const char *owner,
-                          Error **errp)
+                          unsigned num_queues, const char *id,
+                          const char *alias, Error **errp)
 {
     ERRP_GUARD();
     bool ok = true;
@@ -165,7 +237,7 @@ bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
     if (conf->mapping) {
         ok = queue_iothreads_from_mapping(map, conf->mapping, errp);
     } else if (conf->iothreads) {
-        ok = queue_iothreads_create(map, conf->iothreads, owner, errp);
+        ok = queue_iothreads_create(map, id, alias, errp);
     } else if (conf->iothread) {
         for (unsigned i = 0; i < num_queues; i++) {
             queue_iothreads_assign(map, i, conf->iothread);

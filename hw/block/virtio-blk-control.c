@@ -69,9 +69,7 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     BusState *bus = qdev_get_parent_bus(DEVICE(s));
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
-    DeviceState *named = DEVICE(s)->id || !bus->parent ? DEVICE(s)
-                                                       : bus->parent;
-    g_autofree char *owner = g_strdup(named->id ?: blk_name(s->blk));
+    const char *alias = queue_iothreads_alias(s->blk, "virtio-blk");
 
     if (queue_iothreads_wanted(&s->conf.iothreads)) {
         if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
@@ -84,12 +82,8 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
             return false;
         }
     }
-    if (!*owner) {
-        g_free(owner);
-        owner = g_strdup_printf("virtio-blk-%p", s);
-    }
     if (!queue_iothreads_init(&s->map, &s->conf.iothreads, s->conf.num_queues,
-                              owner, errp)) {
+                              virtio_blk_id(vdev), alias, errp)) {
         return false;
     }
     s->queues = block_queue_alloc(s->conf.num_queues, sizeof(VirtIOBlkQueue));

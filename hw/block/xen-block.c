@@ -189,11 +189,23 @@ static void publish_disk(XenBlockDevice *blockdev)
     xen_block_publish_size(blockdev);
 }
 
+/* A disk that has no ID is called as a user writes its "vdev": xvda, d0. */
+static char *disk_alias(const XenBlockDevice *blockdev)
+{
+    const XenVdev *vdev = &blockdev->props.vdev;
+    size_t len = strlen(blockdev->vdev_name);
+
+    if (!vdev->partition) {
+        len -= vdev->scheme == XEN_VDEV_DP ? strlen("p0") : strlen("0");
+    }
+    return g_strndup(blockdev->vdev_name, len);
+}
+
 static void xen_block_realize(XenDevice *xendev, Error **errp)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
     XenBlockDeviceClass *class = XEN_BLOCK_DEVICE_GET_CLASS(blockdev);
-    g_autofree char *owner = NULL;
+    g_autofree char *alias = NULL;
 
     trace_xen_block_realize(object_get_typename(OBJECT(blockdev)),
                             blockdev->props.vdev.disk,
@@ -203,12 +215,11 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
         return;
     }
     blockdev->vdev_name = xen_vdev_name(&blockdev->props.vdev);
-    owner = DEVICE(blockdev)->id ? g_strdup(DEVICE(blockdev)->id)
-          : g_strdup_printf("%u-%s", xendev->frontend_id,
-                            blockdev->vdev_name);
+    alias = disk_alias(blockdev);
     if (!queue_iothreads_init(&blockdev->iothreads,
                               &blockdev->props.iothreads,
-                              blockdev->props.num_queues, owner, errp)) {
+                              blockdev->props.num_queues,
+                              DEVICE(blockdev)->id, alias, errp)) {
         g_clear_pointer(&blockdev->vdev_name, g_free);
         return;
     }

@@ -93,6 +93,10 @@ static const MappingCase cases[] = {
     { "more-than-rings", DISK_OF_FOUR("\"iothreads\": \"5\""), "iothreads" },
     { "none-made",    DISK_OF_FOUR("\"iothreads\": \"0\""), "iothreads" },
     { "nonsense",     DISK_OF_FOUR("\"iothreads\": \"many\""), "many" },
+    { "name-taken",   "-object iothread,id=xvda-iothread1 "
+                      DISK_OF_FOUR("\"iothreads\": \"2\""),
+      "cannot create IOThread 'xvda-iothread1': there is an object of that "
+      "name" },
     { "no-rings",     "-device xen-disk,vdev=xvda,drive=disk0,num-queues=0",
       "num-queues" },
     { "5000-rings",   "-device xen-disk,vdev=xvda,drive=disk0,num-queues=5000",
@@ -119,6 +123,20 @@ static size_t count_iothreads(XenGuest *g)
     return n;
 }
 
+/* There is an IOThread @id, and it is the disk's. */
+static void check_own(XenGuest *g, const char *id)
+{
+    g_autofree char *text = g_strdup_printf("object '%s' is in use, can not "
+                                            "be deleted", id);
+    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'object-del',"
+                           "  'arguments': { 'id': %s } }", id);
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"), ==,
+                    text);
+    qobject_unref(rsp);
+}
+
 /* IOThreads that the disk has made are seen, and go with it. */
 static void test_made_come_and_go(void)
 {
@@ -132,6 +150,8 @@ static void test_made_come_and_go(void)
                              "{ 'vdev': 'xvda', 'drive': 'disk0',"
                              "  'num-queues': 4, 'iothreads': '3' }");
         g_assert_cmpint(count_iothreads(g), ==, 3);
+        check_own(g, "xvda-iothread0");
+        check_own(g, "xvda-iothread2");
         blkfront_connect(f, &four_rings);
         qtest_qmp_device_del_send(g->qts, "xvda");
         blkfront_expect(f, XB_CLOSING);
@@ -141,6 +161,31 @@ static void test_made_come_and_go(void)
     }
     g_assert_cmpint(count_iothreads(g), ==, 0);
     blkfront_free(f);
+    xen_guest_quit(g);
+}
+
+/* A disk that has no ID is called as its user calls it. */
+static void test_names_without_id(void)
+{
+    XenGuest *g = xen_guest_start(
+        "-object iothread,id=xvdd-iothread0 "
+        NULL_DISK
+        "-device xen-disk,vdev=xvdc,drive=disk0,iothreads=1,num-queues=2,"
+        "share-rw=on "
+        "-device xen-disk,vdev=xvdb1,drive=disk0,iothreads=1,num-queues=2,"
+        "share-rw=on "
+        "-device xen-disk,vdev=d5,drive=disk0,iothreads=1,num-queues=2,"
+        "share-rw=on "
+        "-device xen-disk,vdev=xvdd,drive=disk0,iothreads=1,num-queues=2,"
+        "share-rw=on "
+        "-device xen-disk,drive=disk0,iothreads=1,num-queues=2,share-rw=on");
+
+    g_assert_cmpint(count_iothreads(g), ==, 6);
+    check_own(g, "xvdc-iothread0");
+    check_own(g, "xvdb1-iothread0");
+    check_own(g, "d5-iothread0");
+    check_own(g, "xvdd-2-iothread0");
+    check_own(g, "xvda-iothread0");
     xen_guest_quit(g);
 }
 
@@ -163,5 +208,7 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/xen-disk/mapping/made-come-and-go",
                    test_made_come_and_go);
+    qtest_add_func("/xen-disk/mapping/names-without-id",
+                   test_names_without_id);
     return g_test_run();
 }

@@ -476,7 +476,7 @@ static void test_own_iothreads(void)
     move_all(d.g, "io1");
     move(d.g, 3, "xvda-iothread0");
     xen_disk_load_run(&l, 1);
-    object_del(d.g, "xvda-iothread0");
+    move(d.g, 3, "io0");
     xen_disk_load_run(&l, 2);
     move(d.g, 3, "xvda-iothread1");
     xen_disk_load_run(&l, 3);

@@ -51,19 +51,29 @@ typedef struct QueueIOThreads {
 bool queue_iothreads_wanted(const QueueIOThreadsConf *conf);
 
 /**
+ * queue_iothreads_alias: what a device that has no ID is called after.
+ *
+ * Returns: the name that the user gave to @blk or to its node, or @otherwise.
+ */
+const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise);
+
+/**
  * queue_iothreads_init: resolve @conf for @num_queues queues.
  *
  * @conf has to live until queue_iothreads_cleanup().
  *
- * @owner names the device; IOThreads made for it are called
- * "@owner-iothreadN" and can be seen in query-iothreads.
+ * @id is the device's, or NULL.  IOThreads made for the device are called
+ * "@id-iothreadN" and can be seen in query-iothreads.  Without an ID it is
+ * "@alias-iothreadN" or, if one of these names is taken, "@alias-2-iothreadN"
+ * and so on.
  *
  * Returns false with @errp set, and nothing held, when the properties
- * contradict each other or name what does not exist.
+ * contradict each other or name what does not exist, or if @id is set and one
+ * of the names is taken.
  */
 bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
-                          unsigned num_queues, const char *owner,
-                          Error **errp);
+                          unsigned num_queues, const char *id,
+                          const char *alias, Error **errp);
 
 /** queue_iothreads_cleanup: drop all; no queue may run any more. */
 void queue_iothreads_cleanup(QueueIOThreads *map);

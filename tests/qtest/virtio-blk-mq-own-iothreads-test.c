@@ -1,0 +1,253 @@
+/*
+ * IOThreads that a disk makes for itself, with the property iothreads
+ *
+ *     device id=x, or without id on drive y
+ *        |  iothreads=2
+ *        +-- x-iothread0, x-iothread1, or y-iothread0, y-iothread1
+ *
+ * They have names that a user can predict, are the device's alone and go with
+ * it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qlist.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-request.h"
+
+#define DISK "-blockdev null-co,node-name=disk,read-zeroes=on,size=1048576 "
+#define TWO_OWN "'drive': 'disk', 'num-queues': 2, 'iothreads': '2'"
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The names of all IOThreads, sorted, one after the other. */
+static char *iothread_names(MqMachine *m)
+{
+    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-iothreads'}");
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        g_ptr_array_add(names, g_strdup(qdict_get_str(info, "id")));
+    }
+    qobject_unref(rsp);
+    g_ptr_array_sort(names, compare_names);
+    g_ptr_array_add(names, NULL);
+    return g_strjoinv(" ", (char **)names->pdata);
+}
+
+static void check_names(MqMachine *m, const char *expected)
+{
+    g_autofree char *names = iothread_names(m);
+
+    g_assert_cmpstr(names, ==, expected);
+}
+
+static int iothread_tid(MqMachine *m, const char *id)
+{
+    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-iothreads'}");
+    const QListEntry *entry;
+    int tid = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!strcmp(qdict_get_str(info, "id"), id)) {
+            tid = qdict_get_int(info, "thread-id");
+        }
+    }
+    qobject_unref(rsp);
+    g_assert_cmpint(tid, !=, 0);
+    return tid;
+}
+
+static bool thread_runs(MqMachine *m, int tid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task/%d",
+                                            qtest_pid(m->qts), tid);
+
+    return access(path, F_OK) == 0;
+}
+
+static void check_error(MqMachine *m, const char *command, const char *text)
+{
+    QDict *rsp = qtest_qmp(m->qts, "%p",
+                           qobject_from_json(command, &error_abort));
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "error"), "desc"), ==,
+                    text);
+    qobject_unref(rsp);
+}
+
+static void object_del(MqMachine *m, const char *id)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'object-del',"
+                             " 'arguments': {'id': %s}}", id);
+}
+
+/* All queues answer. */
+static void check_works(MqMachine *m)
+{
+    MqDevice *d = mq_device_open(m, 0);
+
+    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < d->max_queues; i++) {
+        g_assert_cmphex(mq_request_run(d->queues[i], VIRTIO_BLK_T_IN, i, NULL,
+                                       MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+    }
+    mq_device_close(d);
+}
+
+/* The second of its names is an object's: it gets none of them. */
+static void test_name_taken(const MqVariant *v)
+{
+    MqMachine *m = mq_machine_start(v, DISK
+                                    "-object iothread,id=disk0-iothread1");
+
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *error = mq_device_add(m, 0, TWO_OWN);
+
+        g_assert_cmpstr(error, ==, "cannot create IOThread 'disk0-iothread1': "
+                        "there is an object of that name");
+        check_names(m, "disk0-iothread1");
+    }
+    object_del(m, "disk0-iothread1");
+    g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN), ==, NULL);
+    check_names(m, "disk0-iothread0 disk0-iothread1");
+
+    /* And it is no name for an object now. */
+    check_error(m, "{'execute': 'object-add', 'arguments':"
+                " {'qom-type': 'iothread', 'id': 'disk0-iothread0'}}",
+                "attempt to add duplicate property 'disk0-iothread0' to object"
+                " (type 'container')");
+    check_works(m);
+    mq_machine_stop(m);
+}
+
+/* On the command line QEMU ends with one line, and a hint. */
+static void test_name_taken_at_start(const MqVariant *v)
+{
+    g_autofree char *command = g_strdup_printf(
+        "%s -accel qtest -display none -nodefaults -machine %s " DISK
+        "-object iothread,id=x-iothread0 "
+        "-device virtio-blk-pci,id=x,drive=disk,iothreads=auto",
+        getenv("QTEST_QEMU_BINARY"), v->machine);
+    g_autofree char *said = NULL;
+    int status;
+
+    g_assert_true(g_spawn_command_line_sync(command, NULL, &said, &status,
+                                            NULL));
+    g_assert_nonnull(strstr(said, "cannot create IOThread 'x-iothread0': "
+                            "there is an object of that name\n"));
+    g_assert_nonnull(strstr(said, "another id.\n"));
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+}
+
+/* The node below "disk", that QEMU has given a name. */
+static char *unnamed_node(MqMachine *m)
+{
+    QDict *rsp = qtest_qmp(m->qts,
+                           "{'execute': 'query-named-block-nodes'}");
+    const QListEntry *entry;
+    char *name = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (qdict_get_str(info, "node-name")[0] == '#') {
+            g_assert_null(name);
+            name = g_strdup(qdict_get_str(info, "node-name"));
+        }
+    }
+    qobject_unref(rsp);
+    g_assert_nonnull(name);
+    return name;
+}
+
+static void add_without_id(MqMachine *m, const char *drive)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'device_add', 'arguments':"
+                             " {'driver': 'virtio-blk-pci', 'drive': %s,"
+                             "  'share-rw': true, 'num-queues': 1,"
+                             "  'iothreads': '1'}}", drive);
+}
+
+/* A device without an ID: after its drive, or after what it is. */
+static void test_names_without_id(const MqVariant *v)
+{
+    MqMachine *m = mq_machine_start(v,
+                                    "-object iothread,id=mine-2-iothread0 "
+                                    "-drive if=none,id=old,driver=null-co "
+                                    "-blockdev raw,node-name=mine,"
+                                    "file.driver=null-co");
+    g_autofree char *unnamed = NULL;
+
+    add_without_id(m, "old");
+    check_names(m, "mine-2-iothread0 old-iothread0");
+    add_without_id(m, "mine");
+    check_names(m, "mine-2-iothread0 mine-iothread0 old-iothread0");
+    add_without_id(m, "mine");
+    check_names(m, "mine-2-iothread0 mine-3-iothread0 mine-iothread0 "
+                "old-iothread0");
+    mq_machine_stop(m);
+
+    m = mq_machine_start(v, "-blockdev raw,node-name=mine,"
+                         "file.driver=null-co");
+    unnamed = unnamed_node(m);
+    add_without_id(m, unnamed);
+    add_without_id(m, unnamed);
+    check_names(m, "virtio-blk-2-iothread0 virtio-blk-iothread0");
+    mq_machine_stop(m);
+}
+
+/* Whoever made them takes them away, and nobody else. */
+static void test_deleted(const MqVariant *v)
+{
+    MqMachine *m = mq_machine_start(v, DISK "-object iothread,id=io0");
+    int tid[2];
+
+    for (unsigned round = 0; round < 2; round++) {
+        g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN), ==, NULL);
+        check_names(m, "disk0-iothread0 disk0-iothread1 io0");
+        tid[0] = iothread_tid(m, "disk0-iothread0");
+        tid[1] = iothread_tid(m, "disk0-iothread1");
+        check_error(m, "{'execute': 'object-del',"
+                    " 'arguments': {'id': 'disk0-iothread0'}}",
+                    "object 'disk0-iothread0' is in use, can not be deleted");
+        check_error(m, "{'execute': 'object-del',"
+                    " 'arguments': {'id': 'disk0-iothread1'}}",
+                    "object 'disk0-iothread1' is in use, can not be deleted");
+        check_works(m);
+        mq_device_del(m, 0);
+        check_names(m, "io0");
+        g_assert_false(thread_runs(m, tid[0]));
+        g_assert_false(thread_runs(m, tid[1]));
+    }
+    /* A user's own is not held back, as ever. */
+    object_del(m, "io0");
+    mq_machine_stop(m);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("own-iothreads/name-taken", test_name_taken, MQ_BOTH);
+    mq_test_add("own-iothreads/name-taken-at-start", test_name_taken_at_start,
+                MQ_BOTH);
+    /* The bus of the other machine takes no device later. */
+    mq_test_add("own-iothreads/names-without-id", test_names_without_id,
+                MQ_PC_LEGACY | MQ_PC_MODERN);
+    mq_test_add("own-iothreads/deleted", test_deleted, MQ_BOTH);
+    return g_test_run();
+}
