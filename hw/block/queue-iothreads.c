@@ -13,6 +13,7 @@
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
 #include "block/block.h"
+#include "block/block_int-global-state.h"
 #include "block/blockjob.h"
 #include "qapi/error.h"
 #include "qom/object_interfaces.h"
@@ -249,6 +250,57 @@ bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
     return ok;
 }
 
+/*
+ * When a device goes and its node cannot leave the IOThread, because an
+ * export keeps it there or a job is about to end, the IOThread stays for as
+ * long as any node does.  The last user of a node moves it out, if not before.
+ */
+
+static void stay_for_nodes(IOThread *iothread);
+
+static void stay_bh(void *opaque)
+{
+    stay_for_nodes(opaque);
+}
+
+static void stay_attached(AioContext *ctx, void *opaque)
+{
+}
+
+typedef struct StayingNode {
+    BlockDriverState *bs;
+    IOThread *iothread;     /* referenced */
+} StayingNode;
+
+/* Between two AioContexts there is no time to end a thread. */
+static void stay_detached(void *opaque)
+{
+    g_autofree StayingNode *stay = opaque;
+
+    bdrv_remove_aio_context_notifier(stay->bs, stay_attached, stay_detached,
+                                     stay);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), stay_bh, stay->iothread);
+}
+
+/* Takes the caller's reference. */
+static void stay_for_nodes(IOThread *iothread)
+{
+    AioContext *ctx = iothread_get_aio_context(iothread);
+    BlockDriverState *bs = NULL;
+    StayingNode *stay;
+
+    do {
+        bs = bdrv_next_node(bs);
+    } while (bs && bdrv_get_aio_context(bs) != ctx);
+    if (!bs) {
+        object_unref(OBJECT(iothread));
+        return;
+    }
+    stay = g_new(StayingNode, 1);
+    *stay = (StayingNode) { .bs = bs, .iothread = iothread };
+    bdrv_add_aio_context_notifier(bs, stay_attached, stay_detached, stay);
+}
+
 void queue_iothreads_cleanup(QueueIOThreads *map)
 {
     GLOBAL_STATE_CODE();
@@ -259,9 +311,11 @@ void queue_iothreads_cleanup(QueueIOThreads *map)
     for (unsigned i = 0; i < map->num_owned; i++) {
         owned_destroy(map->owned[i]);
     }
+    if (map->node_iothread) {
+        stay_for_nodes(map->node_iothread);
+    }
     g_free(map->queue_iothread);
     g_free(map->owned);
-    /* If the node is still in node_iothread, that stays for who keeps it. */
     memset(map, 0, sizeof(*map));
 }
 

@@ -239,6 +239,72 @@ static void test_deleted(const MqVariant *v)
     mq_machine_stop(m);
 }
 
+/* A job runs where the node is, and comes to its end there. */
+static void run_job(MqMachine *m)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-add',"
+                             " 'arguments': {'driver': 'null-co',"
+                             " 'node-name': 'copy', 'size': 1048576}}");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-mirror',"
+                             " 'arguments': {'device': 'disk', 'job-id': 'j',"
+                             " 'target': 'copy', 'sync': 'full'}}");
+    qtest_qmp_eventwait(m->qts, "BLOCK_JOB_READY");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'block-job-cancel',"
+                             " 'arguments': {'device': 'j'}}");
+    qtest_qmp_eventwait(m->qts, "BLOCK_JOB_COMPLETED");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-del',"
+                             " 'arguments': {'node-name': 'copy'}}");
+}
+
+/* An export keeps the node, and so the IOThread, when the disk goes. */
+static void test_kept_by_export(const MqVariant *v)
+{
+    g_autofree char *dir = g_dir_make_tmp("mq-export-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "socket", NULL);
+    MqMachine *m = mq_machine_start(v, DISK
+                                    "-blockdev null-co,node-name=other");
+    gint64 start;
+    int tid;
+
+    g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN ", 'share-rw': true"), ==,
+                    NULL);
+    check_works(m);
+    tid = iothread_tid(m, "disk0-iothread0");
+    qtest_qmp_assert_success(m->qts, "{'execute': 'nbd-server-start',"
+                             " 'arguments': {'addr': {'type': 'unix', 'data':"
+                             " {'path': %s}}}}", path);
+    qtest_qmp_assert_success(m->qts, "{'execute': 'block-export-add',"
+                             " 'arguments': {'type': 'nbd', 'id': 'export',"
+                             " 'node-name': 'disk', 'fixed-iothread': true,"
+                             " 'iothread': 'disk0-iothread0'}}");
+    mq_device_del(m, 0);
+    check_names(m, "");
+    g_assert_true(thread_runs(m, tid));
+    run_job(m);
+
+    /* The name is free for the next one. */
+    g_assert_cmpstr(mq_device_add(m, 0, "'drive': 'other', 'num-queues': 2,"
+                                  "'iothreads': '2'"), ==, NULL);
+    check_names(m, "disk0-iothread0 disk0-iothread1");
+    g_assert_cmpint(iothread_tid(m, "disk0-iothread0"), !=, tid);
+    run_job(m);
+    mq_device_del(m, 0);
+
+    qtest_qmp_assert_success(m->qts, "{'execute': 'block-export-del',"
+                             " 'arguments': {'id': 'export'}}");
+    qtest_qmp_eventwait(m->qts, "BLOCK_EXPORT_DELETED");
+    start = g_get_monotonic_time();
+    while (thread_runs(m, tid)) {
+        qtest_readb(m->qts, 0);
+        mq_deadline(start, "an IOThread that nobody needs");
+    }
+    run_job(m);
+    qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-del',"
+                             " 'arguments': {'node-name': 'disk'}}");
+    mq_machine_stop(m);
+    rmdir(dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -249,5 +315,6 @@ int main(int argc, char **argv)
     mq_test_add("own-iothreads/names-without-id", test_names_without_id,
                 MQ_PC_LEGACY | MQ_PC_MODERN);
     mq_test_add("own-iothreads/deleted", test_deleted, MQ_BOTH);
+    mq_test_add("own-iothreads/kept-by-export", test_kept_by_export, MQ_BOTH);
     return g_test_run();
 }

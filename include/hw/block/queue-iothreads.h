@@ -75,7 +75,12 @@ bool queue_iothreads_init(QueueIOThreads *map, QueueIOThreadsConf *conf,
                           unsigned num_queues, const char *id,
                           const char *alias, Error **errp);
 
-/** queue_iothreads_cleanup: drop all; no queue may run any more. */
+/**
+ * queue_iothreads_cleanup: drop all; no queue may run any more.
+ *
+ * IOThreads that were made for the device end, but for one in which others
+ * keep a node: that ends when the last node has left it.
+ */
 void queue_iothreads_cleanup(QueueIOThreads *map);
 
 /** queue_iothreads_context: where queue @index is to run. */
