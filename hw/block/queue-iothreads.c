@@ -16,9 +16,72 @@
 #include "block/block_int-global-state.h"
 #include "block/blockjob.h"
 #include "qapi/error.h"
+#include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
 #include "hw/block/queue-iothreads.h"
 #include "hw/virtio/iothread-vq-mapping.h"
+
+/* Property "iothreads": a number is text to us, as on the command line. */
+
+static void get_iothreads(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    char **iothreads = object_field_prop_ptr(obj, opaque);
+    char *text = *iothreads ?: (char *)"";
+
+    visit_type_str(v, name, &text, errp);
+}
+
+static char *visit_number_or_string(Visitor *v, const char *name, QType type,
+                                    Error **errp)
+{
+    int64_t number;
+    char *text;
+
+    switch (type) {
+    case QTYPE_QNUM:
+        return visit_type_int(v, name, &number, errp)
+               ? g_strdup_printf("%" PRId64, number) : NULL;
+    case QTYPE_QSTRING:
+        return visit_type_str(v, name, &text, errp) ? text : NULL;
+    default:
+        error_setg(errp, "Invalid parameter type for '%s', expected: number "
+                   "or string", name);
+        return NULL;
+    }
+}
+
+static void set_iothreads(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    char **iothreads = object_field_prop_ptr(obj, opaque);
+    GenericAlternate *alternate = NULL;
+    char *text;
+
+    if (!visit_start_alternate(v, name, &alternate, sizeof(*alternate),
+                               errp)) {
+        return;
+    }
+    text = visit_number_or_string(v, name, alternate->type, errp);
+    visit_end_alternate(v, (void **)&alternate);
+    g_free(alternate);
+    if (text) {
+        g_free(*iothreads);
+        *iothreads = text;
+    }
+}
+
+static void release_iothreads(Object *obj, const char *name, void *opaque)
+{
+    g_free(*(char **)object_field_prop_ptr(obj, opaque));
+}
+
+const PropertyInfo queue_iothreads_prop_iothreads = {
+    .type = "str",
+    .get = get_iothreads,
+    .set = set_iothreads,
+    .release = release_iothreads,
+};
 
 void queue_iothreads_describe(ObjectClass *klass)
 {

@@ -239,6 +239,76 @@ static void test_deleted(const MqVariant *v)
     mq_machine_stop(m);
 }
 
+/* One at a time, by JSON: as a number and as text. */
+static void test_json(const MqVariant *v)
+{
+    static const struct {
+        const char *value;
+        const char *error;      /* or NULL: it makes two */
+    } cases[] = {
+        { "2" },
+        { "'2'" },
+        { "0", "invalid iothreads property '0'" },
+        { "-1", "invalid iothreads property '-1'" },
+        { "3", "iothreads property (3) must not be larger than the number of "
+          "queues (2)" },
+        { "1.5", "Invalid parameter type for 'iothreads', expected: integer" },
+        { "18446744073709551615", "Invalid parameter type for 'iothreads', "
+          "expected: integer" },
+        { "true", "Invalid parameter type for 'iothreads', expected: number "
+          "or string" },
+        { "null", "Invalid parameter type for 'iothreads', expected: number "
+          "or string" },
+        { "[2]", "Invalid parameter type for 'iothreads', expected: number "
+          "or string" },
+        { "{'n': 2}", "Invalid parameter type for 'iothreads', expected: "
+          "number or string" },
+    };
+    MqMachine *m = mq_machine_start(v, DISK);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *json =
+            g_strdup_printf("'drive': 'disk', 'num-queues': 2,"
+                            "'iothreads': %s", cases[i].value);
+        g_autofree char *error = mq_device_add(m, 0, json);
+
+        g_test_message("iothreads: %s", cases[i].value);
+        g_assert_cmpstr(error, ==, cases[i].error);
+        check_names(m, error ? "" : "disk0-iothread0 disk0-iothread1");
+        if (!error) {
+            mq_device_del(m, 0);
+        }
+    }
+    mq_machine_stop(m);
+}
+
+/* On the command line, as an option, in JSON and for all by -global. */
+static void test_command_line(const MqVariant *v)
+{
+    static const char *const args[] = {
+        "-device virtio-blk-pci,id=x,drive=disk,num-queues=4,iothreads=2",
+        "-device '{\"driver\": \"virtio-blk-pci\", \"id\": \"x\","
+        " \"drive\": \"disk\", \"num-queues\": 4, \"iothreads\": 2}'",
+        "-global virtio-blk-pci.iothreads=2 "
+        "-device virtio-blk-pci,id=x,drive=disk,num-queues=4",
+        "-global virtio-blk-device.iothreads=2 "
+        "-device virtio-blk-pci,id=x,drive=disk,num-queues=4",
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(args); i++) {
+        MqMachine *m = mq_machine_start(v, DISK "%s", args[i]);
+        QDict *rsp;
+
+        g_test_message("%s", args[i]);
+        check_names(m, "x-iothread0 x-iothread1");
+        rsp = qtest_qmp(m->qts, "{'execute': 'qom-get', 'arguments':"
+                        " {'path': 'x', 'property': 'iothreads'}}");
+        g_assert_cmpstr(qdict_get_try_str(rsp, "return"), ==, "2");
+        qobject_unref(rsp);
+        mq_machine_stop(m);
+    }
+}
+
 /* A job runs where the node is, and comes to its end there. */
 static void run_job(MqMachine *m)
 {
@@ -315,6 +385,9 @@ int main(int argc, char **argv)
     mq_test_add("own-iothreads/names-without-id", test_names_without_id,
                 MQ_PC_LEGACY | MQ_PC_MODERN);
     mq_test_add("own-iothreads/deleted", test_deleted, MQ_BOTH);
+    mq_test_add("own-iothreads/json", test_json, MQ_BOTH);
+    mq_test_add("own-iothreads/command-line", test_command_line,
+                MQ_PC_MODERN);
     mq_test_add("own-iothreads/kept-by-export", test_kept_by_export, MQ_BOTH);
     return g_test_run();
 }

@@ -72,6 +72,7 @@ static const MappingCase cases[] = {
                                            RINGS_ON("io1", "2, 1"))) },
     { "automatic",    DISK_OF_FOUR("\"iothreads\": \"auto\"") },
     { "three-made",   DISK_OF_FOUR("\"iothreads\": \"3\"") },
+    { "as-number",    DISK_OF_FOUR("\"iothreads\": 3") },
     { "twice",        DISK_OF_FOUR(MAPPING(RINGS_ON("io0", "0, 1") ","
                                            RINGS_ON("io1", "1, 2, 3"))),
       "1" },
@@ -92,6 +93,7 @@ static const MappingCase cases[] = {
       "iothreads" },
     { "more-than-rings", DISK_OF_FOUR("\"iothreads\": \"5\""), "iothreads" },
     { "none-made",    DISK_OF_FOUR("\"iothreads\": \"0\""), "iothreads" },
+    { "no-number",    DISK_OF_FOUR("\"iothreads\": true"), "iothreads" },
     { "nonsense",     DISK_OF_FOUR("\"iothreads\": \"many\""), "many" },
     { "name-taken",   "-object iothread,id=xvda-iothread1 "
                       DISK_OF_FOUR("\"iothreads\": \"2\""),

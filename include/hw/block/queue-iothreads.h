@@ -33,7 +33,11 @@ typedef struct QueueIOThreadsConf {
                      IOThread *),                                        \
     DEFINE_PROP_IOTHREAD_VQ_MAPPING_LIST("iothread-vq-mapping", _state,  \
                                          _conf.mapping),                 \
-    DEFINE_PROP_STRING("iothreads", _state, _conf.iothreads)
+    DEFINE_PROP("iothreads", _state, _conf.iothreads,                    \
+                queue_iothreads_prop_iothreads, char *)
+
+/* A string, "auto" or a number, that JSON may have as a number too. */
+extern const PropertyInfo queue_iothreads_prop_iothreads;
 
 /** queue_iothreads_describe: what "-device TYPE,help" says of them. */
 void queue_iothreads_describe(ObjectClass *klass);
