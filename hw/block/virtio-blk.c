@@ -269,6 +269,7 @@ static void virtio_blk_device_realize(DeviceState *dev, Error **errp)
     virtio_init(vdev, VIRTIO_ID_BLOCK, s->config_size);
     for (unsigned i = 0; i < conf->num_queues; i++) {
         virtio_add_queue(vdev, conf->queue_size, virtio_blk_handle_output);
+        virtio_queue_set_max_num(vdev, i, conf->queue_size);
     }
     if (!virtio_blk_queues_init(s, errp)) {
         for (unsigned i = 0; i < conf->num_queues; i++) {

@@ -21,6 +21,9 @@
 /* More than any test offers; bounds the search for the last queue. */
 #define MAX_QUEUES 1024
 
+/* What a driver with no wishes of its own takes. */
+#define USUAL_RING 256
+
 /*
  * Never accepted: an interrupt for every emptied ring (legacy only) would hide
  * a missing one, and bit 30 is the trap for drivers that accept anything.
@@ -302,6 +305,7 @@ MqDevice *mq_device_open(MqMachine *m, unsigned slot)
     d->machine = m;
     d->qts = m->qts;
     d->modern = m->variant->modern;
+    d->largest = USUAL_RING;
     if (m->variant->mmio) {
         d->transport = &mq_mmio_transport;
         d->mmio = mq_slot_mmio(slot);

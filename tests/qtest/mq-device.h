@@ -53,6 +53,8 @@ extern const MqTransport mq_mmio_transport;
  * @num_vectors: entries of the MSI-X table, 0 without MSI-X
  * @messages: guest address of an array with a 32-bit message for each vector
  * @features: as negotiated
+ * @largest: entries of a ring where the driver may choose and is offered more;
+ *           256 unless a test says otherwise
  * @queues: the queues that were set up, NULL for others
  * @owned: what is freed with it, by g_free()
  */
@@ -68,6 +70,7 @@ struct MqDevice {
     unsigned num_vectors;
     uint64_t messages;
     uint64_t features;
+    unsigned largest;
     unsigned max_queues;
     MqQueue **queues;
     GPtrArray *owned;

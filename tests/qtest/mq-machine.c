@@ -334,7 +334,7 @@ void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors)
 }
 
 /* Wait for the end of a migration as one side sees it. */
-static void wait_migrated(MqMachine *m)
+void mq_machine_migrate_wait(MqMachine *m)
 {
     gint64 start = g_get_monotonic_time();
     bool done = false;
@@ -363,10 +363,10 @@ void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file)
 {
     g_autofree char *uri = g_strdup_printf("file:%s", file);
 
-    wait_migrated(from);
+    mq_machine_migrate_wait(from);
     qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
                              " 'arguments': {'uri': %s}}", uri);
-    wait_migrated(to);
+    mq_machine_migrate_wait(to);
     migrate_allocator(&from->alloc, &to->alloc);
 }
 

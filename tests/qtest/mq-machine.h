@@ -163,6 +163,9 @@ void mq_machine_migrate(MqMachine *from, MqMachine *to);
 void mq_machine_migrate_begin(MqMachine *from, const char *file);
 void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file);
 
+/* mq_machine_migrate_wait: wait for the end of a migration from or to @m. */
+void mq_machine_migrate_wait(MqMachine *m);
+
 /**
  * mq_machine_stream_begin: migrate a machine that goes on running, into a
  * pipe that nobody reads.

@@ -21,9 +21,6 @@
 #define DESC_SIZE 16
 #define LEGACY_ALIGN 4096
 
-/* Where the driver may choose smaller rings than offered, it takes these. */
-#define CHOSEN_SIZE 256
-
 /* Split ring: the end of a chain in MqQueue's @chain. */
 #define LAST UINT_MAX
 
@@ -309,7 +306,7 @@ static void layout(MqQueue *q, bool packed)
     q->device = q->area + offset;
 }
 
-MqQueue *mq_queue_new(MqDevice *d, unsigned index)
+MqQueue *mq_queue_new_sized(MqDevice *d, unsigned index, unsigned size)
 {
     MqQueue *q = g_new0(MqQueue, 1);
     bool packed = d->features & BIT_ULL(VIRTIO_F_RING_PACKED);
@@ -320,10 +317,7 @@ MqQueue *mq_queue_new(MqDevice *d, unsigned index)
 
     q->dev = d;
     q->index = index;
-    q->size = mq_device_queue_size(d, index);
-    if (d->modern || d->mmio) {
-        q->size = MIN(q->size, CHOSEN_SIZE);
-    }
+    q->size = size;
     q->ops = packed ? &packed_ops : &split_ops;
     q->tokens = g_new0(void *, q->size);
     q->free = g_new(uint16_t, q->size);
@@ -339,6 +333,16 @@ MqQueue *mq_queue_new(MqDevice *d, unsigned index)
     layout(q, packed);
     mq_device_enable_queue(d, index, q->size, q->desc, q->driver, q->device);
     return q;
+}
+
+MqQueue *mq_queue_new(MqDevice *d, unsigned index)
+{
+    unsigned size = mq_device_queue_size(d, index);
+
+    if (d->modern || d->mmio) {
+        size = MIN(size, d->largest);
+    }
+    return mq_queue_new_sized(d, index, size);
 }
 
 void mq_queue_free(MqQueue *q)

@@ -59,10 +59,16 @@ struct MqQueue {
 
 /**
  * mq_queue_new: allocate queue @index of @d and tell the device where it is.
- * Its size is what the device offers, at most 256 where the driver may choose.
+ * Its size is what the device offers, at most @d->largest where the driver may
+ * choose.
  * Kept in @d->queues.
  */
 MqQueue *mq_queue_new(MqDevice *d, unsigned index);
+
+/**
+ * mq_queue_new_sized: the same with a ring of @size, whatever is offered.
+ */
+MqQueue *mq_queue_new_sized(MqDevice *d, unsigned index, unsigned size);
 
 /* mq_queue_free: forget a queue; the guest's memory stays as it is. */
 void mq_queue_free(MqQueue *q);

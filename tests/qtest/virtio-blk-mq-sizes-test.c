@@ -1,0 +1,324 @@
+/*
+ * How large a queue's ring is
+ *
+ *     queue-size=N     -> the driver is offered N entries, and more are refused
+ *     a ring of more   -> that has come with a migration stays as it is until
+ *                         the driver resets the device
+ *     a ring of 2,000  -> is refused, and so is one of a queue that is not there
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-disk.h"
+
+#define QUEUES 2
+#define IMAGE_SIZE (1024 * 1024)
+#define LARGEST 1024
+
+static const unsigned sizes[] = { 4, 128, 256, 512, 1024 };
+
+static void check_offered(MqDevice *d, unsigned size)
+{
+    for (unsigned i = 0; i < QUEUES; i++) {
+        g_assert_cmpuint(mq_device_queue_size(d, i), ==, size);
+    }
+    g_assert_cmpuint(mq_device_queue_size(d, QUEUES), ==, 0);
+}
+
+/* As many requests at once as the ring has entries. */
+static void fill_ring(MqQueue *q)
+{
+    g_autofree MqRequest **r = g_new(MqRequest *, q->size);
+
+    for (unsigned i = 0; i < q->size; i++) {
+        MqSegment segs[3];
+
+        r[i] = mq_read_new(q, i, MQ_SECTOR);
+        segs[0] = (MqSegment) { r[i]->header, 16, false };
+        segs[1] = (MqSegment) { r[i]->data, MQ_SECTOR, true };
+        segs[2] = (MqSegment) { r[i]->status, 1, true };
+        mq_request_add_segs(r[i], segs, G_N_ELEMENTS(segs), true);
+    }
+    mq_queue_kick(q);
+    for (unsigned i = 0; i < q->size; i++) {
+        mq_request_finish(r[i]);
+    }
+}
+
+static void fill_rings(MqDevice *d)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < QUEUES; i++) {
+            fill_ring(d->queues[i]);
+        }
+    }
+}
+
+static MqDisk start(const MqVariant *v, unsigned size, const char *props)
+{
+    g_autofree char *all = g_strdup_printf("num-queues=%u,queue-size=%u%s",
+                                           QUEUES, size, props);
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, all);
+
+    disk.d->largest = LARGEST;
+    return disk;
+}
+
+/* @size is what is offered; a legacy PCI driver has no choice. */
+static void use(MqDevice *d, uint64_t features, unsigned size)
+{
+    unsigned chosen = d->modern || d->mmio ? MIN(size, d->largest) : size;
+
+    check_offered(d, size);
+    mq_device_start(d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        g_assert_cmpuint(d->queues[i]->size, ==, chosen);
+    }
+    fill_rings(d);
+    mq_device_reset(d);
+}
+
+static void test_offered(const MqVariant *v)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        MqDisk disk = start(v, sizes[i], ",packed=on,iothread=io0");
+
+        use(disk.d, 0, sizes[i]);
+        if (v->modern) {
+            use(disk.d, BIT_ULL(VIRTIO_F_RING_PACKED), sizes[i]);
+        }
+        /* The driver may want less, and is offered the same again. */
+        disk.d->largest = 4;
+        use(disk.d, 0, sizes[i]);
+        check_offered(disk.d, sizes[i]);
+        mq_disk_stop(&disk);
+    }
+}
+
+/* The base's reader has an array with a place for each entry. */
+static void test_in_order(const MqVariant *v)
+{
+    for (unsigned size = 4; size <= 256; size *= 64) {
+        MqDisk disk = start(v, size, ",packed=on,in_order=on");
+
+        use(disk.d, BIT_ULL(VIRTIO_F_IN_ORDER), size);
+        use(disk.d, BIT_ULL(VIRTIO_F_IN_ORDER) | BIT_ULL(VIRTIO_F_RING_PACKED),
+            size);
+        mq_disk_stop(&disk);
+    }
+}
+
+/* A ring of @size for queue 0, somewhere in memory. */
+static void set_up_ring(MqDevice *d, unsigned size)
+{
+    uint64_t area = guest_alloc(&d->machine->alloc, LARGEST * 32);
+
+    mq_device_negotiate(d, ~MQ_RING_FEATURES);
+    mq_device_enable_queue(d, 0, size, area, area + LARGEST * 16,
+                           area + LARGEST * 24);
+}
+
+static void test_too_large(const MqVariant *v)
+{
+    static const unsigned more[] = { 257, 512, 1024 };
+    MqDisk disk = start(v, 256, "");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(more); i++) {
+        set_up_ring(disk.d, more[i]);
+        mq_device_wait_broken(disk.d);
+        mq_device_reset(disk.d);
+        use(disk.d, 0, 256);
+    }
+    set_up_ring(disk.d, 256);
+    g_assert_cmphex(mq_device_status(disk.d) & VIRTIO_CONFIG_S_NEEDS_RESET, ==,
+                    0);
+    mq_disk_stop(&disk);
+}
+
+static MqMachine *start_target(const MqDisk *disk, const char *props)
+{
+    g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
+    g_autofree char *arg = mq_device_arg(disk->m->variant, 0, all);
+
+    return mq_machine_start_target(disk->m, MQ_IOTHREADS
+                                   "-blockdev driver=raw,node-name=disk,"
+                                   "file.driver=file,file.node-name=file,"
+                                   "file.filename=%s -device %s",
+                                   disk->image, arg);
+}
+
+static void migrate(MqDisk *disk, const char *props)
+{
+    MqMachine *old = disk->m;
+
+    disk->m = start_target(disk, props);
+    mq_machine_migrate(old, disk->m);
+    mq_device_move(disk->d, disk->m);
+    mq_machine_stop(old);
+    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
+}
+
+/*
+ * A guest that has rings of 1,024, as QEMU 10.0.13 gives it, comes to one that
+ * offers 256.
+ */
+static void check_larger(const MqVariant *v, uint64_t features,
+                         const char *props)
+{
+    g_autofree char *source = g_strdup_printf("num-queues=%u,queue-size=%u%s",
+                                              QUEUES, LARGEST, props);
+    g_autofree char *target = g_strdup_printf("num-queues=%u,queue-size=256%s",
+                                              QUEUES, props);
+    MqDisk disk = start(v, LARGEST, props);
+
+    mq_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    fill_rings(disk.d);
+    migrate(&disk, target);
+    fill_rings(disk.d);
+    if (disk.d->features & BIT_ULL(VIRTIO_F_RING_RESET)) {
+        /* The driver keeps the size that it has. */
+        mq_device_reset_queue(disk.d, 1);
+        mq_queue_new_sized(disk.d, 1, LARGEST);
+        fill_rings(disk.d);
+    }
+    mq_device_reset(disk.d);
+    use(disk.d, features, 256);
+    mq_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                    MQ_ALL_QUEUES);
+    /* And back, with a ring that is smaller than what is offered there. */
+    migrate(&disk, source);
+    fill_rings(disk.d);
+    mq_disk_stop(&disk);
+}
+
+static void test_larger(const MqVariant *v)
+{
+    check_larger(v, 0, ",iothread=io0");
+}
+
+static void test_larger_event(const MqVariant *v)
+{
+    check_larger(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), "");
+}
+
+static void test_larger_packed(const MqVariant *v)
+{
+    check_larger(v, BIT_ULL(VIRTIO_F_RING_PACKED), ",packed=on");
+}
+
+static void test_larger_in_order(const MqVariant *v)
+{
+    check_larger(v, BIT_ULL(VIRTIO_F_IN_ORDER), ",in_order=on");
+}
+
+/* Change the size of the ring at @desc in a stream; there is one such. */
+static void stream_set_size(const char *file, uint64_t desc, uint32_t old,
+                            uint32_t size)
+{
+    g_autofree char *stream = NULL;
+    uint8_t want[12];
+    gsize len, found = 0;
+    int fd;
+
+    stl_be_p(want, old);
+    stq_be_p(want + 4, desc);
+    g_assert_true(g_file_get_contents(file, &stream, &len, NULL));
+    for (gsize i = 0; i + sizeof(want) <= len; i++) {
+        if (!memcmp(stream + i, want, sizeof(want))) {
+            g_assert_cmpuint(found, ==, 0);
+            found = i;
+        }
+    }
+    g_assert_cmpuint(found, !=, 0);
+    stl_be_p(want, size);
+    fd = open(file, O_WRONLY);
+    g_assert_cmpint(pwrite(fd, want, 4, found), ==, 4);
+    close(fd);
+}
+
+/* @to reads a stream and says that it can not be. */
+static void check_stream_fails(MqMachine *to, const char *file)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+    gint64 start = g_get_monotonic_time();
+    bool failed = false;
+
+    qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s,"
+                             " 'exit-on-error': false}}", uri);
+    while (!failed) {
+        QDict *info = qtest_qmp_assert_success_ref(to->qts, "{'execute':"
+                                                   " 'query-migrate'}");
+        const char *status = qdict_get_try_str(info, "status");
+
+        g_assert_cmpstr(status, !=, "completed");
+        failed = !g_strcmp0(status, "failed");
+        qobject_unref(info);
+        mq_deadline(start, "the failure of a migration");
+    }
+    mq_machine_stop(to);
+}
+
+/* The state of a disk with two rings of 64, in a file. */
+static char *stream_new(MqDisk *disk)
+{
+    char *file = mq_image_new(0);
+
+    disk->d->largest = 64;
+    mq_device_start(disk->d, 0, MQ_ALL_QUEUES);
+    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'stop'}");
+    mq_machine_migrate_begin(disk->m, file);
+    mq_machine_migrate_wait(disk->m);
+    return file;
+}
+
+static void test_bad_stream(const MqVariant *v)
+{
+    static const uint32_t bad[] = { 1025, 32768, 65536, UINT32_MAX };
+    MqDisk disk = start(v, 256, "");
+    char *file = stream_new(&disk);
+    uint64_t desc = disk.d->queues[1]->desc;
+    uint32_t size = 64;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        MqMachine *to = start_target(&disk, "num-queues=2,queue-size=256");
+
+        stream_set_size(file, desc, size, bad[i]);
+        size = bad[i];
+        check_stream_fails(to, file);
+    }
+    mq_image_free(file);
+    mq_disk_stop(&disk);
+}
+
+/* A ring for a queue that the target does not have. */
+static void test_too_many(const MqVariant *v)
+{
+    MqDisk disk = start(v, 256, "");
+    char *file = stream_new(&disk);
+
+    check_stream_fails(start_target(&disk, "num-queues=1,vectors=3"), file);
+    mq_image_free(file);
+    mq_disk_stop(&disk);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("sizes/offered", test_offered, MQ_BOTH | MQ_MMIO);
+    mq_test_add("sizes/in-order", test_in_order, MQ_Q35_MODERN);
+    mq_test_add("sizes/too-large", test_too_large, MQ_PC_MODERN |
+                MQ_MICROVM_MODERN);
+    mq_test_add("sizes/larger", test_larger, MQ_BOTH);
+    mq_test_add("sizes/larger-event", test_larger_event, MQ_BOTH);
+    mq_test_add("sizes/larger-packed", test_larger_packed, MQ_Q35_MODERN);
+    mq_test_add("sizes/larger-in-order", test_larger_in_order, MQ_Q35_MODERN);
+    mq_test_add("sizes/bad-stream", test_bad_stream, MQ_PC_MODERN);
+    mq_test_add("sizes/too-many", test_too_many, MQ_PC_MODERN);
+    return g_test_run();
+}
