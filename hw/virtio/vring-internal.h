@@ -148,6 +148,9 @@ slow:
 int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                     const struct vring_desc **table);
 
+/* Tell the driver's author of a table that it had no right to use. */
+void vring_log_indirect(void);
+
 /**
  * vring_walk_table() - vring_map_table(), quick as vring_walk_add() is
  * @len: bytes, as the guest says; checked here
@@ -160,6 +163,9 @@ int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     const struct vring_desc *found = NULL;
     int ret;
 
+    if (unlikely(!r->indirect)) {
+        vring_log_indirect();
+    }
     if (likely(offset < w->range->len &&
                (hwaddr)len - 1 < w->range->len - offset &&
                len % sizeof(struct vring_desc) == 0 &&

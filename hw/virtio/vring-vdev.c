@@ -26,6 +26,8 @@ void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n)
         .num = virtio_queue_get_num(vdev, n),
         .packed = virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED),
         .event_idx = virtio_vdev_has_feature(vdev, VIRTIO_RING_F_EVENT_IDX),
+        .indirect = virtio_vdev_has_feature(vdev,
+                                            VIRTIO_RING_F_INDIRECT_DESC),
         .notify_on_empty = virtio_vdev_has_feature(vdev,
                                                    VIRTIO_F_NOTIFY_ON_EMPTY),
         .in_order = virtio_vdev_has_feature(vdev, VIRTIO_F_IN_ORDER),

@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/log.h"
 #include "vring-internal.h"
 
 /* A segment that went through the DMA API: MMIO, ROM, or no direct RAM. */
@@ -43,6 +44,7 @@ void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as)
         .num = config->num,
         .packed = config->packed,
         .event_idx = config->event_idx,
+        .indirect = config->indirect,
         .notify_on_empty = config->notify_on_empty,
         .avail_wrap = true,
         .used_wrap = true,
@@ -395,6 +397,12 @@ static int vring_copy_table(VRing *r, VRingChain *chain, hwaddr addr,
         len -= size;
     }
     return 0;
+}
+
+void vring_log_indirect(void)
+{
+    qemu_log_mask(LOG_GUEST_ERROR, "virtio: an indirect descriptor, which was "
+                  "not negotiated\n");
 }
 
 int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,

@@ -90,6 +90,7 @@ typedef struct VRingConfig {
     unsigned num;           /* entries, 1 to VRING_MAX_SEGMENTS */
     bool packed;            /* VIRTIO_F_RING_PACKED */
     bool event_idx;         /* VIRTIO_RING_F_EVENT_IDX */
+    bool indirect;          /* VIRTIO_RING_F_INDIRECT_DESC */
     bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY (legacy, split) */
     bool in_order;          /* VIRTIO_F_IN_ORDER: vring_attach() says no */
     bool big_endian;        /* virtio_is_big_endian(): vring_attach() says no */
@@ -156,6 +157,7 @@ struct VRing {
     uint16_t num;
     bool packed;
     bool event_idx;
+    bool indirect;
     bool notify_on_empty;
     bool used_track;            /* writes to the ring must be reported */
     bool direct_only;           /* the owner's: take only what is direct RAM */
@@ -309,7 +311,8 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  * With @r->direct_only -EAGAIN, and the chain stays in the ring, when a part
  * of it is not direct RAM.
  * A chain has at least one segment, none of them empty.  Indirect tables are
- * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base.
+ * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base;
+ * those that are not negotiated are logged with -d guest_errors.
  * Buffers that are not direct RAM go through the DMA API and may be bounced
  * (@chain->slow); what can not be mapped that way is a fault.
  *

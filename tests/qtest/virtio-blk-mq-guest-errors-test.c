@@ -1,0 +1,107 @@
+/*
+ * What '-d guest_errors' tells the author of a driver
+ *
+ *     indirect descriptor, negotiated  ->  nothing
+ *     indirect descriptor, not so      ->  a line, and the request is served
+ *
+ * Of both readers of a ring: the base's has those in order.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_blk.h"
+#include "mq-disk.h"
+
+#define IMAGE_SIZE (1024 * 1024)
+#define PROPS "num-queues=2,packed=on,in_order=on"
+#define REQUESTS 3
+
+static const uint64_t rings[] = {
+    0,
+    BIT_ULL(VIRTIO_F_RING_PACKED),
+    BIT_ULL(VIRTIO_F_IN_ORDER),
+    BIT_ULL(VIRTIO_F_IN_ORDER) | BIT_ULL(VIRTIO_F_RING_PACKED),
+};
+
+static unsigned count_lines(const char *file)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    unsigned n = 0;
+
+    g_assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    for (unsigned i = 0; lines[i]; i++) {
+        n += strstr(lines[i], "indirect descriptor") &&
+             strstr(lines[i], "not negotiated");
+    }
+    return n;
+}
+
+static void log_to(MqMachine *m, const char *file)
+{
+    g_autofree char *to = qtest_hmp(m->qts, "logfile %s", file);
+    g_autofree char *what = qtest_hmp(m->qts, "log guest_errors");
+
+    g_assert_cmpstr(to, ==, "");
+    g_assert_cmpstr(what, ==, "");
+}
+
+static void read_indirect(MqQueue *q)
+{
+    MqRequest *r = mq_read_new(q, 0, MQ_SECTOR);
+    MqSegment segs[] = {
+        { r->header, 16, false },
+        { r->data, MQ_SECTOR, true },
+        { r->status, 1, true },
+    };
+
+    mq_request_add_segs(r, segs, G_N_ELEMENTS(segs), true);
+    mq_queue_kick(q);
+    mq_request_finish(r);
+}
+
+static void check(MqDisk *disk, uint64_t features, unsigned lines)
+{
+    char *file = mq_image_new(0);
+
+    mq_device_start(disk->d, features, MQ_ALL_QUEUES);
+    log_to(disk->m, file);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        read_indirect(disk->d->queues[i % 2]);
+    }
+    mq_device_reset(disk->d);
+    g_assert_cmpuint(count_lines(file), ==, lines);
+    mq_image_free(file);
+}
+
+static void check_all(const MqVariant *v, const char *props)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
+        check(&disk, rings[i] | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC), 0);
+        check(&disk, rings[i], REQUESTS);
+    }
+    mq_disk_stop(&disk);
+}
+
+static void test_indirect(const MqVariant *v)
+{
+    check_all(v, PROPS);
+}
+
+static void test_indirect_iothread(const MqVariant *v)
+{
+    check_all(v, PROPS ",iothread=io0");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_test_add("guest-errors/indirect", test_indirect, MQ_Q35_MODERN);
+    mq_test_add("guest-errors/indirect-iothread", test_indirect_iothread,
+                MQ_Q35_MODERN);
+    return g_test_run();
+}
