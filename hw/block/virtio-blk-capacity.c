@@ -56,8 +56,10 @@ static void coroutine_fn virtio_blk_recheck_co(void *opaque)
     block_queue_request_begin(&q->common);
     update_capacity(q->dev);
     virtio_blk_request_submit(req);
-    /* Nobody else runs it, if this has waited for the node. */
-    virtio_blk_run_submit(q);
+    if (!q->gathering) {
+        /* This has waited for the node, and the batch has ended without it. */
+        virtio_blk_run_submit(q);
+    }
     block_queue_request_end(&q->common);
 }
 

@@ -243,6 +243,7 @@ static void queue_work(VirtIOBlkQueue *q)
     toggle = queue_get_notification(q);
     guarded = queue_guard_begin(q);
     defer_call_begin();
+    q->gathering = true;
     do {
         if (toggle) {
             queue_set_notification(q, false);
@@ -257,6 +258,7 @@ static void queue_work(VirtIOBlkQueue *q)
     if (q->common.stats.requests != taken) {
         block_queue_count(&q->common.stats.batches, 1);
     }
+    q->gathering = false;
     virtio_blk_run_submit(q);
     defer_call_end();
     queue_guard_end(q, guarded);
@@ -503,6 +505,7 @@ static void queue_restart_held(VirtIOBlkQueue *q)
     VirtIOBlkRequest *req = queue_take_held(q);
 
     defer_call_begin();
+    q->gathering = true;
     while (req) {
         VirtIOBlkRequest *next = req->next;
         const char *fault = virtio_blk_request_parse(req);
@@ -516,6 +519,7 @@ static void queue_restart_held(VirtIOBlkQueue *q)
         }
         req = next;
     }
+    q->gathering = false;
     virtio_blk_run_submit(q);
     defer_call_end();
 }

@@ -115,6 +115,7 @@ struct VirtIOBlkQueue {
     /* The owner's. */
     VirtIOBlkSupply supply;
     bool flush_pending;
+    bool gathering;             /* a batch is taken: it submits @run at its end */
     bool direct_irq;            /* in the main loop: raise it by a call */
     VirtIOBlkRequest *done;     /* answered, not yet given back */
     VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
