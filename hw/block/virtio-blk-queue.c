@@ -326,10 +326,9 @@ static void queue_give_up(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 
 static void queue_flush_base(VirtIOBlkQueue *q)
 {
-    if (q->direct_irq) {
-        virtio_notify(q->vdev, q->vq);
-    } else {
-        virtio_notify_irqfd(q->vdev, q->vq);
+    if (q->direct_irq ? virtio_notify(q->vdev, q->vq)
+                      : virtio_notify_irqfd(q->vdev, q->vq)) {
+        block_queue_count(&q->common.stats.notifications, 1);
     }
 }
 
