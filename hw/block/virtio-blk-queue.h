@@ -405,4 +405,14 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f);
  */
 int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id);
 
+/* virtio-blk-query.c */
+
+/**
+ * virtio_blk_queue_sync: VirtioDeviceClass.queue_sync, of queue @n.
+ *
+ * Tells the VirtQueue where our ring reader is, which goes on meanwhile.
+ * Waits for the owner thread, but for no request.  BQL, main loop thread.
+ */
+void virtio_blk_queue_sync(VirtIODevice *vdev, uint32_t n);
+
 #endif /* HW_BLOCK_VIRTIO_BLK_QUEUE_H */

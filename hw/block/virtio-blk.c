@@ -424,6 +424,7 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
     vdc->reset = virtio_blk_reset;
     vdc->queue_reset = virtio_blk_queue_reset;
     vdc->queue_enable = virtio_blk_queue_enable;
+    vdc->queue_sync = virtio_blk_queue_sync;
     vdc->get_features = virtio_blk_get_features;
     vdc->set_status = virtio_blk_set_status;
     vdc->get_config = virtio_blk_get_config;

@@ -33,7 +33,7 @@ SEVERAL_THREADS = [
     'virtio-blk-mq-histograms-test', 'virtio-blk-mq-iothreads-test',
     'virtio-blk-mq-jobs-test', 'virtio-blk-mq-migrate-test',
     'virtio-blk-mq-move-test', 'virtio-blk-mq-own-iothreads-test',
-    'virtio-blk-mq-queues-test',
+    'virtio-blk-mq-query-test', 'virtio-blk-mq-queues-test',
     'virtio-blk-mq-reset-test', 'virtio-blk-mq-stats-test',
     'xen-disk-mapping-test', 'xen-disk-move-test', 'xen-disk-mq-test',
 ]

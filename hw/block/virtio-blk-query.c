@@ -1,0 +1,62 @@
+/*
+ * virtio-blk: where in its ring a queue is, for those who ask
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *     x-query-virtio-queue-status, -element       (main loop, BQL)
+ *         |  VirtioDeviceClass.queue_sync
+ *         v
+ *     listening:  a bottom half in the owner's thread --+
+ *     quiesced:   control may look itself --------------+--> VirtQueue
+ *     the base reads the ring:                               has it already
+ *
+ * Nothing is drained for that: who looks for a request that hangs sees it.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "block/aio-wait.h"
+#include "virtio-blk-queue.h"
+
+typedef struct QueueQuery {
+    VirtIOBlkQueue *q;
+    bool answered;
+} QueueQuery;
+
+static bool queue_reads_natively(const VirtIOBlkQueue *q)
+{
+    return q->reader == VIRTIO_BLK_READER_NATIVE;
+}
+
+/* The owner's, unless control has got the queue, or has moved it, meanwhile. */
+static void queue_query_bh(void *opaque)
+{
+    QueueQuery *query = opaque;
+    VirtIOBlkQueue *q = query->q;
+    bool working = block_queue_listening(&q->common) || q->common.in_flight;
+
+    if (q->common.ctx == qemu_get_current_aio_context() && working &&
+        queue_reads_natively(q)) {
+        /* Who has asked holds the BQL and waits. */
+        vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
+        query->answered = true;
+    }
+}
+
+void virtio_blk_queue_sync(VirtIODevice *vdev, uint32_t n)
+{
+    VirtIOBlock *s = VIRTIO_BLK(vdev);
+    QueueQuery query = {};
+
+    GLOBAL_STATE_CODE();
+    /* Waiting for the owner runs bottom halves, of which some are control. */
+    while (!query.answered && s->queues && n < s->conf.num_queues &&
+           queue_reads_natively(&s->queues[n])) {
+        query.q = &s->queues[n];
+        if (block_queue_quiesced(&query.q->common)) {
+            vring_store_to_vdev(&query.q->ring, vdev, n);
+            return;
+        }
+        aio_wait_bh_oneshot(query.q->common.ctx, queue_query_bh, &query);
+    }
+}
