@@ -218,7 +218,8 @@ static bool check_backend(VirtIOBlock *s, Error **errp)
         error_setg(errp, "Device needs media, but drive is empty");
         return false;
     }
-    if (!check_queues(&s->conf, errp)) {
+    if (!check_queues(&s->conf, errp) ||
+        !stats_intervals_check(&s->conf.stats_intervals, errp)) {
         return false;
     }
     if (!blkconf_apply_backend_options(conf,
@@ -291,6 +292,7 @@ static void virtio_blk_device_realize(DeviceState *dev, Error **errp)
      */
     blk_set_disable_request_queuing(s->blk, true);
     blk_iostatus_enable(s->blk);
+    stats_intervals_apply(&conf->stats_intervals, s->blk);
     add_boot_device_lchs(dev, BOOT_SUFFIX, conf->conf.lcyls,
                          conf->conf.lheads, conf->conf.lsecs);
 }
@@ -324,6 +326,11 @@ static void virtio_blk_instance_init(Object *obj)
 
     device_add_bootindex_property(obj, &s->conf.conf.bootindex, "bootindex",
                                   BOOT_SUFFIX, DEVICE(obj));
+}
+
+static void virtio_blk_instance_finalize(Object *obj)
+{
+    stats_intervals_free(&VIRTIO_BLK(obj)->conf.stats_intervals);
 }
 
 /* What the monitor may ask of a device with queues */
@@ -374,6 +381,7 @@ static const Property virtio_blk_properties[] = {
     DEFINE_BLOCK_PROPERTIES(VirtIOBlock, conf.conf),
     DEFINE_BLOCK_ERROR_PROPERTIES(VirtIOBlock, conf.conf),
     DEFINE_BLOCK_CHS_PROPERTIES(VirtIOBlock, conf.conf),
+    DEFINE_STATS_INTERVALS_PROPERTY(VirtIOBlock, conf.stats_intervals),
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(VirtIOBlock, conf.iothreads),
     DEFINE_PROP_UINT16("num-queues", VirtIOBlock, conf.num_queues,
                        VIRTIO_BLK_AUTO_NUM_QUEUES),
@@ -402,6 +410,7 @@ static const Property virtio_blk_properties[] = {
 static void virtio_blk_describe(ObjectClass *klass)
 {
     queue_iothreads_describe(klass);
+    stats_intervals_describe(klass);
     object_class_property_set_description(klass, "num-queues",
         "Number of virtqueues, unless given one for every vCPU (PCI) or one");
     object_class_property_set_description(klass, "queue-size",
@@ -445,6 +454,7 @@ static const TypeInfo virtio_blk_types[] = {
         .parent = TYPE_VIRTIO_DEVICE,
         .instance_size = sizeof(VirtIOBlock),
         .instance_init = virtio_blk_instance_init,
+        .instance_finalize = virtio_blk_instance_finalize,
         .class_init = virtio_blk_class_init,
         .interfaces = (InterfaceInfo[]) {
             { TYPE_BLOCK_QUEUE_DEVICE },

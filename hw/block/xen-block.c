@@ -105,7 +105,7 @@ static bool check_properties(XenBlockDevice *blockdev, Error **errp)
                    XEN_BLOCK_MAX_RING_PAGE_ORDER);
         return false;
     }
-    return true;
+    return stats_intervals_check(&props->stats_intervals, errp);
 }
 
 static bool check_drive(XenBlockDevice *blockdev, Error **errp)
@@ -232,6 +232,8 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
     xen_block_offer(blockdev);
     publish_disk(blockdev);
     xen_block_control_begin(blockdev);
+    stats_intervals_apply(&blockdev->props.stats_intervals,
+                          blockdev->props.conf.blk);
     blockdev->ready = true;
 }
 
@@ -323,6 +325,11 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     blockdev->changing = false;
 }
 
+static void xen_block_instance_finalize(Object *obj)
+{
+    stats_intervals_free(&XEN_BLOCK_DEVICE(obj)->props.stats_intervals);
+}
+
 static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
                      Error **errp)
 {
@@ -359,6 +366,7 @@ static const Property xen_block_props[] = {
     DEFINE_PROP("vdev", XenBlockDevice, props.vdev, xen_block_prop_vdev,
                 XenVdev),
     DEFINE_BLOCK_PROPERTIES(XenBlockDevice, props.conf),
+    DEFINE_STATS_INTERVALS_PROPERTY(XenBlockDevice, props.stats_intervals),
     DEFINE_PROP_UINT32("max-ring-page-order", XenBlockDevice,
                        props.max_ring_page_order, 4),
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
@@ -379,6 +387,7 @@ static const Property xen_block_props[] = {
 static void xen_block_describe(ObjectClass *class)
 {
     queue_iothreads_describe(class);
+    stats_intervals_describe(class);
     object_class_property_set_description(class, "num-queues",
         "Rings to offer, unless given one for each host CPU but at most 16");
     object_class_property_set_description(class, "max-ring-page-order",
@@ -429,6 +438,7 @@ static const TypeInfo xen_block_types[] = {
         .name = TYPE_XEN_BLOCK_DEVICE,
         .parent = TYPE_XEN_DEVICE,
         .instance_size = sizeof(XenBlockDevice),
+        .instance_finalize = xen_block_instance_finalize,
         .abstract = true,
         .class_size = sizeof(XenBlockDeviceClass),
         .class_init = xen_block_class_init,

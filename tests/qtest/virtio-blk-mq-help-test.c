@@ -12,16 +12,17 @@
 /* Properties of queues, and those that no other QEMU has. */
 static const char *const virtio_blk[] = {
     "iothread", "iothread-vq-mapping", "iothreads", "num-queues",
-    "queue-size", NULL
+    "queue-size", "stats-intervals", NULL
 };
 static const char *const virtio_blk_pci[] = {
     "iothread", "iothread-vq-mapping", "iothreads", "num-queues",
-    "queue-size", "vectors", NULL
+    "queue-size", "stats-intervals", "vectors", NULL
 };
 static const char *const xen_disk[] = {
     "batch-copies", "iothread", "iothread-vq-mapping", "iothreads",
     "max-indirect-segments", "max-persistent-grants", "max-ring-page-order",
-    "num-queues", "persistent-grants", "vdev", "write-barriers", NULL
+    "num-queues", "persistent-grants", "stats-intervals", "vdev",
+    "write-barriers", NULL
 };
 
 static const struct {

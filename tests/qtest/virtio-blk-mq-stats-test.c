@@ -348,6 +348,56 @@ static void test_intervals(const MqVariant *v)
     });
 }
 
+/* For a node the device says so.  QEMU 10.0 knows that of -drive only. */
+static void test_intervals_device(const MqVariant *v)
+{
+    mq_stream_run(v, &(MqScenario) {
+        .device = "'stats-intervals': [3, 30]",
+        .account_invalid = true, .account_failed = true,
+        .play = play_intervals,
+    });
+    /* Both say so: what is there already is not added. */
+    mq_stream_run(v, &(MqScenario) {
+        .drive = "stats-intervals.0=3",
+        .device = "'stats-intervals': [3, 30]",
+        .account_invalid = true, .account_failed = true,
+        .play = play_intervals,
+    });
+}
+
+static void test_intervals_bad(const MqVariant *v)
+{
+    static const struct {
+        const char *list, *error;
+    } cases[] = {
+        { "[3, 0]", "Invalid interval length: 0" },
+        { "[-1]", "expects uint32_t" },
+        { "[4294967296]", "expects uint32_t" },
+        { "[1.5]", "expects uint64" },
+        { "['3']", "expects uint64" },
+        { "3", "expected: array" },
+        { "[]" }, { "[4294967295]" }, { "[3, 3]" },
+    };
+    MqMachine *m = mq_machine_start(v, "-blockdev null-co,node-name=disk");
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *json =
+            g_strdup_printf("'drive': 'disk', 'stats-intervals': %s",
+                            cases[i].list);
+        g_autofree char *error = mq_device_add(m, 0, json);
+
+        g_test_message("stats-intervals: %s", cases[i].list);
+        if (cases[i].error) {
+            g_assert_nonnull(error);
+            g_assert_nonnull(strstr(error, cases[i].error));
+        } else {
+            g_assert_cmpstr(error, ==, NULL);
+            mq_device_del(m, 0);
+        }
+    }
+    mq_machine_stop(m);
+}
+
 /*
  * Failing requests
  */
@@ -490,6 +540,10 @@ int main(int argc, char **argv)
     mq_test_add("stats/merged", test_merged, MQ_BOTH);
     mq_test_add("stats/invalid", test_invalid, MQ_BOTH);
     mq_test_add("stats/intervals", test_intervals, MQ_BOTH);
+    if (!mq_machine_has_other()) {
+        mq_test_add("stats/intervals-device", test_intervals_device, MQ_BOTH);
+        mq_test_add("stats/intervals-bad", test_intervals_bad, MQ_BOTH);
+    }
     mq_test_add("stats/failed", test_failed, MQ_BOTH);
     mq_test_add("stats/ignored", test_ignored, MQ_Q35_MODERN);
     mq_test_add("stats/stopped", test_stopped, MQ_Q35_MODERN);

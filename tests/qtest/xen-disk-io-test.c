@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
+#include "qemu/timer.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "xen-disk-util.h"
@@ -252,6 +253,50 @@ static void test_statistics(void)
     xen_disk_close(&d);
 }
 
+/* What the disk says of one interval. */
+static void check_interval(const QListEntry *entry, int seconds,
+                           bool has_read)
+{
+    QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
+
+    g_assert_cmpint(qdict_get_int(info, "interval_length"), ==, seconds);
+    g_assert_cmpint(qdict_get_int(info, "max_rd_latency_ns"), ==,
+                    has_read ? SCALE_MS : 0);
+    g_assert_cmpint(qdict_get_int(info, "max_wr_latency_ns"), ==, 0);
+}
+
+static void check_intervals(XenDisk *d, bool recent)
+{
+    QDict *rsp = qtest_qmp(d->g->qts, "{ 'execute': 'query-blockstats' }");
+    QDict *stats = qobject_to(QDict,
+                              qlist_peek(qdict_get_qlist(rsp, "return")));
+    QList *list;
+
+    stats = qdict_get_qdict(stats, "stats");
+    list = qdict_get_qlist(stats, "timed_stats");
+    g_assert_cmpint(qlist_size(list), ==, 2);
+    check_interval(qlist_first(list), 3, recent);
+    check_interval(qlist_next(qlist_first(list)), 30, true);
+    qobject_unref(rsp);
+}
+
+static void test_intervals(void)
+{
+    uint8_t buf[BLK_SECTOR] = {};
+    XenDisk d;
+
+    xen_disk_connect(&d, xen_guest_start(
+        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
+        "-device '{ \"driver\": \"xen-disk\", \"vdev\": \"xvda\","
+        " \"drive\": \"disk0\", \"stats-intervals\": [ 3, 30 ] }'"),
+        &xen_disk_plain);
+    g_assert_cmpint(blk_ring_read(d.r, 8, buf, sizeof(buf)), ==, BLK_OKAY);
+    check_intervals(&d, true);
+    qtest_clock_step(d.g->qts, 4 * NANOSECONDS_PER_SECOND);
+    check_intervals(&d, false);
+    xen_disk_close(&d);
+}
+
 /* Named PROTOCOL/ORDER, for each of them. */
 static void add_for_each_ring(const char *name, GTestDataFunc fn)
 {
@@ -287,5 +332,6 @@ int main(int argc, char **argv)
                         test_last_sector);
     qtest_add_func("/xen-disk/io/errors", test_io_errors);
     qtest_add_func("/xen-disk/io/statistics", test_statistics);
+    qtest_add_func("/xen-disk/io/intervals", test_intervals);
     return g_test_run();
 }

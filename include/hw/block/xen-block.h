@@ -14,6 +14,7 @@
 
 #include "hw/block/block.h"
 #include "hw/block/queue-iothreads.h"
+#include "hw/block/stats-intervals.h"
 #include "hw/block/xen-block-ring.h"
 #include "hw/block/xen-vdev.h"
 #include "hw/xen/xen-bus.h"
@@ -35,6 +36,7 @@ OBJECT_DECLARE_TYPE(XenBlockDevice, XenBlockDeviceClass, XEN_BLOCK_DEVICE)
 typedef struct XenBlockConf {
     XenVdev vdev;
     BlockConf conf;
+    StatsIntervals stats_intervals;
     QueueIOThreadsConf iothreads;
     uint32_t max_ring_page_order;
     uint16_t num_queues;

@@ -18,6 +18,7 @@
 #include "standard-headers/linux/virtio_blk.h"
 #include "hw/block/block.h"
 #include "hw/block/queue-iothreads.h"
+#include "hw/block/stats-intervals.h"
 #include "hw/virtio/ring-view.h"
 #include "hw/virtio/virtio.h"
 #include "qom/object.h"
@@ -34,6 +35,7 @@ typedef struct VirtIOBlkQueue VirtIOBlkQueue;
 
 typedef struct VirtIOBlkConf {
     BlockConf conf;
+    StatsIntervals stats_intervals;
     char *serial;
 
     /* Queues */
