@@ -122,15 +122,20 @@ static void set_up_ring(MqDevice *d, unsigned size)
                            area + LARGEST * 24);
 }
 
+static void check_too_large(MqDevice *d, unsigned size)
+{
+    set_up_ring(d, size);
+    mq_device_wait_broken(d);
+    mq_device_reset(d);
+}
+
 static void test_too_large(const MqVariant *v)
 {
     static const unsigned more[] = { 257, 512, 1024 };
     MqDisk disk = start(v, 256, "");
 
     for (unsigned i = 0; i < G_N_ELEMENTS(more); i++) {
-        set_up_ring(disk.d, more[i]);
-        mq_device_wait_broken(disk.d);
-        mq_device_reset(disk.d);
+        check_too_large(disk.d, more[i]);
         use(disk.d, 0, 256);
     }
     set_up_ring(disk.d, 256);
@@ -188,6 +193,9 @@ static void check_larger(const MqVariant *v, uint64_t features,
     }
     mq_device_reset(disk.d);
     use(disk.d, features, 256);
+    if (v->modern) {
+        check_too_large(disk.d, LARGEST);
+    }
     mq_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
                     MQ_ALL_QUEUES);
     /* And back, with a ring that is smaller than what is offered there. */
@@ -264,7 +272,7 @@ static void check_stream_fails(MqMachine *to, const char *file)
     mq_machine_stop(to);
 }
 
-/* The state of a disk with two rings of 64, in a file. */
+/* The state of a disk with rings of 64, in a file. */
 static char *stream_new(MqDisk *disk)
 {
     char *file = mq_image_new(0);
@@ -299,10 +307,10 @@ static void test_bad_stream(const MqVariant *v)
 /* A ring for a queue that the target does not have. */
 static void test_too_many(const MqVariant *v)
 {
-    MqDisk disk = start(v, 256, "");
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, "num-queues=3");
     char *file = stream_new(&disk);
 
-    check_stream_fails(start_target(&disk, "num-queues=1,vectors=3"), file);
+    check_stream_fails(start_target(&disk, "num-queues=2,vectors=4"), file);
     mq_image_free(file);
     mq_disk_stop(&disk);
 }
