@@ -204,7 +204,9 @@ static int coroutine_fn rw_run(VirtIOBlkRequest *req, QEMUIOVector *qiov)
     int64_t offset = req->sector << BDRV_SECTOR_BITS;
     BdrvRequestFlags flags = 0;
 
-    if (!req->chain.slow && blk_ram_registrar_ok(&q->dev->blk_ram_registrar)) {
+    /* A bounce buffer is not registered; the base's reader does not tell. */
+    if (!req->chain.slow && !req->elem &&
+        blk_ram_registrar_ok(&q->dev->blk_ram_registrar)) {
         flags |= BDRV_REQ_REGISTERED_BUF;
     }
     return req->type & VIRTIO_BLK_T_OUT
@@ -308,6 +310,8 @@ static bool run_can_append(VirtIOBlkQueue *q, VirtIOBlkRequest *req,
 
     return req->sector == run->next_sector &&
            is_write == run->is_write &&
+           !req->chain.slow == !run->head->chain.slow &&
+           !req->elem == !run->head->elem &&
            q->dev->conf.request_merging &&
            run->count < VIRTIO_BLK_MAX_MERGE &&
            run->niov + req->qiov.niov <= blk_get_max_iov(blk) &&
