@@ -50,6 +50,17 @@ static bool holds_native(VirtIOBlkQueue *q)
     return false;
 }
 
+/* Slots of the ring that failed requests fill. */
+static unsigned held_slots(const VirtIOBlkQueue *q)
+{
+    unsigned n = 0;
+
+    for (const VirtIOBlkRequest *req = q->held; req; req = req->next) {
+        n += q->ring.packed ? req->chain.ndescs : 1;
+    }
+    return n;
+}
+
 static bool segments_are_slow(const struct iovec *iov, unsigned n)
 {
     ram_addr_t offset;
@@ -130,6 +141,12 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q)
     if (native && !vring_load_from_vdev(&q->ring, vdev, i)) {
         virtio_blk_queue_fault(q, "ring indexes are further apart than the "
                                "ring is long");
+    }
+    if (native && held_slots(q) > q->ring.inuse) {
+        /* A migration stream said so, or the driver has moved an index. */
+        virtio_blk_queue_drop_held(q);
+        virtio_blk_queue_fault(q, "more failed requests than the ring has in "
+                               "flight");
     }
     if (!native && holds_native(q)) {
         virtio_blk_queue_drop_held(q);
