@@ -4,7 +4,7 @@
  *     queue-size=N     -> the driver is offered N entries, and more are refused
  *     a ring of more   -> that has come with a migration stays as it is until
  *                         the driver resets the device
- *     a ring of 2,000  -> is refused, and so is one of a queue that is not there
+ *     a ring of 2,000, or for a queue that is not there  -> is refused
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

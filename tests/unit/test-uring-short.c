@@ -4,7 +4,7 @@
  * A false io_uring_submit() stands between the block layer and the library.  It
  * cuts what is about to be submitted, so that the kernel truly does a part, and
  * can have it do nothing.  The real errors come from a limit to the size of
- * files: the kernel writes up to there, and only a second attempt has the error.
+ * files: the kernel writes up to there, and a second attempt has the error.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
