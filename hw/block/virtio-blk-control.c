@@ -51,7 +51,7 @@ static void virtio_blk_memory_bh(void *opaque);
 static void queue_create(VirtIOBlock *s, unsigned i)
 {
     VirtIOBlkQueue *q = &s->queues[i];
-    /* A driver may choose a ring of any size up to this, whatever we offer. */
+    /* A migrated guest may have a ring of any size up to this. */
     unsigned n = VIRTQUEUE_MAX_SIZE;
 
     block_queue_init(&q->common, i, queue_iothreads_context(&s->map, i),
