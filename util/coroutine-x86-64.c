@@ -38,6 +38,9 @@ typedef struct SavedRegisters {
     uint64_t r15, r14, r13, r12, rbx, rbp, rip;
 } SavedRegisters;
 
+/* The switch stores and loads pointers as whole registers: not for x32 */
+QEMU_BUILD_BUG_ON(sizeof(void *) != sizeof(uint64_t));
+
 typedef struct CoroutineX86 {
     Coroutine base;
     SavedRegisters *sp;         /* while another one runs */
