@@ -1,0 +1,133 @@
+/*
+ * One scenario in many settings, on this QEMU and on another
+ *
+ *     scenario  x  ring  x  threads  x  ioeventfd  =  cell = one test
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MQ_MATRIX_H
+#define MQ_MATRIX_H
+
+#include "mq-disk.h"
+
+/* Queues of every disk in the matrix */
+#define MQ_MATRIX_QUEUES 4
+
+typedef struct MqCell MqCell;
+
+/**
+ * MqPlay: a scenario at work in one cell, in a process of its own.
+ * @stock: on the other QEMU, which has only what stock QEMU has
+ * @record: file descriptor that takes what is noted
+ * @image: file name of the disk's image
+ * @iops: the limit of the node "disk", or 0
+ */
+typedef struct MqPlay {
+    const MqCell *cell;
+    bool stock;
+    int record;
+    char *image;
+    unsigned iops;
+    MqMachine *m;
+    MqDevice *d;
+} MqPlay;
+
+/* Settings, for MqCase's @where and @stock_differs_in */
+enum {
+    MQ_IN_MAIN = 1 << 0,
+    MQ_IN_IOTHREAD = 1 << 1,
+    MQ_IN_MAPPING = 1 << 2,
+    MQ_IN_AUTO = 1 << 3,
+    MQ_IN_NO_IOEVENTFD = 1 << 4,
+    MQ_IN_THREADS = MQ_IN_IOTHREAD | MQ_IN_MAPPING | MQ_IN_AUTO,
+    MQ_IN_IOEVENTFD = MQ_IN_MAIN | MQ_IN_THREADS,
+    MQ_IN_ALL = MQ_IN_IOEVENTFD | MQ_IN_NO_IOEVENTFD,
+};
+
+/**
+ * MqCase: a scenario and what has to come of it.
+ * @name: a part of the test's path, "group/name"
+ * @play: do it, with mq_note() for each outcome
+ * @want: all that has to be noted; a line that begins with "ours: " only where
+ *        mq_cell_has_ours() is true
+ * @want_polled: the same where ioeventfd is off, if that makes a difference
+ * @where: settings that it makes sense in; 0 for all
+ * @stock_differs_in: settings in which the other QEMU is known to differ
+ * @why: what is wrong there, in a sentence
+ * @quick: part of the short selection
+ */
+typedef struct MqCase {
+    const char *name;
+    void (*play)(MqPlay *p);
+    const char *want;
+    const char *want_polled;
+    unsigned where;
+    unsigned stock_differs_in;
+    const char *why;
+    bool quick;
+} MqCase;
+
+#define MQ_STOCK_SERVES_STOPPED \
+    .stock_differs_in = MQ_IN_ALL, \
+    .why = "stock serves what is kicked while the VM is stopped"
+
+/**
+ * MqCell: a case in its setting.
+ * @variant: machine and interface
+ * @features: which of MQ_RING_FEATURES to negotiate
+ */
+struct MqCell {
+    const MqCase *what;
+    const MqVariant *variant;
+    uint64_t features;
+    const struct MqMatrixRing *ring;
+    const struct MqMatrixThreads *threads;
+};
+
+/**
+ * mq_matrix_add: register a test for every cell of @cases, as
+ * /ARCH/virtio-blk-mq/matrix/CASE/RING/THREADS.
+ *
+ * Each test plays the case in a child process and compares its record with
+ * what is wanted.  If $QTEST_QEMU_BINARY_DST names another QEMU, it plays the
+ * case, too, and its record has to be the same.  Unless the tests are asked to
+ * be slow (-m slow), only the quick cases are registered, in fewer settings.
+ */
+void mq_matrix_add(const MqCase *cases, unsigned num);
+
+/**
+ * mq_cell_props: device properties that make a device fit its cell, as members
+ * of a JSON object.
+ *
+ * Returns: to be freed.
+ */
+char *mq_cell_props(const MqPlay *p);
+
+/* mq_cell_polled: whether ioeventfd is off there */
+bool mq_cell_polled(const MqPlay *p);
+
+/**
+ * mq_cell_home: the IOThread that is to serve a queue there, by what its
+ * properties say; NULL for the main loop.
+ *
+ * Returns: to be freed.
+ */
+char *mq_cell_home(const MqPlay *p, unsigned queue);
+
+/* mq_note: add a line to the record. */
+void mq_note(MqPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/**
+ * mq_cell_has_ours: whether queues are where only ours can put them: not in
+ * stock QEMU, and not with in-order rings, which the main loop serves.
+ */
+bool mq_cell_has_ours(const MqPlay *p);
+
+/* mq_note_ours: add a line where mq_cell_has_ours() is true. */
+void mq_note_ours(MqPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/* mq_play_stuck: note that @what never came, and end the play. */
+void mq_play_stuck(MqPlay *p, const char *what) G_NORETURN;
+
+#endif
