@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tap
 from guest import accel, disk
+from terminal import Terminal
 
 QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
                            'qemu-system-x86_64')).absolute()
@@ -86,6 +87,15 @@ class RunTest(unittest.TestCase):
         with self.subTest('format'):
             self.assert_one_line(run(f'IMAGE={empty}', 'FORMAT=qcow2'), 2,
                                  'not in qcow2 format')
+
+    def test_shell_and_its_poweroff(self):
+        with Terminal(RUN, '--shell', f'QEMU={QEMU}', 'ACCEL=tcg',
+                      'VCPUS=2', 'QUEUES=2') as shell:
+            shell.read_until('ends the guest.', 200)
+            shell.type('echo queues: $(ls /sys/block/vda/mq | wc -l)')
+            shell.read_until('queues: 2', 60)
+            shell.type('poweroff')
+            self.assertEqual(shell.wait(60), 0, shell.said)
 
     def test_no_qemu(self):
         self.assert_one_line(run('QEMU=/bin/true'), 1, 'is no QEMU')
