@@ -8,6 +8,7 @@ away.
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -19,6 +20,10 @@ from .errors import RunError, UsageError
 MIB = 1 << 20
 SCRATCH_SIZE = 128 * MIB
 SMALLEST = 16 * MIB
+# How QEMU's message ends when another process holds an image's lock; what
+# comes before has the image's name in it.
+LOCKED = re.compile(r': Failed to (get (shared )?"[a-z ]+" lock|'
+                    r'lock byte \d+)$')
 
 
 @dataclass
@@ -79,7 +84,7 @@ def inspect(image, image_format, qemu_img):
         return json.loads(run_img(qemu_img, *words, image))
     except RunError as error:
         text = str(error)
-        if 'lock' in text:
+        if LOCKED.search(text):
             raise UsageError(f'IMAGE={image}: in use by another process '
                              '(its lock is held)') from None
         raise UsageError(f'IMAGE={image}: {text}') from None

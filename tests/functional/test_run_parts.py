@@ -243,6 +243,35 @@ class PartsTest(unittest.TestCase):
             self.assertFalse((Path(name) / 'e').exists())
 
 
+class ImageTest(unittest.TestCase):
+    """What qemu-img says of an image, and what the user is told."""
+
+    def told(self, said, image='/dev/null'):
+        with tempfile.TemporaryDirectory() as name:
+            fake = Path(name) / 'qemu-img'
+            fake.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\n"
+                            'exit 1\n')
+            fake.chmod(0o755)
+            with self.assertRaises(UsageError) as caught:
+                disk.inspect(Path(image), None, fake)
+            return str(caught.exception)
+
+    def test_locked(self):
+        for reason in ('get "write" lock', 'get shared "write" lock',
+                       'get "consistent read" lock', 'lock byte 201'):
+            text = self.told(
+                f"qemu-img: Could not open '/x': Failed to {reason}\n"
+                'Is another process using the image [/x]?')
+            self.assertIn('in use by another process', text)
+
+    def test_lock_in_a_name(self):
+        for said in ("Could not open '/home/lock/x': Image is corrupt",
+                     "Could not open '/block/Failed to get \"write\" lock/x':"
+                     ' Permission denied'):
+            text = self.told(f'qemu-img: {said}')
+            self.assertEqual(text, f'IMAGE=/dev/null: {said}')
+
+
 class Wire:
     """A socket that has all its input at once, then ends."""
 
