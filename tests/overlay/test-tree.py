@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 #
 # The repository's own books: MAINTAINERS covers every file, README.md's table
-# every folder, docs/index.rst every page, patches/series every patch, and every
-# program file says its licence.
+# every folder, docs/index.rst every page, patches/series every patch, every
+# program file says its licence, and a page or a program that any file points to
+# is there.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -17,6 +18,30 @@ REPO = Path(__file__).resolve().parent.parent.parent
 
 # Files with a licence line; data and prose are under COPYING.
 PROGRAMS = ('.c', '.h', '.py', '.sh', '.S')
+
+
+# A page, or a program with its folder.  What follows a name ('/x.rst', '*.py')
+# is no pointer, and Linux's pages are in Linux.
+POINTER = re.compile(r'(?<![\w./*:<>-])(?:(?!Documentation/)'
+                     r'(?:[\w.-]+/)*[\w.-]+\.(?:md|rst)|'
+                     r'(?:[\w.-]+/)+[\w.-]+\.py)\b'
+                     r'|(?<=<)[\w./-]+\.rst(?=>)')
+
+
+def pointers(text):
+    return set(POINTER.findall(text))
+
+
+def leads_somewhere(pointer, name, base):
+    """Whether a file called @name may point there: to what lies beside it or
+    beside its folder, to a path of ours or of the base, to a page of docs/."""
+    folder = (REPO / name).parent
+    places = [folder / pointer, folder.parent / pointer]
+    if '/' in pointer:
+        places += [REPO / pointer, base / pointer]
+    elif pointer.endswith('.rst'):
+        places.append(REPO / 'docs' / pointer)
+    return any(place.exists() for place in places)
 
 
 def walk():
@@ -76,6 +101,23 @@ class TreeTest(unittest.TestCase):
         patches = [os.path.basename(name) for name in self.files
                    if name.startswith('patches/') and name.endswith('.patch')]
         self.assertEqual(sorted(lines), patches)
+
+    def test_pointers_lead_somewhere(self):
+        # The test runs in the base's build folder.
+        base = Path('../base')
+        dead = [f'{name}: {pointer}' for name in self.files
+                if not name.startswith(('patches/', 'tests/overlay/'))
+                for pointer in sorted(pointers(
+                    (REPO / name).read_text(errors='replace')))
+                if not leads_somewhere(pointer, name, base)]
+        self.assertEqual(dead, [], 'pointers to what is not there')
+
+    def test_pointers_are_seen(self):
+        self.assertEqual(
+            pointers('see README.md; `data-path.rst <data-path.rst>`_, '
+                     'scripts/guest/init.py: /abs/x.rst *.md x.py '
+                     'https://x.org/y.rst Documentation/z.rst'),
+            {'README.md', 'data-path.rst', 'scripts/guest/init.py'})
 
     def test_programs_name_their_licence(self):
         bare = [name for name in self.files
