@@ -46,7 +46,11 @@ def number(values, name, default, largest):
 
 
 def existing_file(name, value, hint=None):
-    path = Path(value)
+    try:
+        # A shell leaves the ~ of NAME=~/file alone, or make does.
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise UsageError(f'{name}={value}: no such home folder') from None
     if not path.exists():
         raise UsageError(f'{name}={path}: no such file'
                          + (f' ({hint})' if hint else ''))

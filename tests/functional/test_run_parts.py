@@ -3,10 +3,12 @@
 """The parts of scripts/run that need no guest."""
 
 import io
+import os
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import tap
 from guest import disk, modules, options, qmp, report, session, survey
@@ -79,6 +81,17 @@ class OptionsTest(unittest.TestCase):
                     parse(*words)
                 self.assertNotIn('\n', str(caught.exception))
                 self.assertIn(words[0].split('=')[0], str(caught.exception))
+
+
+    def test_home_folder(self):
+        with tempfile.TemporaryDirectory() as home:
+            (Path(home) / 'x').touch()
+            with mock.patch.dict(os.environ, HOME=home):
+                self.assertEqual(parse('IMAGE=~/x').image, Path(home) / 'x')
+                with self.assertRaisesRegex(UsageError, f'{home}/y: no such'):
+                    parse('IMAGE=~/y')
+        with self.assertRaisesRegex(UsageError, 'IMAGE=~no-body/x: no such'):
+            parse('IMAGE=~no-body/x')
 
 
 class SurveyTest(unittest.TestCase):
