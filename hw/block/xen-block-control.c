@@ -18,17 +18,14 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "block/block_int-common.h"
 #include "hw/block/block-queue-device.h"
 #include "hw/block/xen-block.h"
 #include "system/runstate.h"
 #include "trace/trace-hw_block.h"
 
-void xen_block_publish_size(XenBlockDevice *blockdev)
+static void publish_sectors(XenBlockDevice *blockdev, uint64_t nr_sectors)
 {
-    const BlockConf *conf = &blockdev->props.conf;
-    int64_t length = blk_getlength(conf->blk);
-    uint64_t nr_sectors = length < 0 ? 0 : length / conf->logical_block_size;
-
     trace_xen_block_size(object_get_typename(OBJECT(blockdev)),
                          blockdev->props.vdev.disk,
                          blockdev->props.vdev.partition, nr_sectors);
@@ -37,26 +34,43 @@ void xen_block_publish_size(XenBlockDevice *blockdev)
                               nr_sectors);
 }
 
+void xen_block_publish_size(XenBlockDevice *blockdev)
+{
+    const BlockConf *conf = &blockdev->props.conf;
+    int64_t length = blk_getlength(conf->blk);
+
+    publish_sectors(blockdev,
+                    length < 0 ? 0 : length / conf->logical_block_size);
+}
+
+/*
+ * The disk has been resized, or its node may be another one now.  The main
+ * loop may be waiting for a change of the graph to end, so this does not ask
+ * the node, which polls, but looks at the size that the node has stored.
+ */
 static void xen_block_resized_bh(void *opaque)
 {
     XenBlockDevice *blockdev = opaque;
     XenDevice *xendev = XEN_DEVICE(blockdev);
+    const BlockConf *conf = &blockdev->props.conf;
+    BlockDriverState *bs = blk_bs(conf->blk);
+    uint64_t length = bs ? bs->total_sectors * BDRV_SECTOR_SIZE : 0;
+    uint64_t nr_sectors = length / conf->logical_block_size;
 
-    if (qdev_is_realized(DEVICE(blockdev))) {
-        xen_block_publish_size(blockdev);
+    if (nr_sectors != blockdev->disk.limits.nr_sectors) {
+        publish_sectors(blockdev, nr_sectors);
         /* Frontends look at the size when the backend's state is written. */
         xen_device_backend_printf(xendev, "state", "%u",
                                   xen_device_backend_get_state(xendev));
     }
-    object_unref(OBJECT(blockdev));
 }
 
 /* Called in the node's thread; xenstore belongs to the main loop. */
 static void xen_block_resized(void *opaque)
 {
-    object_ref(OBJECT(opaque));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), xen_block_resized_bh,
-                            opaque);
+    XenBlockDevice *blockdev = opaque;
+
+    qemu_bh_schedule(blockdev->resize_bh);
 }
 
 static void xen_block_drained_begin(void *opaque)
@@ -87,6 +101,8 @@ static void xen_block_drained_end(void *opaque)
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
         block_queue_quiesce_end(&blockdev->rings[i].queue);
     }
+    /* A node that was replaced or reopened may have another size. */
+    xen_block_resized(blockdev);
 }
 
 static const BlockDevOps xen_block_dev_ops = {
@@ -248,6 +264,7 @@ void xen_block_control_begin(XenBlockDevice *blockdev)
      * would put aside for the time of the drain would never let them be.
      */
     blk_set_disable_request_queuing(blk, true);
+    blockdev->resize_bh = qemu_bh_new(xen_block_resized_bh, blockdev);
     blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
     blockdev->vm_change = qdev_add_vm_change_state_handler(
         DEVICE(blockdev), xen_block_vm_state_change, blockdev);
@@ -259,6 +276,7 @@ void xen_block_control_end(XenBlockDevice *blockdev)
 
     qemu_del_vm_change_state_handler(blockdev->vm_change);
     blk_set_dev_ops(blk, NULL, NULL);
+    g_clear_pointer(&blockdev->resize_bh, qemu_bh_delete);
     blk_set_disable_request_queuing(blk, false);
 }
 

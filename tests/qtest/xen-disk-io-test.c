@@ -317,6 +317,36 @@ static void add_for_each_ring(const char *name, GTestDataFunc fn)
     }
 }
 
+static void reopen(XenDisk *d, uint64_t size)
+{
+    g_autofree char *sectors = g_strdup_printf("%" PRIu64, size / BLK_SECTOR);
+
+    qtest_qmp_assert_success(d->g->qts, "{'execute': 'blockdev-reopen',"
+                             " 'arguments': {'options': [{"
+                             "  'driver': 'raw', 'node-name': 'disk0',"
+                             "  'file': 'file0', 'size': %" PRIu64 "}]}}",
+                             size);
+    xs_wait_value(d->g, d->f->be, "sectors", sectors);
+}
+
+/* The node has another size although nobody has resized it. */
+static void test_reopen(void)
+{
+    uint8_t buf[BLK_SECTOR] = {};
+    XenDisk d;
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    for (unsigned round = 0; round < 3; round++) {
+        reopen(&d, XEN_DISK_SIZE / 2);
+        g_assert_cmpint(blk_ring_read(d.r, XEN_DISK_SECTORS / 2, buf,
+                                      sizeof(buf)), ==, BLK_ERROR);
+        blk_ring_check(d.r, XEN_DISK_SECTORS / 2 - 8);
+        reopen(&d, XEN_DISK_SIZE);
+        blk_ring_check(d.r, XEN_DISK_SECTORS - 8);
+    }
+    xen_disk_close(&d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -333,5 +363,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/io/errors", test_io_errors);
     qtest_add_func("/xen-disk/io/statistics", test_statistics);
     qtest_add_func("/xen-disk/io/intervals", test_intervals);
+    qtest_add_func("/xen-disk/io/reopen", test_reopen);
     return g_test_run();
 }

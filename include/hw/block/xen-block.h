@@ -56,6 +56,7 @@ struct XenBlockDevice {
     bool changed_again;         /* and it has changed meanwhile */
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
+    QEMUBH *resize_bh;          /* main loop: publishes another size */
 
     XenBlockDisk disk;
     char *vdev_name;
