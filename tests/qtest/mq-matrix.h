@@ -54,7 +54,8 @@ enum {
  * @want_polled: the same where ioeventfd is off, if that makes a difference
  * @where: settings that it makes sense in; 0 for all
  * @stock_differs_in: settings in which the other QEMU is known to differ
- * @why: what is wrong there, in a sentence
+ * @ours_only: do not play it on the other QEMU at all, which fails
+ * @why: what is wrong with the other QEMU, in a sentence
  * @quick: part of the short selection
  */
 typedef struct MqCase {
@@ -64,6 +65,7 @@ typedef struct MqCase {
     const char *want_polled;
     unsigned where;
     unsigned stock_differs_in;
+    bool ours_only;
     const char *why;
     bool quick;
 } MqCase;

@@ -147,6 +147,73 @@ static void play_reset_held(MqPlay *p)
 }
 
 /*
+ * Each queue is reset and set up again; all of the device at once where the
+ * interface has no reset of a queue.
+ */
+static void renew_queues(MqPlay *p, MqLoad *load, const char *when)
+{
+    GArray *old = mq_places(p, load);
+    MqFreeze *f;
+
+    if (!(p->d->features & BIT_ULL(VIRTIO_F_RING_RESET))) {
+        mq_device_reset(p->d);
+        f = mq_freeze_places(p, old);
+        mq_play_drive(p);
+    } else {
+        for (unsigned q = 0; q < MQ_MATRIX_QUEUES; q++) {
+            mq_device_reset_queue(p->d, q);
+        }
+        f = mq_freeze_places(p, old);
+        for (unsigned q = 0; q < MQ_MATRIX_QUEUES; q++) {
+            mq_queue_new(p->d, q);
+        }
+    }
+    time_passes(p);
+    mq_note_frozen(p, when, f);
+}
+
+static void play_queues_load(MqPlay *p)
+{
+    MqLoad *load = start_loaded(p);
+
+    renew_queues(p, load, "after reset");
+    mq_note_works(p, "after reset");
+    mq_play_stop(p);
+    mq_play_cont(p);
+    mq_note_works(p, "after a stop");
+    mq_play_end(p);
+}
+
+static void play_queues_stopped(MqPlay *p)
+{
+    MqLoad *load = start_loaded(p);
+    MqFreeze *f;
+
+    mq_play_stop(p);
+    renew_queues(p, load, "after reset");
+    load = mq_load_new(p, "later", OUT, 1024, 4);
+    mq_play_expose(p);
+    f = mq_freeze(p, load);
+    mq_play_notify(p);
+    mq_play_storm(p, 2);
+    mq_note_frozen(p, "stopped", f);
+    mq_play_cont(p);
+    mq_note_answers(p, load);
+    mq_note_works(p, "in the end");
+    mq_play_end(p);
+}
+
+static void play_queues_held(MqPlay *p)
+{
+    MqLoad *load = start_held(p);
+
+    renew_queues(p, load, "after reset");
+    mq_play_cont(p);
+    mq_note_works(p, "after reset");
+    mq_play_end(p);
+}
+
+/*
  * Bus mastering
  */
 
@@ -470,6 +537,23 @@ static const MqCase cases[] = {
         .name = "reset/held", .play = play_reset_held,
         .want = "run state: io-error\n" AS_IT_WAS("after reset")
                 MQ_WORKS("after reset"),
+    }, {
+        .name = "queues/load", .play = play_queues_load, .quick = true,
+        .want = AS_IT_WAS("after reset") MQ_WORKS("after reset")
+                MQ_WORKS("after a stop"),
+        .ours_only = true,
+        .why = "stock answers requests of before the reset in the new ring",
+    }, {
+        .name = "queues/stopped", .play = play_queues_stopped,
+        .want = AS_IT_WAS("after reset") AS_IT_WAS("stopped")
+                MQ_OK("later", 16) MQ_WORKS("in the end"),
+        MQ_STOCK_SERVES_STOPPED,
+    }, {
+        .name = "queues/held", .play = play_queues_held,
+        .want = "run state: io-error\n" AS_IT_WAS("after reset")
+                MQ_WORKS("after reset"),
+        .ours_only = true,
+        .why = "stock submits requests of before the reset once more",
     }, {
         .name = "master/load", .play = play_master_load, .quick = true,
         .want = MEMORY_AS_IT_WAS("no bus master") MQ_WORKS("after reset"),
