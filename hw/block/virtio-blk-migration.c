@@ -103,15 +103,6 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     unsigned n = elem->out_num + elem->in_num;
     g_autofree struct iovec *iov = g_new(struct iovec, n);
     VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
-    VRingChain chain = {
-        .id = elem->index,
-        .ndescs = elem->ndescs,
-        .out_num = elem->out_num,
-        .in_num = elem->in_num,
-        .out_len = iov_size(elem->out_sg, elem->out_num),
-        .in_len = iov_size(elem->in_sg, elem->in_num),
-        .iov = iov,
-    };
 
     if (!req) {
         error_report("virtio-blk: more failed requests than queue %u has "
@@ -120,7 +111,16 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     }
     memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));
     memcpy(iov + elem->out_num, elem->in_sg, elem->in_num * sizeof(*iov));
-    virtio_blk_request_init(req, q, &chain, elem);
+    req->chain = (VRingChain) {
+        .id = elem->index,
+        .ndescs = elem->ndescs,
+        .out_num = elem->out_num,
+        .in_num = elem->in_num,
+        .out_len = iov_size(elem->out_sg, elem->out_num),
+        .in_len = iov_size(elem->in_sg, elem->in_num),
+        .iov = iov,
+    };
+    virtio_blk_request_init(req, q, elem);
     while (*last) {
         last = &(*last)->next;
     }

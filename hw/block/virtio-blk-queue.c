@@ -126,59 +126,55 @@ static void queue_want_main(VirtIOBlkQueue *q)
                             q->dev);
 }
 
-/* vring_take(), by a newer view where the present one has not all of it. */
-static int queue_take_native(VirtIOBlkQueue *q, VRingChain *chain)
+/*
+ * The next chain, by a newer view where the present one has not all of it.
+ * Returns as vring_take_into().
+ */
+static int queue_take_native(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 {
-    int ret = vring_take(&q->ring, chain);
+    int ret = vring_take_into(&q->ring, &req->chain, req->inline_iov,
+                              VIRTIO_BLK_INLINE_SEGMENTS);
 
     /* RAM that was plugged after the batch began is no reason to move. */
     if (unlikely(ret == -EAGAIN) &&
         !ring_view_source_is_current(q->ring.src, q->ring.hold->view) &&
         vring_switch_view(&q->ring)) {
-        ret = vring_take(&q->ring, chain);
+        ret = vring_take_into(&q->ring, &req->chain, req->inline_iov,
+                              VIRTIO_BLK_INLINE_SEGMENTS);
     }
     return ret;
 }
 
 static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
 {
+    VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
     VirtQueueElement *elem = NULL;
-    VirtIOBlkRequest *req;
-    QEMU_UNINITIALIZED VRingChain chain;
+    int ret;
 
-    if (queue_is_native(q)) {
-        int ret = queue_take_native(q, &chain);
-
-        if (unlikely(ret == -EAGAIN)) {
-            queue_want_main(q);
-            return NULL;
-        }
-        if (ret <= 0) {
-            if (ret < 0) {
-                virtio_blk_queue_fault(q, vring_fault(&q->ring));
-            }
-            return NULL;
-        }
-    } else {
-        elem = queue_take_base(q, &chain);
-        if (!elem) {
-            return NULL;
-        }
-    }
-
-    req = block_request_pool_get(&q->requests);
     if (unlikely(!req)) {
-        /* More chains than the ring has entries: they must overlap. */
-        if (elem) {
-            virtqueue_detach_element(q->vq, elem, 0);
-            g_free(elem);
-        } else {
-            vring_drop(&q->ring, &chain);
+        if (!queue_empty(q)) {
+            /* More chains than the ring has entries: they must overlap. */
+            virtio_blk_queue_fault(q, "more requests than the queue has "
+                                   "entries");
         }
-        virtio_blk_queue_fault(q, "more requests than the queue has entries");
         return NULL;
     }
-    virtio_blk_request_init(req, q, &chain, elem);
+    if (queue_is_native(q)) {
+        ret = queue_take_native(q, req);
+    } else {
+        elem = queue_take_base(q, &req->chain);
+        ret = elem != NULL;
+    }
+    if (unlikely(ret <= 0)) {
+        block_request_pool_put(&q->requests, req);
+        if (ret == -EAGAIN) {
+            queue_want_main(q);
+        } else if (ret < 0) {
+            virtio_blk_queue_fault(q, vring_fault(&q->ring));
+        }
+        return NULL;
+    }
+    virtio_blk_request_init(req, q, elem);
     block_queue_count(&q->common.stats.requests, 1);
     return req;
 }

@@ -168,14 +168,15 @@ void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
 /* virtio-blk-request.c: one request */
 
 /**
- * virtio_blk_request_init: a request from a chain just taken.
- * @chain: with its segments in the ring reader's scratch
+ * virtio_blk_request_init: a request whose chain has just been taken.
+ * @req: with its chain; the segments are in @req->inline_iov, where they stay
+ *       if they fit, or elsewhere, and then they are copied
  * @elem: what the base's virtqueue calls or a migration brought, or NULL
  *
- * Copies what it needs.  Without @elem the queue must not be starved.
+ * Without @elem the queue must not be short of segment lists.
  */
 void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
-                             const VRingChain *chain, VirtQueueElement *elem);
+                             VirtQueueElement *elem);
 
 /**
  * virtio_blk_request_release: free what init attached.  Owner thread, or

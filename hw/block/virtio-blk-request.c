@@ -28,29 +28,48 @@ static bool chain_needs_split(const VRingChain *chain)
            chain->iov[chain->out_num + chain->in_num - 1].iov_len != 1;
 }
 
-void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
-                             const VRingChain *chain, VirtQueueElement *elem)
+/*
+ * Move the chain's segments to a list that stays with @req, which has @room.
+ */
+static void request_move_segments(VirtIOBlkRequest *req, unsigned room)
 {
-    unsigned n = chain->out_num + chain->in_num;
-    /* The data's own list, behind the chain's, if it is not a part of it. */
-    unsigned room = chain_needs_split(chain) ? 2 * n : n;
+    VRingChain *chain = &req->chain;
+    struct iovec *iov = req->inline_iov;
+
+    if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
+        /* Where @elem was allocated, the pools are not counted upon. */
+        req->list = req->elem
+                    ? g_new(struct iovec, room)
+                    : virtio_blk_segments_get(req->queue, room,
+                                              &req->list_size);
+        iov = req->list;
+    }
+    if (chain->iov != iov) {
+        memcpy(iov, chain->iov,
+               (chain->out_num + chain->in_num) * sizeof(*iov));
+        chain->iov = iov;
+    }
+}
+
+void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             VirtQueueElement *elem)
+{
+    VRingChain *chain = &req->chain;
+    unsigned room = chain->out_num + chain->in_num;
 
     req->next = NULL;
     req->queue = q;
     req->elem = elem;
-    req->chain = *chain;
     req->merged.nalloc = 0;
     req->rechecked = false;
     req->list = NULL;
-    req->chain.iov = req->inline_iov;
-    if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
-        /* Where @elem was allocated, the pools are not counted upon. */
-        req->list = elem ? g_new(struct iovec, room)
-                         : virtio_blk_segments_get(q, room, &req->list_size);
-        req->chain.iov = req->list;
+    if (unlikely(chain_needs_split(chain))) {
+        /* The data's own list lies behind the chain's. */
+        room *= 2;
     }
-    for (unsigned i = 0; i < n; i++) {
-        req->chain.iov[i] = chain->iov[i];
+    if (unlikely(chain->iov != req->inline_iov ||
+                 room > VIRTIO_BLK_INLINE_SEGMENTS)) {
+        request_move_segments(req, room);
     }
 }
 

@@ -35,7 +35,7 @@ static inline uint32_t vring_desc_len(VRingDescCopy d)
     return d.rest;
 }
 
-/* Clear @chain, so that segments can be added to it. */
+/* Clear @chain but for its list, so that segments can be added to it. */
 static inline void vring_chain_begin(VRing *r, VRingChain *chain)
 {
     chain->out_num = 0;
@@ -44,7 +44,6 @@ static inline void vring_chain_begin(VRing *r, VRingChain *chain)
     chain->track = false;
     chain->out_len = 0;
     chain->in_len = 0;
-    chain->iov = r->iov;
     chain->hold = r->hold;
 }
 
@@ -69,6 +68,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
 typedef struct VRingWalk {
     const RingViewRange *range;     /* hit last */
     struct iovec *iov;              /* next to fill */
+    struct iovec *end;              /* behind the list */
     unsigned in_num;
     uint64_t out_len;
     uint64_t in_len;
@@ -79,7 +79,8 @@ static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
 {
     return (VRingWalk) {
         .range = &chain->hold->view->ranges[r->hint],
-        .iov = r->iov + chain->out_num + chain->in_num,
+        .iov = chain->iov + chain->out_num + chain->in_num,
+        .end = chain->iov + chain->room,
         .in_num = chain->in_num,
         .out_len = chain->out_len,
         .in_len = chain->in_len,
@@ -87,9 +88,9 @@ static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
     };
 }
 
-static inline void vring_walk_store(VRing *r, VRingWalk w, VRingChain *chain)
+static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
 {
-    chain->out_num = w.iov - r->iov - w.in_num;
+    chain->out_num = w.iov - chain->iov - w.in_num;
     chain->in_num = w.in_num;
     chain->out_len = w.out_len;
     chain->in_len = w.in_len;
@@ -110,7 +111,7 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
     /* A length of 0 is the largest of all here, and not quick. */
     if (unlikely(offset >= w->range->len ||
                  (hwaddr)len - 1 >= w->range->len - offset ||
-                 w->iov == r->iov + VRING_MAX_SEGMENTS)) {
+                 w->iov == w->end)) {
         goto slow;
     }
     if (is_write) {
@@ -132,7 +133,7 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
     return 0;
 
 slow:
-    vring_walk_store(r, *w, chain);
+    vring_walk_store(*w, chain);
     ret = vring_add_segment(r, chain, addr, len, is_write);
     if (!ret) {
         *w = vring_walk_load(r, chain);
@@ -189,7 +190,7 @@ static inline bool vring_walk_is_overlong(VRingWalk w)
 /* The chain is whole and goes to the caller. */
 static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 {
-    vring_walk_store(r, w, chain);
+    vring_walk_store(w, chain);
     r->inuse += chain->ndescs;
     chain->hold->inflight++;
 }

@@ -322,6 +322,18 @@ static void *vring_map_slow(VRing *r, VRingChain *chain, hwaddr addr,
     return host;
 }
 
+/* Returns false if no list is longer. */
+static bool vring_longer_list(VRing *r, VRingChain *chain)
+{
+    if (chain->iov == r->iov) {
+        return false;
+    }
+    memcpy(r->iov, chain->iov, chain->room * sizeof(*r->iov));
+    chain->iov = r->iov;
+    chain->room = VRING_MAX_SEGMENTS;
+    return true;
+}
+
 int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                       bool is_write)
 {
@@ -343,7 +355,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
         void *host = ring_view_map(chain->hold->view, &r->hint, addr, &size,
                                    is_write, &range);
 
-        if (n == VRING_MAX_SEGMENTS) {
+        if (n == chain->room && !vring_longer_list(r, chain)) {
             return vring_malformed(r, chain, "too many descriptors in a "
                                    "chain");
         }
@@ -356,7 +368,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
         if (!host) {
             return vring_malformed(r, chain, "buffer can not be mapped");
         }
-        r->iov[n] = (struct iovec) { .iov_base = host, .iov_len = size };
+        chain->iov[n] = (struct iovec) { .iov_base = host, .iov_len = size };
         if (is_write) {
             chain->in_num++;
             chain->in_len += size;

@@ -107,6 +107,41 @@ static void test_long_table(const void *packed)
     driver_free(d);
 }
 
+/* The caller's own list, of every length up to the chain's and beyond. */
+static void test_own_list(const void *packed)
+{
+    static const Desc descs[] = {
+        { BUF, 16, 0 }, { BUF + 100, 4, 0 }, { MID - 512, 1024, F_WRITE },
+        { BUF + 400, 1, F_WRITE },
+    };
+    const unsigned total = 5;       /* the third lies in two ranges */
+
+    for (unsigned room = 0; room <= total + 1; room++) {
+        g_autofree struct iovec *own = g_new(struct iovec, room + 1);
+        struct iovec canary = { .iov_base = own, .iov_len = 77 };
+        Driver *d = driver_new(packed, 8, false);
+        VRingChain chain;
+
+        own[room] = canary;
+        driver_add(d, descs, 4, 0);
+        g_assert_cmpint(vring_take_into(&d->r, &chain, own, room), ==, 1);
+        g_assert(chain.iov == (room < total ? d->r.iov : own));
+        g_assert_cmpmem(&own[room], sizeof(canary), &canary, sizeof(canary));
+        g_assert_cmpuint(chain.out_num, ==, 2);
+        g_assert_cmpuint(chain.in_num, ==, 3);
+        g_assert_cmpuint(chain.out_len, ==, 20);
+        g_assert_cmpuint(chain.in_len, ==, 1025);
+        expect_iov(&chain, 0, BUF, 16);
+        expect_iov(&chain, 1, BUF + 100, 4);
+        expect_iov(&chain, 2, MID - 512, 512);
+        expect_iov(&chain, 3, MID, 512);
+        expect_iov(&chain, 4, BUF + 400, 1);
+        chain.iov = g_memdup2(chain.iov, total * sizeof(*chain.iov));
+        driver_answer(d, &chain, 1025);
+        driver_free(d);
+    }
+}
+
 static void test_scattered_header(const void *packed)
 {
     static const Desc descs[] = {
@@ -498,6 +533,7 @@ int main(int argc, char **argv)
     add("indirect", test_indirect);
     add("mixed", test_mixed);
     add("long-table", test_long_table);
+    add("own-list", test_own_list);
     add("scattered-header", test_scattered_header);
     add("crossing", test_crossing);
     add("crossing-table", test_crossing_table);

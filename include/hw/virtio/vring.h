@@ -131,7 +131,8 @@ struct VRingChain {
     bool track;             /* writes to its segments must be reported */
     uint64_t out_len;       /* bytes */
     uint64_t in_len;
-    struct iovec *iov;      /* r->iov until the next take */
+    uint16_t room;          /* segments that @iov has room for */
+    struct iovec *iov;      /* the caller's, or r->iov until the next take */
     VRingHold *hold;        /* what keeps the memory alive */
     VRingChain *next;       /* pushed and not yet published */
 };
@@ -303,8 +304,11 @@ int vring_take_split(VRing *r, VRingChain *chain);
 int vring_take_packed(VRing *r, VRingChain *chain);
 
 /**
- * vring_take() - the next chain that the driver has made available
- * @chain: filled in on success; its @iov is r->iov, to be copied
+ * vring_take_into() - the next chain that the driver has made available
+ * @chain: filled in on success
+ * @iov: where the chain's segments go
+ * @room: how many @iov has room for, VRING_MAX_SEGMENTS at most; a chain of
+ *        more has its @iov in @r->iov, to be copied
  *
  * Returns 1 with a chain, 0 when there is none, -EINVAL when the ring is
  * malformed: vring_fault() names the fault and the device needs a reset.
@@ -320,10 +324,19 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  * this thread (drain).  So an owner outside of the main loop sets
  * @r->direct_only, and has the main loop serve the ring when it must.
  */
-static inline int vring_take(VRing *r, VRingChain *chain)
+static inline int vring_take_into(VRing *r, VRingChain *chain,
+                                  struct iovec *iov, unsigned room)
 {
+    chain->iov = iov;
+    chain->room = room;
     return r->packed ? vring_take_packed(r, chain)
                      : vring_take_split(r, chain);
+}
+
+/* vring_take() - the same with all segments in @r->iov, to be copied */
+static inline int vring_take(VRing *r, VRingChain *chain)
+{
+    return vring_take_into(r, chain, r->iov, VRING_MAX_SEGMENTS);
 }
 
 /* What was wrong; a constant string, NULL if nothing was. */
