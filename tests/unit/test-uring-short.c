@@ -1,9 +1,9 @@
 /*
  * io_uring when the kernel does a part of a request
  *
- * A false io_uring_submit() stands between the block layer and the library.  It
- * cuts what is about to be submitted, so that the kernel truly does a part, and
- * can have it do nothing.  The real errors come from a limit to the size of
+ * Functions of the test that submit stand between the block layer and the
+ * library.  They cut what is about to be submitted, so that the kernel truly
+ * does a part, and can have it do nothing.  The real errors come from a limit to the size of
  * files: the kernel writes up to there, and a second attempt has the error.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -56,20 +56,53 @@ static void cut_sqe(struct io_uring_sqe *sqe)
     qatomic_inc(&cuts);
 }
 
-/* Takes the place of the library's. */
-int io_uring_submit(struct io_uring *ring)
+static void cut_sqes(struct io_uring *ring)
 {
-    static int (*library)(struct io_uring *ring);
     unsigned mask = *ring->sq.kring_mask;
 
-    if (!library) {
-        library = dlsym(RTLD_NEXT, "io_uring_submit");
-        g_assert_nonnull(library);
-    }
     for (unsigned i = ring->sq.sqe_head; i != ring->sq.sqe_tail; i++) {
         cut_sqe(&ring->sq.sqes[i & mask]);
     }
-    return library(ring);
+}
+
+static void *library(const char *function)
+{
+    void *address = dlsym(RTLD_NEXT, function);
+
+    g_assert_nonnull(address);
+    return address;
+}
+
+/* These take the place of the library's. */
+
+int io_uring_submit(struct io_uring *ring)
+{
+    int (*next)(struct io_uring *ring) = library(__func__);
+
+    cut_sqes(ring);
+    return next(ring);
+}
+
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
+{
+    int (*next)(struct io_uring *ring, unsigned wait_nr) = library(__func__);
+
+    cut_sqes(ring);
+    return next(ring, wait_nr);
+}
+
+int io_uring_submit_and_wait_timeout(struct io_uring *ring,
+                                     struct io_uring_cqe **cqe,
+                                     unsigned wait_nr,
+                                     struct __kernel_timespec *ts,
+                                     sigset_t *sigmask)
+{
+    int (*next)(struct io_uring *ring, struct io_uring_cqe **cqe,
+                unsigned wait_nr, struct __kernel_timespec *ts,
+                sigset_t *sigmask) = library(__func__);
+
+    cut_sqes(ring);
+    return next(ring, cqe, wait_nr, ts, sigmask);
 }
 
 static bool host_has_io_uring(void)
