@@ -142,6 +142,7 @@ static void queue_stop(VirtIOBlkQueue *q)
         virtio_blk_ring_hand_over(q);
         virtio_blk_ring_detach(q);
         block_queue_event(&q->common, BLOCK_QUEUE_STOP);
+        qatomic_set(&q->restart, false);
     }
 }
 
@@ -237,14 +238,18 @@ void virtio_blk_serve_in_main(VirtIOBlock *s)
     device_resume(s, bs);
 }
 
-/* Guest memory has changed: may a ring be read natively now, or no more? */
+/*
+ * Guest memory has changed: may a ring be read natively now, or no more?  Or
+ * the driver has set a ring up once more.
+ */
 
 static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 {
     switch (block_queue_life(&q->common)) {
     case BLOCK_QUEUE_RUNNING:
         return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
-               virtio_blk_ring_is_direct(q, view);
+               virtio_blk_ring_is_direct(q, view) &&
+               virtio_blk_ring_is_current(q);
     case BLOCK_QUEUE_FAULTED:
         /* It reads its ring no more and must not keep old memory alive. */
         return q->reader == VIRTIO_BLK_READER_NONE;
@@ -321,6 +326,11 @@ static void virtio_blk_set_capacity(VirtIOBlock *s)
 
     blk_get_geometry(s->blk, &nb_sectors);
     qatomic_set(&s->nb_sectors, nb_sectors);
+}
+
+void virtio_blk_renew_rings(VirtIOBlock *s)
+{
+    qemu_bh_schedule(s->memory_bh);
 }
 
 void virtio_blk_start_queues(VirtIOBlock *s)
@@ -415,6 +425,7 @@ void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     virtio_blk_start_late(s);
+    virtio_blk_renew_rings(s);
 }
 
 /* Drain: the block layer must not see a new request until it says so. */
@@ -475,7 +486,7 @@ const BlockDevOps virtio_blk_dev_ops = {
     .drained_end = virtio_blk_drained_end,
 };
 
-static bool any_held(VirtIOBlock *s)
+bool virtio_blk_any_held(VirtIOBlock *s)
 {
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         if (s->queues[i].held) {
@@ -494,7 +505,8 @@ static void vm_goes_on(VirtIOBlock *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
-    if (virtio_device_started(vdev, vdev->status) || any_held(s)) {
+    if (virtio_device_started(vdev, vdev->status) ||
+        virtio_blk_any_held(s)) {
         virtio_blk_start_calls(s);
     }
     if (s->life == VIRTIO_BLK_NOTIFIERS) {
@@ -504,7 +516,7 @@ static void vm_goes_on(VirtIOBlock *s)
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];
 
-        qatomic_set(&q->restart, true);
+        qatomic_set(&q->restart, q->held != NULL);
         block_queue_look(&q->common);
     }
 }

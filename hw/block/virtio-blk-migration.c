@@ -22,6 +22,17 @@ int virtio_blk_pre_save(void *opaque)
     VirtIOBlock *s = opaque;
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
+    /*
+     * The stream has no room for requests that were answered behind a failed
+     * one and wait for it, so the target would never answer any of them.
+     */
+    if (virtio_vdev_has_feature(vdev, VIRTIO_F_IN_ORDER) &&
+        virtio_blk_any_held(s)) {
+        error_report("virtio-blk '%s': a failed request can not be migrated "
+                     "with in_order; let the VM go on first",
+                     virtio_blk_id(vdev) ?: "(no id)");
+        return -EBUSY;
+    }
     /* Those of a stopped VM have stopped and done so already. */
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = &s->queues[i];

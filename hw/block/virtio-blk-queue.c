@@ -237,6 +237,7 @@ static void queue_work(VirtIOBlkQueue *q)
 
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
+    vring_enter_thread(&q->ring);
     guarded = queue_guard_begin(q);
     defer_call_begin();
     q->gathering = true;
@@ -424,6 +425,28 @@ static void queue_want_ring(VirtIOBlkQueue *q)
                             q->dev);
 }
 
+/*
+ * A kick, after which the ring is to be looked at.  Control has another look
+ * when it has changed the ring.
+ */
+static void queue_kicked(VirtIOBlkQueue *q)
+{
+    switch (block_queue_life(&q->common)) {
+    case BLOCK_QUEUE_NO_RING:
+        queue_want_ring(q);
+        break;
+    case BLOCK_QUEUE_RUNNING:
+        if (unlikely(!virtio_blk_ring_is_current(q))) {
+            virtio_blk_renew_rings(q->dev);
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    queue_work(q);
+}
+
 /* AioContext handlers for the host notifier */
 
 static void queue_kick_read(EventNotifier *kick)
@@ -431,10 +454,7 @@ static void queue_kick_read(EventNotifier *kick)
     VirtIOBlkQueue *q = container_of(kick, VirtIOBlkQueue, kick);
 
     if (event_notifier_test_and_clear(kick)) {
-        if (unlikely(block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING)) {
-            queue_want_ring(q);
-        }
-        queue_work(q);
+        queue_kicked(q);
     }
 }
 
@@ -476,7 +496,7 @@ static void queue_kick_poll_end(EventNotifier *kick)
 
 void virtio_blk_queue_handle_output(VirtIOBlkQueue *q)
 {
-    queue_work(q);
+    queue_kicked(q);
 }
 
 /* What failed last is held first; in the old order requests can be merged. */
@@ -537,7 +557,6 @@ static void queue_start_listening(BlockQueue *common)
 
     q->direct_irq = in_main || !q->guest_notifier;
     q->ring.direct_only = !in_main;
-    vring_enter_thread(&q->ring);
     if (block_queue_running(common) && !virtio_device_disabled(q->vdev) &&
         !queue_get_notification(q)) {
         queue_set_notification(q, true);

@@ -317,6 +317,18 @@ void virtio_blk_stop_calls(VirtIOBlock *s);
 /** virtio_blk_start_late: take rings set up since the start into use. */
 void virtio_blk_start_late(VirtIOBlock *s);
 
+/**
+ * virtio_blk_renew_rings: have the main loop attach rings anew that are not
+ * current, see virtio_blk_ring_is_current().  Any thread.
+ */
+void virtio_blk_renew_rings(VirtIOBlock *s);
+
+/**
+ * virtio_blk_any_held: are there failed requests that wait for the VM to go on?
+ * While it is stopped.
+ */
+bool virtio_blk_any_held(VirtIOBlock *s);
+
 /** virtio_blk_serve_in_main: take over the queues that want the main loop. */
 void virtio_blk_serve_in_main(VirtIOBlock *s);
 
@@ -364,6 +376,15 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q);
 
 /** virtio_blk_ring_detach: let go of the ring; its position is forgotten. */
 void virtio_blk_ring_detach(VirtIOBlkQueue *q);
+
+/**
+ * virtio_blk_ring_is_current: false if the driver has told other addresses or
+ * features since the ring was attached.
+ *
+ * Drivers reset the device or the queue first, but early firmware and old
+ * drivers negotiate when they have kicked already.  Owner thread or BQL.
+ */
+bool virtio_blk_ring_is_current(VirtIOBlkQueue *q);
 
 /** virtio_blk_ring_is_direct: could our reader have it in @view?  Always. */
 bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view);

@@ -139,8 +139,11 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q)
     native = vring_attach(&q->ring, q->dev->view_source);
     q->reader = native ? VIRTIO_BLK_READER_NATIVE : VIRTIO_BLK_READER_BASE;
     if (native && !vring_load_from_vdev(&q->ring, vdev, i)) {
+        /* The VirtQueue keeps what it says. */
         virtio_blk_queue_fault(q, "ring indexes are further apart than the "
                                "ring is long");
+        virtio_blk_ring_detach(q);
+        return;
     }
     if (native && held_slots(q) > q->ring.inuse) {
         /* A migration stream said so, or the driver has moved an index. */
@@ -174,7 +177,7 @@ void virtio_blk_ring_start(VirtIOBlkQueue *q)
 
 void virtio_blk_ring_hand_over(VirtIOBlkQueue *q)
 {
-    if (q->reader == VIRTIO_BLK_READER_NATIVE && !q->vdev->broken) {
+    if (q->reader == VIRTIO_BLK_READER_NATIVE) {
         vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
     }
 }
@@ -185,6 +188,24 @@ void virtio_blk_ring_detach(VirtIOBlkQueue *q)
         vring_detach(&q->ring);
     }
     q->reader = VIRTIO_BLK_READER_NONE;
+}
+
+bool virtio_blk_ring_is_current(VirtIOBlkQueue *q)
+{
+    const VRingConfig *then = &q->ring.config;
+    VRingConfig now;
+
+    if (q->reader != VIRTIO_BLK_READER_NATIVE) {
+        return true;
+    }
+    vring_config_from_vdev(&now, q->vdev, q->common.index);
+    return now.desc == then->desc && now.avail == then->avail &&
+           now.used == then->used && now.num == then->num &&
+           now.packed == then->packed && now.event_idx == then->event_idx &&
+           now.indirect == then->indirect &&
+           now.notify_on_empty == then->notify_on_empty &&
+           now.in_order == then->in_order &&
+           now.big_endian == then->big_endian;
 }
 
 bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view)

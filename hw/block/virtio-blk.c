@@ -160,6 +160,7 @@ static void virtio_blk_set_status(VirtIODevice *vdev, uint8_t status)
                                        vdev, VIRTIO_BLK_F_WCE));
     }
     virtio_blk_start_late(s);
+    virtio_blk_renew_rings(s);
 }
 
 /* Life of the object */

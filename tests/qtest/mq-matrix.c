@@ -372,6 +372,7 @@ void mq_matrix_add(const MqCase *cases, unsigned num)
         for (unsigned r = 0; r < ARRAY_SIZE(rings); r++) {
             for (unsigned t = 0; t < ARRAY_SIZE(threads); t++) {
                 if ((!c->where || (c->where & threads[t].where)) &&
+                    !(c->not_in_order && (rings[r].features & IN_ORDER)) &&
                     (slow ||
                      (c->quick && rings[r].quick && threads[t].quick))) {
                     add_cell(c, &rings[r], &threads[t]);

@@ -53,6 +53,7 @@ enum {
  *        mq_cell_has_ours() is true
  * @want_polled: the same where ioeventfd is off, if that makes a difference
  * @where: settings that it makes sense in; 0 for all
+ * @not_in_order: it makes no sense with in-order rings
  * @stock_differs_in: settings in which the other QEMU is known to differ
  * @ours_only: do not play it on the other QEMU at all, which fails
  * @why: what is wrong with the other QEMU, in a sentence
@@ -64,6 +65,7 @@ typedef struct MqCase {
     const char *want;
     const char *want_polled;
     unsigned where;
+    bool not_in_order;
     unsigned stock_differs_in;
     bool ours_only;
     const char *why;

@@ -224,9 +224,69 @@ static void test_no_merging(const MqVariant *v)
     check_merging(v, PROPS ",request-merging=off", 0);
 }
 
+/* The driver sets a ring up once more, elsewhere, without a reset. */
+static void check_ring_again(const MqVariant *v, const char *props)
+{
+    MqDisk disk = setup(v, props);
+
+    for (unsigned q = 0; q < QUEUES; q++) {
+        g_clear_pointer(&disk.d->queues[q], mq_queue_free);
+        mq_queue_new(disk.d, q);
+        mq_write(disk.d->queues[q], 8 * q, 4096, q);
+    }
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_read(disk.d->queues[q], 8 * q, 4096, q);
+    }
+    mq_disk_stop(&disk);
+}
+
+static void test_ring_again(const MqVariant *v)
+{
+    check_ring_again(v, "num-queues=4");
+    check_ring_again(v, PROPS);
+    check_ring_again(v, "num-queues=4,ioeventfd=off");
+}
+
+/* Features that the driver accepts after its first kick, before DRIVER_OK. */
+static void check_late_features(const MqVariant *v, const char *props)
+{
+    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    MqDevice *d = disk.d;
+
+    mq_device_negotiate(d, ~BIT_ULL(VIRTIO_RING_F_EVENT_IDX));
+    for (unsigned q = 0; q < QUEUES; q++) {
+        mq_queue_new(d, q);
+        mq_device_notify(d, q);
+    }
+    d->features |= BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
+    d->transport->set_features(d, d->features);
+    mq_device_set_driver_ok(d);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        MqRequest *r;
+
+        /* From now on the test's ring waits for what the device says. */
+        g_clear_pointer(&d->queues[q], mq_queue_free);
+        mq_queue_new(d, q);
+        r = mq_read_new(d->queues[q], 0, MQ_SECTOR);
+        mq_request_submit(r);
+        mq_queue_wait_taken(d->queues[q]);
+        mq_request_finish(r);
+    }
+    mq_disk_stop(&disk);
+}
+
+static void test_late_features(const MqVariant *v)
+{
+    check_late_features(v, "num-queues=4");
+    check_late_features(v, PROPS);
+    check_late_features(v, "num-queues=4,ioeventfd=off");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    mq_test_add("control/ring-again", test_ring_again, MQ_BOTH);
+    mq_test_add("control/late-features", test_late_features, MQ_PC_LEGACY);
     mq_test_add("control/resize", test_resize, MQ_BOTH);
     mq_test_add("control/resize-intx", test_resize_intx, MQ_BOTH);
     mq_test_add("control/write-cache", test_write_cache, MQ_BOTH);

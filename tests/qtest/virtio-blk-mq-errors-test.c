@@ -310,6 +310,55 @@ static void test_migrate_packed_twice(const MqVariant *v)
     check_migrate(v, "'werror': 'stop'", PACKED, 2);
 }
 
+static bool migration_fails(Fixture *f, const char *file)
+{
+    gint64 start = g_get_monotonic_time();
+    g_autofree char *status = NULL;
+
+    mq_machine_migrate_begin(f->disk.m, file);
+    do {
+        QDict *info = qtest_qmp_assert_success_ref(
+            f->disk.m->qts, "{'execute': 'query-migrate'}");
+
+        g_free(status);
+        status = g_strdup(qdict_get_try_str(info, "status") ?: "");
+        qobject_unref(info);
+        mq_deadline(start, "the end of a migration");
+    } while (!g_str_equal(status, "failed") &&
+             !g_str_equal(status, "completed"));
+    return g_str_equal(status, "failed");
+}
+
+/*
+ * The stream cannot say what was answered behind a failed request, so it does
+ * not begin its journey.  Nothing is lost here.
+ */
+static void check_migrate_in_order(const MqVariant *v, const char *json,
+                                   uint64_t ring_features)
+{
+    g_autofree char *props = g_strconcat("'in_order': true, 'werror': 'stop'",
+                                         json, NULL);
+    Fixture f = setup_ring(v, "write", props,
+                           ring_features | BIT_ULL(VIRTIO_F_IN_ORDER));
+    char *file = mq_image_new(0);
+
+    submit(&f, true);
+    wait_stopped(&f);
+    g_assert_true(migration_fails(&f, file));
+    cont(f.disk.m);
+    finish_all(&f);
+    check_written(&f);
+    mq_disk_stop(&f.disk);
+    mq_image_free(file);
+}
+
+static void test_migrate_in_order(const MqVariant *v)
+{
+    check_migrate_in_order(v, "", SPLIT);
+    check_migrate_in_order(v, ", 'iothread': 'io0'", SPLIT);
+    check_migrate_in_order(v, "", PACKED);
+}
+
 /* How many writes have become part of another one. */
 static int64_t writes_merged(MqMachine *m)
 {
@@ -404,6 +453,7 @@ int main(int argc, char **argv)
     mq_test_add("errors/migrate-packed", test_migrate_packed, MQ_Q35_MODERN);
     mq_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
                 MQ_Q35_MODERN);
+    mq_test_add("errors/migrate-in-order", test_migrate_in_order, MQ_MODERN);
     mq_test_add("errors/migrate-neighbours", test_migrate_neighbours, MQ_BOTH);
     if (!getenv("QTEST_QEMU_BINARY_DST")) {
         /* The untouched base does not say where its queues are. */

@@ -219,9 +219,10 @@ void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
 
 /**
- * vring_enter_thread() - the calling thread owns the ring from now on
+ * vring_enter_thread() - the calling thread takes from the ring
  *
- * Before the first vring_take() in a thread other than vring_setup()'s.
+ * Before each batch: the main loop's rings are read by several threads that
+ * hold the BQL, some of which may have ended since the last one.
  */
 void vring_enter_thread(VRing *r);
 
