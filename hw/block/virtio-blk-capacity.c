@@ -36,11 +36,16 @@ bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
            sector <= capacity && count <= capacity - sector;
 }
 
+uint64_t virtio_blk_capacity(const VirtIOBlock *s, int64_t length)
+{
+    /* A last part of a logical block can neither be read nor written. */
+    return length < 0 ? 0 : (length >> BDRV_SECTOR_BITS) & ~s->sector_mask;
+}
+
 /* Written only when it is another one: all queues read it. */
 static void coroutine_fn update_capacity(VirtIOBlock *s)
 {
-    int64_t length = blk_co_getlength(s->blk);
-    uint64_t capacity = length < 0 ? 0 : length >> BDRV_SECTOR_BITS;
+    uint64_t capacity = virtio_blk_capacity(s, blk_co_getlength(s->blk));
 
     if (capacity != qatomic_read(&s->nb_sectors)) {
         qatomic_set(&s->nb_sectors, capacity);

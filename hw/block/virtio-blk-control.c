@@ -322,10 +322,8 @@ static void virtio_blk_memory_changed(void *opaque, bool gone)
 
 static void virtio_blk_set_capacity(VirtIOBlock *s)
 {
-    uint64_t nb_sectors;
-
-    blk_get_geometry(s->blk, &nb_sectors);
-    qatomic_set(&s->nb_sectors, nb_sectors);
+    qatomic_set(&s->nb_sectors,
+                virtio_blk_capacity(s, blk_getlength(s->blk)));
 }
 
 void virtio_blk_renew_rings(VirtIOBlock *s)

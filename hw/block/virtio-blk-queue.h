@@ -204,6 +204,13 @@ void virtio_blk_run_submit(VirtIOBlkQueue *q);
 
 /* virtio-blk-capacity.c: requests beyond the end of the disk */
 
+/**
+ * virtio_blk_capacity: sectors that a driver can use of @length bytes
+ *
+ * Those of whole logical blocks.  @length may be an error: there are none.
+ */
+uint64_t virtio_blk_capacity(const VirtIOBlock *s, int64_t length);
+
 /** virtio_blk_range_ok: does the disk, as far as known, have this?  Owner. */
 bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes);
 

@@ -74,9 +74,8 @@ static void virtio_blk_get_config(VirtIODevice *vdev, uint8_t *data)
     BlockConf *conf = &s->conf.conf;
     uint32_t block_size = conf->logical_block_size;
     struct virtio_blk_config c = {};
-    uint64_t capacity;
+    uint64_t capacity = virtio_blk_capacity(s, blk_getlength(s->blk));
 
-    blk_get_geometry(s->blk, &capacity);
     /* What the driver is told from here on it may use. */
     qatomic_set(&s->nb_sectors, capacity);
 

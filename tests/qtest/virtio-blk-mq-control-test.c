@@ -62,6 +62,27 @@ static void test_resize(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
+/* A last part of a logical block does not count, nor can it be read. */
+static void test_odd_size(const MqVariant *v)
+{
+    MqDisk disk = setup(v, PROPS ",logical_block_size=4096,"
+                          "physical_block_size=4096");
+    uint64_t end = 2 * SECTORS;
+
+    mq_disk_resize(&disk, 2 * IMAGE_SIZE + 3 * MQ_SECTOR);
+    mq_vector_wait(disk.d, 0);
+    g_assert_cmpuint(capacity(&disk), ==, end);
+    mq_write(disk.d->queues[0], end - 8, 4096, 1);
+    mq_read(disk.d->queues[0], end - 8, 4096, 1);
+    for (unsigned n = 1; n <= 8; n++) {
+        g_assert_cmphex(mq_request_run(disk.d->queues[1], VIRTIO_BLK_T_IN, end,
+                                       NULL, n * MQ_SECTOR), ==,
+                        VIRTIO_BLK_S_IOERR);
+    }
+    g_assert_cmpuint(capacity(&disk), ==, end);
+    mq_disk_stop(&disk);
+}
+
 /* Without MSI-X the second bit of the interrupt status says it. */
 static void test_resize_intx(const MqVariant *v)
 {
@@ -288,6 +309,7 @@ int main(int argc, char **argv)
     mq_test_add("control/ring-again", test_ring_again, MQ_BOTH);
     mq_test_add("control/late-features", test_late_features, MQ_PC_LEGACY);
     mq_test_add("control/resize", test_resize, MQ_BOTH);
+    mq_test_add("control/odd-size", test_odd_size, MQ_BOTH);
     mq_test_add("control/resize-intx", test_resize_intx, MQ_BOTH);
     mq_test_add("control/write-cache", test_write_cache, MQ_BOTH);
     mq_test_add("control/no-flush-driver", test_no_flush_driver, MQ_BOTH);
