@@ -8,7 +8,8 @@
  *     multi-queue-max-queues         >= multi-queue-num-queues (absent: 1)
  *     feature-persistent                feature-persistent
  *     feature-max-indirect-segments     (no key, it just sends them)
- *     sector-size > 512                 feature-large-sector-size
+ *     sectors, of 512 bytes             feature-large-sector-size:
+ *                                       of sector-size bytes
  *                                       protocol
  *
  * One ring:      ring-ref or ring-ref0.., event-channel
@@ -27,15 +28,13 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* The sector size of frontends that take no other. */
-#define DEFAULT_SECTOR_SIZE 512
-
 /* What Linux keeps for a ring of one page with its default indirect size. */
 #define MIN_PERSISTENT_GRANTS 1056
 
 typedef struct XenBlockFrontend {
     XenBlkifProtocol protocol;
     bool persistent;
+    uint32_t sector_size;       /* bytes that it calls a sector */
     unsigned nr_rings;
     unsigned nr_pages;          /* of each ring */
     bool numbered_refs;         /* ring-ref0 rather than ring-ref */
@@ -194,20 +193,26 @@ static void frontend_clear(XenBlockFrontend *fe)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(XenBlockFrontend, frontend_clear)
 
+/*
+ * blkif.h has sectors of 512 bytes everywhere, whatever sector-size says.
+ * From 2019 to 2024 it had them of sector-size bytes for frontends with this
+ * key, which the Windows driver still is.
+ */
+static uint32_t frontend_get_sector_size(XenBlockDevice *blockdev)
+{
+    return frontend_has_feature(blockdev, "feature-large-sector-size") ?
+           blockdev->props.conf.logical_block_size : XEN_BLKIF_SECTOR_SIZE;
+}
+
 static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
                           Error **errp)
 {
-    if (blockdev->props.conf.logical_block_size != DEFAULT_SECTOR_SIZE &&
-        !frontend_has_feature(blockdev, "feature-large-sector-size")) {
-        error_setg(errp, "logical_block_size != %u not supported by frontend",
-                   DEFAULT_SECTOR_SIZE);
-        return false;
-    }
     if (!frontend_read_ring_order(blockdev, fe, errp) ||
         !frontend_read_queues(blockdev, fe, errp)) {
         return false;
     }
     fe->protocol = frontend_get_protocol(blockdev);
+    fe->sector_size = frontend_get_sector_size(blockdev);
     fe->persistent = blockdev->persistent_grants &&
                      frontend_has_feature(blockdev, "feature-persistent");
     fe->grefs = g_new(uint32_t, fe->nr_rings * fe->nr_pages);
@@ -287,6 +292,8 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     if (!frontend_read(blockdev, &fe, errp)) {
         return;
     }
+    /* Before state Connected: that is when frontends look at the size. */
+    xen_block_set_sector_size(blockdev, fe.sector_size);
     if (!start_rings(blockdev, &fe, errp)) {
         stop_rings(blockdev);
         return;

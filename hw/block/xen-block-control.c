@@ -34,13 +34,29 @@ static void publish_sectors(XenBlockDevice *blockdev, uint64_t nr_sectors)
                               nr_sectors);
 }
 
+/* The sectors of all whole logical blocks: a last part of one is not used. */
+static uint64_t whole_sectors(const XenBlockDevice *blockdev, int64_t length)
+{
+    int64_t block = blockdev->props.conf.logical_block_size;
+
+    return length < 0 ? 0 : QEMU_ALIGN_DOWN(length, block) /
+                            blockdev->disk.limits.sector_size;
+}
+
 void xen_block_publish_size(XenBlockDevice *blockdev)
 {
-    const BlockConf *conf = &blockdev->props.conf;
-    int64_t length = blk_getlength(conf->blk);
+    int64_t length = blk_getlength(blockdev->props.conf.blk);
 
-    publish_sectors(blockdev,
-                    length < 0 ? 0 : length / conf->logical_block_size);
+    publish_sectors(blockdev, whole_sectors(blockdev, length));
+}
+
+void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes)
+{
+    assert(!blockdev->nr_rings);
+    if (bytes != blockdev->disk.limits.sector_size) {
+        blockdev->disk.limits.sector_size = bytes;
+        xen_block_publish_size(blockdev);
+    }
 }
 
 /*
@@ -52,10 +68,9 @@ static void xen_block_resized_bh(void *opaque)
 {
     XenBlockDevice *blockdev = opaque;
     XenDevice *xendev = XEN_DEVICE(blockdev);
-    const BlockConf *conf = &blockdev->props.conf;
-    BlockDriverState *bs = blk_bs(conf->blk);
-    uint64_t length = bs ? bs->total_sectors * BDRV_SECTOR_SIZE : 0;
-    uint64_t nr_sectors = length / conf->logical_block_size;
+    BlockDriverState *bs = blk_bs(blockdev->props.conf.blk);
+    int64_t length = bs ? bs->total_sectors * BDRV_SECTOR_SIZE : 0;
+    uint64_t nr_sectors = whole_sectors(blockdev, length);
 
     if (nr_sectors != blockdev->disk.limits.nr_sectors) {
         publish_sectors(blockdev, nr_sectors);

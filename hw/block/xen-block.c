@@ -166,7 +166,7 @@ static void setup_disk(XenBlockDevice *blockdev)
 
     blockdev->disk.blk = props->conf.blk;
     blockdev->disk.name = blockdev->vdev_name;
-    blockdev->disk.limits.sector_size = props->conf.logical_block_size;
+    blockdev->disk.limits.sector_size = XEN_BLKIF_SECTOR_SIZE;
     blockdev->disk.limits.max_indirect = props->max_indirect_segments;
     blockdev->disk.limits.barriers = props->write_barriers;
     blockdev->disk.limits.read_only = blockdev->info & VDISK_READONLY;

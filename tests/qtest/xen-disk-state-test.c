@@ -385,53 +385,6 @@ static void test_read_only(void)
     xen_disk_close(&d);
 }
 
-static XenGuest *start_4k_disk(void)
-{
-    return xen_guest_start(
-        "-blockdev null-co,node-name=disk0,size=1048576,read-zeroes=on "
-        "-device xen-disk,vdev=xvda,drive=disk0,logical_block_size=4096,"
-        "physical_block_size=4096");
-}
-
-static void test_large_sectors(void)
-{
-    BlkOptions options = { .protocol = BLK_X86_64, .large_sectors = true };
-    BlkRequest req = { .op = BLK_READ, .nr_segments = 1, .sector = 255 };
-    BlkBuffer *b;
-    XenDisk d;
-
-    xen_disk_connect(&d, start_4k_disk(), &options);
-    g_assert_cmpint(xs_get_number(d.g, d.f->be, "sector-size", 0), ==, 4096);
-    g_assert_cmpint(xs_get_number(d.g, d.f->be, "sectors", 0), ==, 256);
-    b = blk_buffer_new(d.g, 1, false);
-    memset(xen_guest_frame(d.g, b->frame[0]), 0xaa, XEN_GUEST_PAGE_SIZE);
-    req.seg[0].ref = b->ref[0];
-    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
-    g_assert_true(buffer_is_zero(xen_guest_frame(d.g, b->frame[0]),
-                                 XEN_GUEST_PAGE_SIZE));
-    req.sector = 256;
-    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_ERROR);
-    req.sector = 0;
-    req.seg[0].last = 1;
-    g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_ERROR);
-    blk_buffer_free(d.g, b);
-    xen_disk_close(&d);
-}
-
-/* A frontend that does not say so knows nothing of sectors of 4096 bytes. */
-static void test_large_sectors_unknown(void)
-{
-    XenGuest *g = start_4k_disk();
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDA);
-
-    blkfront_setup(f, &xen_disk_plain);
-    blkfront_publish(f, &xen_disk_plain);
-    blkfront_refused(f);
-    blkfront_teardown(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
-}
-
 /* Two disks have nothing in common but the guest. */
 static void test_two_disks(void)
 {
@@ -567,9 +520,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/state/toolstack/no-image",
                    test_toolstack_no_image);
     qtest_add_func("/xen-disk/state/read-only", test_read_only);
-    qtest_add_func("/xen-disk/state/large-sectors", test_large_sectors);
-    qtest_add_func("/xen-disk/state/large-sectors-unknown",
-                   test_large_sectors_unknown);
     qtest_add_func("/xen-disk/state/two-disks", test_two_disks);
     qtest_add_func("/xen-disk/state/mirror", test_mirror);
     qtest_add_data_func("/xen-disk/state/machine/pc", "pc", test_machine);

@@ -15,6 +15,9 @@
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/io/blkif.h"
 
+/* Bytes of a sector as blkif.h of Xen 4.20 has it, on a disk of any kind. */
+#define XEN_BLKIF_SECTOR_SIZE 512
+
 /* Entries in a page of segments of an indirect request. */
 #define XEN_BLKIF_SEGS_PER_PAGE \
     (XEN_PAGE_SIZE / sizeof(struct blkif_request_segment))
@@ -74,7 +77,7 @@ typedef struct XenBlkifRequest {
 /* What a device grants its requests; read-only to the data path. */
 typedef struct XenBlkifLimits {
     uint64_t nr_sectors;        /* of the disk; atomic: changes on resize */
-    uint32_t sector_size;       /* bytes */
+    uint32_t sector_size;       /* bytes that the frontend calls a sector */
     uint16_t max_indirect;      /* segments, 0: indirect requests not offered */
     bool barriers;              /* feature-barrier was offered */
     bool read_only;

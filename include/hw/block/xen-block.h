@@ -137,4 +137,14 @@ void xen_block_control_class_init(ObjectClass *class);
  */
 void xen_block_publish_size(XenBlockDevice *blockdev);
 
+/**
+ * xen_block_set_sector_size:
+ * @bytes: %XEN_BLKIF_SECTOR_SIZE, or the logical block size for a frontend
+ * that counts in these
+ *
+ * Settles what a sector is for the next connection, and publishes the size of
+ * the disk again if that is news.  There is no ring.  Main loop thread.
+ */
+void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes);
+
 #endif /* HW_BLOCK_XEN_BLOCK_H */
