@@ -98,6 +98,8 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
     /* An emulated disk of the same guest may have the file open as well. */
     qdict_put_str(node, "file.locking", "off");
     if (mode && *mode != 'w') {
+        /* Both: a node that may be written needs a file that may be. */
+        qdict_put_str(node, "read-only", "on");
         qdict_put_str(node, "file.read-only", "on");
     }
     if (option_is_set(opts, "direct-io-safe")) {

@@ -271,97 +271,6 @@ static void test_plug(void)
 }
 
 /*
- * Disks of a toolstack
- */
-
-/* What libxl writes for "file:IMAGE,xvdb,w", less what nobody reads. */
-static void toolstack_attach(XenGuest *g, Blkfront *f, const char *image,
-                             const char *type)
-{
-    xs_put(g, f->fe, "backend", "%s", f->be);
-    xs_put(g, f->fe, "backend-id", "0");
-    xs_put(g, f->fe, "virtual-device", "%u", BLK_VDEV_XVDB);
-    xs_put(g, f->fe, "device-type", "%s", type);
-    xs_put(g, f->fe, "state", "%d", XB_INITIALISING);
-    xs_put(g, f->be, "frontend", "%s", f->fe);
-    xs_put(g, f->be, "frontend-id", "%d", XEN_GUEST_DOMID);
-    xs_put(g, f->be, "params", "aio:%s", image);
-    xs_put(g, f->be, "type", "qdisk");
-    xs_put(g, f->be, "dev", "xvdb");
-    xs_put(g, f->be, "device-type", "%s", type);
-    xs_put(g, f->be, "mode", g_str_equal(type, "disk") ? "w" : "r");
-    xs_put(g, f->be, "removable", "0");
-    xs_put(g, f->be, "bootable", "1");
-    xs_put(g, f->be, "discard-enable", "1");
-    xs_put(g, f->be, "state", "%d", XB_INITIALISING);
-    xs_put(g, f->be, "online", "1");
-}
-
-static void toolstack_detach(Blkfront *f)
-{
-    xs_put(f->g, f->be, "online", "0");
-    xs_put(f->g, f->be, "state", "%d", XB_CLOSING);
-    blkfront_state(f, XB_CLOSING);
-    blkfront_state(f, XB_CLOSED);
-    xs_wait_gone(f->g, f->be, "state");
-    blkfront_teardown(f);
-}
-
-static void test_toolstack_disk(void)
-{
-    XenGuest *g = xen_guest_start("-S");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
-    char *image = xen_disk_image(XEN_DISK_SIZE);
-    int i;
-
-    for (i = 0; i < 3; i++) {
-        toolstack_attach(g, f, image, "disk");
-        blkfront_connect(f, &other_ring);
-        blk_ring_check(&f->ring[0], 8 * i);
-        g_assert_cmpint(xs_get_number(g, f->be, "feature-discard", 0), ==, 1);
-        toolstack_detach(f);
-    }
-    blkfront_free(f);
-    xen_guest_quit(g);
-    xen_disk_image_drop(image);
-}
-
-static void test_toolstack_cdrom(void)
-{
-    XenGuest *g = xen_guest_start("-S");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
-    char *image = xen_disk_image(XEN_DISK_SIZE);
-    uint8_t buf[BLK_SECTOR] = {};
-    BlkRing *r = &f->ring[0];
-
-    toolstack_attach(g, f, image, "cdrom");
-    blkfront_connect(f, &xen_disk_plain);
-    /* VDISK_CDROM and VDISK_READONLY */
-    g_assert_cmpint(xs_get_number(g, f->be, "info", 0), ==, 5);
-    g_assert_cmpint(blk_ring_read(r, 0, buf, sizeof(buf)), ==, BLK_OKAY);
-    g_assert_cmpint(blk_ring_write(r, 0, buf, sizeof(buf)), ==, BLK_ERROR);
-    toolstack_detach(f);
-    blkfront_free(f);
-    xen_guest_quit(g);
-    xen_disk_image_drop(image);
-}
-
-/* A disk that cannot be: one line in the log, and life goes on. */
-static void test_toolstack_no_image(void)
-{
-    XenGuest *g = xen_guest_start("-S");
-    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
-    char *image = xen_disk_image(XEN_DISK_SIZE);
-
-    xen_disk_image_drop(g_strdup(image));
-    toolstack_attach(g, f, image, "disk");
-    g_assert_cmpint(blkfront_backend_state(f), ==, XB_INITIALISING);
-    g_free(image);
-    blkfront_free(f);
-    xen_guest_quit(g);
-}
-
-/*
  * Other disks
  */
 
@@ -515,10 +424,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/state/unplug-unused", test_unplug_unused);
     qtest_add_func("/xen-disk/state/unplug-conflict", test_unplug_conflict);
     qtest_add_func("/xen-disk/state/plug", test_plug);
-    qtest_add_func("/xen-disk/state/toolstack/disk", test_toolstack_disk);
-    qtest_add_func("/xen-disk/state/toolstack/cdrom", test_toolstack_cdrom);
-    qtest_add_func("/xen-disk/state/toolstack/no-image",
-                   test_toolstack_no_image);
     qtest_add_func("/xen-disk/state/read-only", test_read_only);
     qtest_add_func("/xen-disk/state/two-disks", test_two_disks);
     qtest_add_func("/xen-disk/state/mirror", test_mirror);
