@@ -11,7 +11,8 @@
  *         device-type = "disk"                  xen-disk, else xen-cdrom
  *                                               property iothreads=auto
  *
- * and all of it goes when the toolstack takes the directory away.
+ * and all of it goes when the toolstack takes the directory away.  A disk that
+ * cannot be made is xen-block-failed.c's.
  */
 
 #include "qemu/osdep.h"
@@ -23,7 +24,6 @@
 #include "qapi/visitor.h"
 #include "block/qdict.h"
 #include "hw/block/xen-block.h"
-#include "hw/xen/xen-backend.h"
 #include "qobject/qdict.h"
 #include "trace/trace-hw_block.h"
 
@@ -83,6 +83,10 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
         return NULL;
     }
     filename = split_params(params, &driver);
+    if (!*filename) {
+        error_setg(errp, "no file, the drive is empty");
+        return NULL;
+    }
     if (stat(filename, &st) < 0) {
         error_setg_errno(errp, errno, "Could not stat file '%s'", filename);
         return NULL;
@@ -201,7 +205,7 @@ fail:
     return NULL;
 }
 
-static void toolstack_create(XenBackendInstance *backend, QDict *opts,
+static void toolstack_attach(XenBackendInstance *backend, QDict *opts,
                              Error **errp)
 {
     ERRP_GUARD();
@@ -240,6 +244,17 @@ static void toolstack_create(XenBackendInstance *backend, QDict *opts,
         return;
     }
     xen_backend_set_device(backend, XEN_DEVICE(blockdev));
+}
+
+static void toolstack_create(XenBackendInstance *backend, QDict *opts,
+                             Error **errp)
+{
+    ERRP_GUARD();
+
+    toolstack_attach(backend, opts, errp);
+    if (*errp) {
+        xen_block_failed(backend, error_get_pretty(*errp));
+    }
 }
 
 static void toolstack_destroy(XenBackendInstance *backend, Error **errp)

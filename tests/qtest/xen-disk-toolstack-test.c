@@ -11,6 +11,8 @@
 #include "qobject/qdict.h"
 #include "xen-disk-util.h"
 
+#define BACKENDS "/local/domain/0/backend/qdisk/1"
+
 static const BlkOptions other_ring = { .protocol = BLK_X86_32, .order = 2 };
 
 /* What "xl block-attach" says of a disk; NULL for what it does not say. */
@@ -75,6 +77,46 @@ static void detach(Blkfront *f)
     blkfront_state(f, XB_CLOSED);
     xs_wait_gone(f->g, f->be, "state");
     blkfront_teardown(f);
+}
+
+/* libxl removes both sides once the backend is closed, or when it gives up. */
+static void remove_nodes(Blkfront *f)
+{
+    g_free(xen_guest_ask(f->g, "xs_rm %s", f->fe));
+    g_free(xen_guest_ask(f->g, "xs_rm %s", f->be));
+}
+
+/* Of a disk that is not there: it must not take as long as a timeout. */
+static void detach_failed(Blkfront *f)
+{
+    xs_put(f->g, f->be, "online", "0");
+    if (blkfront_backend_state(f) != XB_CLOSED) {
+        xs_put(f->g, f->be, "state", "%d", XB_CLOSING);
+    }
+    blkfront_expect(f, XB_CLOSED);
+    remove_nodes(f);
+}
+
+/* There is a disk, and it works. */
+static void check_good(Blkfront *f, const char *image)
+{
+    attach_image(f, image);
+    blkfront_connect(f, &xen_disk_plain);
+    blk_ring_check(&f->ring[0], 8);
+    detach(f);
+}
+
+static void check_error(Blkfront *f, const char *message)
+{
+    g_autofree char *error = NULL, *hotplug = NULL, *status = NULL;
+
+    blkfront_expect(f, XB_CLOSING);
+    error = xs_get(f->g, f->be, "error");
+    hotplug = xs_get(f->g, f->be, "hotplug-error");
+    status = xs_get(f->g, f->be, "hotplug-status");
+    g_assert_nonnull(strstr(error, message));
+    g_assert_cmpstr(hotplug, ==, error);
+    g_assert_cmpstr(status, ==, "error");
 }
 
 /*
@@ -164,6 +206,196 @@ static void test_read_only_qcow2(void)
     xen_disk_image_drop(image);
 }
 
+/*
+ * Disks that cannot be
+ */
+
+typedef struct Failure {
+    const char *name;
+    Wanted wanted;              /* %s in params is for the image */
+    const char *message;
+} Failure;
+
+static const Failure failures[] = {
+    { "format", { "qcow2:%s", "w", "disk", "xvdb" },
+      "Image is not in qcow2 format" },
+    { "format-read-only", { "qcow2:%s", "r", "disk", "xvdb" },
+      "Image is not in qcow2 format" },
+    { "unknown-format", { "pcow2:%s", "w", "disk", "xvdb" }, "pcow2" },
+    { "path", { "aio:%s.mistyped", "w", "disk", "xvdb" },
+      "No such file or directory" },
+    { "folder", { "aio:/", "w", "disk", "xvdb" }, "failed to create drive" },
+    { "empty", { "aio:", "r", "cdrom", "xvdb" }, "the drive is empty" },
+    { "nothing", { "", "r", "cdrom", "xvdb" }, "the drive is empty" },
+    { "no-params", { NULL, "w", "disk", "xvdb" }, "no params" },
+    { "no-dev", { "aio:%s", "w", "disk", NULL }, "no dev parameter" },
+    { "dev", { "aio:%s", "w", "disk", "nvme0" }, "failed to set 'vdev'" },
+    { "no-type", { "aio:%s", "w", NULL, "xvdb" }, "no device-type" },
+    { "type", { "aio:%s", "w", "floppy", "xvdb" }, "'floppy'" },
+};
+
+static void attach_failure(Blkfront *f, const Failure *failure,
+                           const char *image)
+{
+    g_auto(GStrv) parts = g_strsplit(failure->wanted.params ?: "", "%s", 2);
+    g_autofree char *params = g_strjoinv(image, parts);
+    Wanted w = failure->wanted;
+
+    w.params = w.params ? params : NULL;
+    attach(f, &w);
+    check_error(f, failure->message);
+}
+
+static void test_failure(const void *opaque)
+{
+    const Failure *failure = opaque;
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+
+    for (int i = 0; i < 2; i++) {
+        attach_failure(f, failure, image);
+        detach_failed(f);
+        attach_failure(f, failure, image);
+        detach_failed(f);
+        check_good(f, image);
+    }
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* One that has got as far as the device takes both directories along. */
+static void test_late_failure(void)
+{
+    XenGuest *g = xen_guest_start("-S -global xen-disk.num-queues=257");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    g_autofree char *params = g_strdup_printf("aio:%s", image);
+    Wanted cdrom = { params, "r", "cdrom", "xvdb" };
+    uint8_t buf[BLK_SECTOR];
+
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *error = NULL;
+
+        attach_image(f, image);
+        blkfront_expect(f, XB_CLOSED);
+        error = xs_get(g, f->be, "error");
+        g_assert_nonnull(strstr(error, "num-queues property (257)"));
+        detach_failed(f);
+        attach(f, &cdrom);
+        blkfront_connect(f, &xen_disk_plain);
+        g_assert_cmpint(blk_ring_read(&f->ring[0], 0, buf, sizeof(buf)), ==,
+                        BLK_OKAY);
+        detach(f);
+    }
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* As for any backend in state Closing, a frontend closes and sees Closed. */
+static void test_frontend_closes(void)
+{
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+
+    attach_failure(f, &failures[0], image);
+    blkfront_state(f, XB_CLOSING);
+    g_assert_cmpint(blkfront_backend_state(f), ==, XB_CLOSING);
+    blkfront_state(f, XB_CLOSED);
+    blkfront_expect(f, XB_CLOSED);
+    detach_failed(f);
+    check_good(f, image);
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* "xl block-detach --force", or a domain that is destroyed. */
+static void test_taken_away(void)
+{
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+
+    attach_failure(f, &failures[0], image);
+    remove_nodes(f);
+    check_good(f, image);
+    attach_failure(f, &failures[0], image);
+    remove_nodes(f);
+    xen_guest_sync(g);
+    g_assert_null(xs_get(g, BACKENDS, "51728"));
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* libxl does this to a disk of a domain that is paused. */
+static void test_closed_by_toolstack(void)
+{
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+
+    attach_failure(f, &failures[0], image);
+    xs_put(g, f->be, "state", "%d", XB_CLOSED);
+    remove_nodes(f);
+    check_good(f, image);
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* All of it arrives at once: QEMU sees a directory that was never away. */
+static void test_replaced(void)
+{
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+
+    attach_failure(f, &failures[0], image);
+    xen_guest_burst(g, "xs_write %s/online 0\n"
+                    "xs_rm %s\n"
+                    "xs_write %s/frontend %s\n"
+                    "xs_write %s/params aio:%s\n"
+                    "xs_write %s/dev xvdb\n"
+                    "xs_write %s/device-type disk\n"
+                    "xs_write %s/state 1\n"
+                    "xs_write %s/online 1\n", f->be, f->be, f->be, f->fe,
+                    f->be, image, f->be, f->be, f->be, f->be);
+    blkfront_connect(f, &xen_disk_plain);
+    blk_ring_check(&f->ring[0], 8);
+    detach(f);
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+/* One that failed is not tried again, and no other disk notices. */
+static void test_other_disk(void)
+{
+    XenDisk d;
+    Blkfront *f;
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    g_autofree char *missing = g_strconcat(image, ".mistyped", NULL);
+
+    xen_disk_open(&d, "", &xen_disk_plain);
+    f = blkfront_new(d.g, BLK_VDEV_XVDB);
+    attach_failure(f, &failures[3], image);
+    g_assert_cmpint(link(image, missing), ==, 0);
+    xs_put(d.g, f->be, "removable", "1");
+    g_assert_cmpint(blkfront_backend_state(f), ==, XB_CLOSING);
+    unlink(missing);
+    blk_ring_check(d.r, 0);
+    detach_failed(f);
+    blk_ring_check(d.r, 0);
+    blkfront_free(f);
+    xen_disk_image_drop(image);
+    xen_disk_close(&d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -171,5 +403,19 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/toolstack/read-only", test_read_only);
     qtest_add_func("/xen-disk/toolstack/read-only-qcow2",
                    test_read_only_qcow2);
+    for (int i = 0; i < ARRAY_SIZE(failures); i++) {
+        g_autofree char *path = g_strconcat("/xen-disk/toolstack/failure/",
+                                            failures[i].name, NULL);
+
+        qtest_add_data_func(path, &failures[i], test_failure);
+    }
+    qtest_add_func("/xen-disk/toolstack/late-failure", test_late_failure);
+    qtest_add_func("/xen-disk/toolstack/frontend-closes",
+                   test_frontend_closes);
+    qtest_add_func("/xen-disk/toolstack/taken-away", test_taken_away);
+    qtest_add_func("/xen-disk/toolstack/closed-by-toolstack",
+                   test_closed_by_toolstack);
+    qtest_add_func("/xen-disk/toolstack/replaced", test_replaced);
+    qtest_add_func("/xen-disk/toolstack/other-disk", test_other_disk);
     return g_test_run();
 }

@@ -5,8 +5,9 @@
  *
  * xen-block.c is the device, xen-block-connect.c what it agrees on with a
  * frontend, xen-block-control.c what reaches it from elsewhere,
- * xen-block-toolstack.c disks that a toolstack asks for.  All of that is
- * control and runs under the BQL; the rings are in xen-block-ring.h.
+ * xen-block-toolstack.c disks that a toolstack asks for, xen-block-failed.c
+ * those of them that cannot be.  All of that is control and runs under the
+ * BQL; the rings are in xen-block-ring.h.
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_H
@@ -17,6 +18,7 @@
 #include "hw/block/stats-intervals.h"
 #include "hw/block/xen-block-ring.h"
 #include "hw/block/xen-vdev.h"
+#include "hw/xen/xen-backend.h"
 #include "hw/xen/xen-bus.h"
 
 #define TYPE_XEN_BLOCK_DEVICE "xen-block"
@@ -146,5 +148,15 @@ void xen_block_publish_size(XenBlockDevice *blockdev);
  * the disk again if that is news.  There is no ring.  Main loop thread.
  */
 void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes);
+
+/**
+ * xen_block_failed:
+ * @backend: of a toolstack's disk, which has no device
+ * @message: what was wrong
+ *
+ * Tells toolstack and frontend that there is no such disk, and forgets
+ * @backend when they are done with it.  Main loop thread.
+ */
+void xen_block_failed(XenBackendInstance *backend, const char *message);
 
 #endif /* HW_BLOCK_XEN_BLOCK_H */
