@@ -29,7 +29,7 @@
 
 #define GUEST_FRAMES 8192
 #define GRANT_FRAME 1
-#define GRANT_FRAMES 4
+#define GRANT_FRAMES 8
 #define FIRST_FRAME (GRANT_FRAME + GRANT_FRAMES)
 #define NR_REFS (GRANT_FRAMES * XEN_GUEST_PAGE_SIZE / sizeof(GrantEntry))
 /* The first references belong to the console and to xenstore. */
