@@ -1,7 +1,8 @@
 # Ninja, with progress that suits where it is shown.
 #
-# On a terminal Ninja's own line says it all.  Elsewhere that line would come a
-# thousand times, so one is shown for every tenth part.
+# On a terminal one line is rewritten, and is gone at the end.  Elsewhere a line
+# is shown for every tenth part.  Both tell the time that has passed, and what
+# is left if the rest goes on like that.  What takes no time shows nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -10,11 +11,19 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 from layout import REPO
-from term import Refusal, meson_error, run_logged
+from term import Refusal, meson_error, run_logged, say
 
 STATUS = re.compile(r'\[(\d+)/(\d+)\] ')
+# A build of so many steps is announced, with the time that a step takes one
+# processor, in seconds.
+MANY = 300
+STEP = 0.3
+# Seconds before anything is shown, and before what is left is guessed.
+AT_ONCE = 1
+ENOUGH = 10
 
 
 def find():
@@ -32,28 +41,70 @@ def environment():
     return env
 
 
-def thin(lines, show):
+def minutes(seconds):
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02}'
+
+
+def announcement(total, processors):
+    """What is said before a long build."""
+    number = max(1, round(total * STEP / processors / 60))
+    return (f'building, {total:,} steps: about {number} '
+            f'minute{"s" if number > 1 else ""} on {processors} '
+            f'processor{"s" if processors > 1 else ""}, less where ccache '
+            'has the results of an earlier build')
+
+
+class Progress:
     """
-    Pass on what is not progress, and progress at every tenth part.
+    Passes on what is not progress, and some of the progress.
 
     A line that follows progress (a compiler's message) is preceded by the
     step that it belongs to.
     """
-    tenth = 0
-    step = None
-    for line in lines:
+
+    def __init__(self, out, terminal, clock=time.monotonic):
+        self.out, self.terminal, self.clock = out, terminal, clock
+        self.started = clock()
+        self.tenth = 0
+        self.step = None
+
+    def line(self, line):
         match = STATUS.match(line)
-        if not match:
-            if step:
-                show(step)
-                step = None
-            show(line)
-            continue
-        step = line
-        now, total = int(match[1]), int(match[2])
-        if total > 1 and now * 10 // total > tenth:
-            tenth = now * 10 // total
-            show(f'[{now}/{total}] {now * 100 // total} %\n')
+        if match:
+            self.step = line
+            self.progress(int(match[1]), int(match[2]))
+        elif not line.startswith(('ninja: Entering directory',
+                                  'ninja: no work to do')):
+            self.clear()
+            if self.step:
+                self.out.write(self.step)
+                self.step = None
+            self.out.write(line)
+        self.out.flush()
+
+    def passed(self):
+        return self.clock() - self.started
+
+    def progress(self, now, total):
+        passed = self.passed()
+        text = f'[{now}/{total}] {now * 100 // total} %'
+        if passed >= AT_ONCE:
+            text += f', {minutes(passed)} min'
+        if ENOUGH <= passed and now < total:
+            left = passed * (total - now) / now
+            text += f', about {minutes(left)} left'
+        if self.terminal:
+            if passed >= AT_ONCE:
+                self.out.write(f'\r{text}\33[K')
+        elif now * 10 // total > self.tenth:
+            self.tenth = now * 10 // total
+            if passed >= AT_ONCE:
+                self.out.write(f'{text}\n')
+
+    def clear(self):
+        if self.terminal:
+            self.out.write('\r\33[K')
+            self.out.flush()
 
 
 def regenerate(layout):
@@ -65,17 +116,26 @@ def regenerate(layout):
         raise Refusal(f'{reason} (all of it: {layout.log})')
 
 
+def planned(argv):
+    """How many steps there are at most, 0 if Ninja cannot tell."""
+    done = subprocess.run([*argv, '-n'], env=environment(), text=True,
+                          capture_output=True, check=False)
+    steps = STATUS.findall(done.stdout)
+    return int(steps[-1][1]) if steps else 0
+
+
 def build(folder, targets):
     """Build targets; false if that failed, Ninja having said why."""
     argv = [find(), '-C', str(folder), *targets]
-    if sys.stdout.isatty():
-        return subprocess.run(argv, env=environment(),
-                              check=False).returncode == 0
+    total = planned(argv)
+    if total >= MANY:
+        say(announcement(total, len(os.sched_getaffinity(0))))
+    progress = Progress(sys.stdout, sys.stdout.isatty())
     with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE,
                           text=True, errors='replace') as ninja:
-        def show(line):
-            if not line.startswith('ninja: Entering directory'):
-                sys.stdout.write(line)
-                sys.stdout.flush()
-        thin(ninja.stdout, show)
+        for line in ninja.stdout:
+            progress.line(line)
+    progress.clear()
+    if total >= MANY and ninja.returncode == 0:
+        say(f'built in {minutes(progress.passed())} min')
     return ninja.returncode == 0

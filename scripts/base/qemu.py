@@ -97,7 +97,8 @@ def configure(layout, options, env, cache, lock):
     if stamp.is_file() and stamp.read_text() == key:
         return
     say("running the base's configure" + (' for stock' if layout.stock
-                                          else ''))
+                                          else '')
+        + ', half a minute')
     fresh = not layout.qemu.exists()
     layout.qemu.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
