@@ -8,5 +8,6 @@
     machine    QEMU, its monitor, its guest         (qmp, channel)
     survey     what the guest sees of its queues
     workload   what fio does there, and what came of it
+    lock       one program at a time in a folder
     report     all of it for a reader
 """

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NAME=VALUE arguments over the environment, and what may be in them."""
 
+import difflib
 import os
 from pathlib import Path
 
 from .errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(script, names, switches, arguments, environment):
@@ -20,8 +23,10 @@ def read(script, names, switches, arguments, environment):
         elif equals and name in names:
             values[name] = value
         else:
-            raise UsageError(f"unknown argument '{argument}' "
-                             f'({script} --help lists them)')
+            like = difflib.get_close_matches(name, [*names, *switches], 1)
+            hint = f'did you mean {like[0]}?' if like else \
+                f'{script} --help lists them'
+            raise UsageError(f"unknown argument '{argument}' ({hint})")
     return {name: value for name, value in values.items() if value}, given
 
 
@@ -45,12 +50,16 @@ def number(values, name, default, largest):
     return value
 
 
-def existing_file(name, value, hint=None):
+def home_path(name, value):
     try:
         # A shell leaves the ~ of NAME=~/file alone, or make does.
-        path = Path(value).expanduser()
+        return Path(value).expanduser()
     except RuntimeError:
         raise UsageError(f'{name}={value}: no such home folder') from None
+
+
+def existing_file(name, value, hint=None):
+    path = home_path(name, value)
     if not path.exists():
         raise UsageError(f'{name}={path}: no such file'
                          + (f' ({hint})' if hint else ''))
@@ -59,8 +68,18 @@ def existing_file(name, value, hint=None):
     return path.absolute()
 
 
-def program(name, value, hint=None):
-    path = existing_file(name, value, hint)
+def build_folder(values):
+    """What BUILD= names, seen from the current folder; else build/."""
+    return home_path('BUILD', values.get('BUILD') or ROOT / 'build').absolute()
+
+
+def program(name, value, build, checking=False):
+    """A program; if only arguments are checked, a build may have to come
+    before it is there."""
+    path = home_path(name, value).absolute()
+    if checking and not path.exists() and build in path.parents:
+        return path
+    path = existing_file(name, value, 'build it with make')
     if not os.access(path, os.X_OK):
         raise UsageError(f'{name}={path}: not executable')
     return path

@@ -2,6 +2,14 @@
 """Errors that a user can act on: one line each, no traceback."""
 
 
+def told(error):
+    """An OSError in words, without Python's number for it."""
+    path = error.filename2 or error.filename
+    if not error.strerror:
+        return str(error)
+    return f'{path}: {error.strerror}' if path else error.strerror
+
+
 class RunError(Exception):
     """The run failed; str() says why in one line, details may follow."""
 

@@ -7,7 +7,6 @@
 Only the kernel is fetched; busybox, fio and mkfs.ext4 are the host's own.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import kernel
-from .errors import RunError
+from .arguments import build_folder
+from .errors import RunError, told
 from .initramfs import Archive, libraries
+from .lock import locked
 from .modules import Modules
-from .options import BUILD
 
-FOLDER = BUILD / 'guest'
 HERE = Path(__file__).resolve().parent
 WANTED = ('virtio_pci', 'virtio_blk', 'ext4')
 OPTIONAL = ('crc32c_generic',)      # ext4 asks for it at mount time
@@ -36,18 +35,18 @@ class GuestImage:
     release: str
 
 
-def guest_image(folder=FOLDER, say=lambda text: None, debs=()):
+def guest_image(folder=None, say=lambda text: None, debs=()):
     """The image, from the cache or made now.
 
-    debs: files of a kernel's packages, to use instead of Debian's kernel.
+    folder: its place, otherwise guest/ in the build folder.  debs: files of a kernel's packages, to use instead of Debian's kernel.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / 'lock', 'w', encoding='ascii') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)    # one maker at a time
+    folder = folder or build_folder(os.environ) / 'guest'
+    with locked(folder, say):
+        try:
             return make_image(folder, say, debs)
-    except OSError as error:
-        raise RunError(f'cannot make the guest image: {error}') from error
+        except OSError as error:
+            raise RunError('cannot make the guest image: '
+                           + told(error)) from error
 
 
 def make_image(folder, say, debs):

@@ -13,7 +13,6 @@ from pathlib import Path
 from . import accel, disk, image, workload
 from .errors import RunError
 from .machine import Machine, spread
-from .options import BUILD
 from .survey import refresh, survey
 
 
@@ -43,7 +42,7 @@ def run(options, say):
     """Boot, work and judge; a Result, whose failures may not be empty."""
     started = time.monotonic()
     result = Result(options, notes=list(options.notes))
-    with run_folder() as folder:
+    with run_folder(options.build / 'run') as folder:
         machine, sides = build(options, result, folder, say)
         with machine:
             say(f'booting Linux {result.release} with {options.vcpus} vCPUs '
@@ -59,7 +58,7 @@ def run(options, say):
 def shell(options, say):
     """The same machine for a person; QEMU's exit status."""
     result = Result(options)
-    with run_folder() as folder:
+    with run_folder(options.build / 'run') as folder:
         machine, _ = build(options, result, folder, say, console='stdio')
         say(f'/dev/vda: {result.image.describe()}; what you write to it is '
             'thrown away at the end')
@@ -76,7 +75,7 @@ def build(options, result, folder, say, console=None):
     result.image = sides['many']
     say('choosing the accelerator')
     result.accelerator = accel.choose(options.accel, options.qemu)
-    guest = image.guest_image(say=say)
+    guest = image.guest_image(options.build / 'guest', say)
     result.release = guest.release
     machine = Machine(options.qemu, guest, folder, result.accelerator.name,
                       options.vcpus, options.machine, console=console)
@@ -176,8 +175,10 @@ def version(qemu):
     try:
         done = subprocess.run([qemu, '--version'], capture_output=True,
                               text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RunError(f'QEMU={qemu} does not run: {error}') from None
+    except OSError as error:
+        raise RunError(f'QEMU={qemu} does not run: {error.strerror}') from None
+    except subprocess.TimeoutExpired:
+        raise RunError(f'QEMU={qemu} --version does not end') from None
     match = re.match(r'QEMU emulator version (\S+)', done.stdout)
     if done.returncode or not match:
         said = (done.stdout + done.stderr).strip().splitlines()
@@ -187,7 +188,7 @@ def version(qemu):
 
 
 @contextlib.contextmanager
-def run_folder(parent=BUILD / 'run'):
+def run_folder(parent):
     """A folder for one run, removed at its end; the logs stay beside it."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)

@@ -23,8 +23,9 @@ import subprocess
 from pathlib import Path
 
 from guest import kernel
-from guest.errors import RunError
+from guest.errors import RunError, told
 from guest.initramfs import Archive, libraries
+from guest.lock import locked
 from guest.modules import Modules
 
 from . import debs, stage
@@ -55,12 +56,11 @@ class Images:
 
     def build(self):
         """Make what is not there or out of date."""
-        with stage.locked(self.folder, self.say):
+        with locked(self.folder, self.say):
             try:
                 self._build()
             except OSError as error:
-                raise RunError(f'{error.filename or self.folder}: '
-                               f'{error.strerror or error}') from None
+                raise RunError(told(error)) from None
         return self
 
     def _build(self):

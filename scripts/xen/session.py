@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from guest import workload
-from guest.options import BUILD
 from guest.session import RunResult, plural, run_folder, version
 
 from .domu import DomU
@@ -27,8 +26,8 @@ def run(options, say):
     started = time.monotonic()
     result = Result(options)
     result.qemu_version = version(options.qemu)
-    images = Images(BUILD / 'xen', options.qemu, say).build()
-    with run_folder(BUILD / 'run-xen') as folder:
+    images = Images(options.build / 'xen', options.qemu, say).build()
+    with run_folder(options.build / 'run-xen') as folder:
         with XenMachine(options.emulator, images, folder,
                         options.cpus) as machine:
             say('booting Xen and dom0 (TCG)')

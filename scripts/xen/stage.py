@@ -10,13 +10,10 @@ short is run again whatever it left.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
 import time
 from pathlib import Path
-
-from guest.errors import RunError
 
 
 def digest(inputs):
@@ -57,20 +54,3 @@ def stage(path, inputs, build, what, say):
     new.rename(path)
     stamp.write_text(wanted, encoding='ascii')
     say(f'made: {what} ({time.monotonic() - start:.0f} s)')
-
-
-@contextlib.contextmanager
-def locked(folder, say):
-    """Only one program at a time builds in @folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / '.lock', 'w', encoding='ascii')
-    except OSError as error:
-        raise RunError(f'cannot write to {folder}: {error.strerror}') from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f'waiting for another program that builds in {folder}')
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

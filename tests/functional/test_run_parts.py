@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The parts of scripts/run that need no guest."""
 
+import fcntl
 import io
 import os
 import sys
@@ -11,13 +12,15 @@ from pathlib import Path
 from unittest import mock
 
 import tap
-from guest import disk, modules, options, qmp, report, session, survey
+from guest import disk, image, modules, options, qmp, report, session, survey
 from guest.accel import BOOT_SECTOR, Accelerator, choose
 from guest.channel import Channel
-from guest.errors import RunError, UsageError
+from guest.errors import RunError, UsageError, told
 from guest.initramfs import Archive
+from guest.lock import locked
 from guest.machine import spread
 from guest.workload import Verified
+from xen.images import Images
 
 PROGRAM = sys.executable    # stands for a QEMU
 
@@ -201,6 +204,60 @@ class ReportTest(unittest.TestCase):
         text = report.render(result, report.Style(True, True))
         self.assertIn(report.GREEN, text)
         self.assertIn('█', text)
+
+
+class FolderTest(unittest.TestCase):
+    def test_build(self):
+        self.assertEqual(parse('BUILD=/x', BUILD='/y').build, Path('/x'))
+        self.assertEqual(parse(BUILD='y').build, Path('y').absolute())
+        self.assertEqual(parse().build,
+                         Path(options.__file__).parents[2] / 'build')
+        with self.assertRaisesRegex(UsageError, '/x/qemu.*: no such file'):
+            options.parse(['BUILD=/x'], {})
+
+    def test_qemu_of_a_build_to_come(self):
+        asked = options.parse(['BUILD=/x', '--check'], {})
+        self.assertEqual(asked.qemu, Path('/x/qemu-system-x86_64'))
+        with self.assertRaisesRegex(UsageError, 'QEMU=/y: no such file'):
+            options.parse(['BUILD=/x', 'QEMU=/y', '--check'], {})
+
+    def test_the_guest_is_made_there(self):
+        with tempfile.TemporaryDirectory() as name, \
+                mock.patch.object(image, 'make_image') as make:
+            folder = Path(name) / 'b/guest'
+            with mock.patch.dict(os.environ, BUILD=str(folder.parent)):
+                image.guest_image()
+            self.assertEqual(make.call_args[0][0], folder)
+            self.assertTrue(folder.is_dir())
+
+    def test_errors_are_words(self):
+        for make in (lambda: image.guest_image(Path('/dev/null/guest')),
+                     lambda: Images('/dev/null/xen', PROGRAM).build()):
+            with self.assertRaises(RunError) as caught:
+                make()
+            self.assertRegex(str(caught.exception),
+                             '^/dev/null/.*: Not a directory$')
+        self.assertEqual(told(PermissionError(13, 'Permission denied', '/x')),
+                         '/x: Permission denied')
+        self.assertEqual(told(OSError(28, 'No space left')), 'No space left')
+        self.assertEqual(told(OSError('odd')), 'odd')
+
+    def test_waiting_is_said(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder, said = Path(name), []
+            with open(folder / '.lock', 'w', encoding='ascii') as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+
+                def say(text):
+                    said.append(text)
+                    fcntl.flock(held, fcntl.LOCK_UN)
+                with locked(folder, say):
+                    pass
+            with locked(folder, say):
+                pass
+        self.assertEqual(len(said), 1)
+        self.assertIn(f'waiting for another program that works in {folder}',
+                      said[0])
 
 
 class PartsTest(unittest.TestCase):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import tap
 from guest import workload
+from guest.arguments import build_folder
 from guest.disk import MIB
-from guest.options import BUILD
 from xen.domu import NAME, DomU
 from xen.images import Images
 from xen.machine import XenMachine
@@ -103,7 +103,7 @@ class XenDiskTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix='xen-')
         cls.addClassCleanup(folder.cleanup)
         cls.machine = XenMachine(
-            QEMU, Images(BUILD / 'xen', QEMU, say).build(),
+            QEMU, Images(build_folder(os.environ) / 'xen', QEMU, say).build(),
             Path(folder.name))
         cls.addClassCleanup(cls.machine.kill)
         cls.machine.start()
