@@ -27,6 +27,7 @@ from .errors import RunError
 from .qmp import Qmp
 
 BOOT_SECONDS = 120
+TELL_SECONDS = 8
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -52,16 +53,17 @@ class Machine:
         # With a thread for each emulated CPU a boot ends now and then, on a busy
         # host: a device's memory moves while another CPU uses it, and QEMU
         # asserts, or a timer is lost.
-        if accel == 'tcg':
+        self.emulated = accel == 'tcg'
+        if self.emulated:
             accel = 'tcg,thread=single'
             cpu = 'max'
         else:
             cpu = 'host'
         # On a busy host an emulated timer may be too late for Linux's check
         # that the IO-APIC delivers it; Linux would panic.
-        append = ['console=ttyS0', 'quiet', 'panic=-1', 'no_timer_check']
-        if console:
-            append.append('mq.shell')
+        append = ['console=ttyS0', 'panic=-1', 'no_timer_check']
+        # A person sees the kernel boot.
+        append.append('mq.shell' if console else 'quiet')
         self.arguments = [
             os.fspath(qemu), '-machine', machine,
             '-accel', accel, '-cpu', cpu,
@@ -104,8 +106,10 @@ class Machine:
 
     # Life
 
-    def start(self, timeout=BOOT_SECONDS):
-        """Start QEMU; returns when the guest takes commands."""
+    def start(self, timeout=BOOT_SECONDS, say=lambda text: None):
+        """Start QEMU; returns when the guest takes commands.
+
+        say: is told now and then that it still boots."""
         qmp, qmp_theirs = socket.socketpair()
         guest, guest_theirs = socket.socketpair()
         self.closers += [qmp, guest]
@@ -127,12 +131,27 @@ class Machine:
         try:
             self.qmp.handshake(30)
             self.guest.wait_until(lambda: self.guest.release,
-                                  time.monotonic() + timeout, self.check)
+                                  time.monotonic() + timeout,
+                                  self.booting(say))
         except TimeoutError:
             raise self.failure(
                 f'the guest did not start within {timeout} s') from None
         except RunError as error:
             raise self.failure(str(error)) from None
+
+    def booting(self, say, clock=time.monotonic):
+        """check(), which also says how long the boot has taken."""
+        started = told = clock()
+
+        def check():
+            nonlocal told
+            self.check()
+            if clock() - told >= TELL_SECONDS:
+                told = clock()
+                say(f'still booting after {told - started:.0f} s: emulated '
+                    'CPUs start one after the other' if self.emulated else
+                    f'still booting after {told - started:.0f} s')
+        return check
 
     def run_on_terminal(self):
         """A guest for a person; returns QEMU's exit status."""

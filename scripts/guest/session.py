@@ -47,7 +47,7 @@ def run(options, say):
         with machine:
             say(f'booting Linux {result.release} with {options.vcpus} vCPUs '
                 f'({result.accelerator.name.upper()})')
-            machine.start()
+            machine.start(say=say)
             work(machine, result, sides, say)
             machine.shutdown()
     judge(result)

@@ -18,7 +18,7 @@ from guest.channel import Channel
 from guest.errors import RunError, UsageError, told
 from guest.initramfs import Archive
 from guest.lock import locked
-from guest.machine import spread
+from guest.machine import Machine, spread
 from guest.workload import Verified
 from xen.images import Images
 
@@ -204,6 +204,32 @@ class ReportTest(unittest.TestCase):
         text = report.render(result, report.Style(True, True))
         self.assertIn(report.GREEN, text)
         self.assertIn('█', text)
+
+
+class BootTest(unittest.TestCase):
+    def machine(self, accel):
+        guest = image.GuestImage(Path('k'), Path('i'), '6.1')
+        machine = Machine('/qemu', guest, Path('/'), accel, 8)
+        machine.check = lambda: None
+        return machine
+
+    def test_a_long_boot_is_not_silent(self):
+        for accel, why in (('tcg', 'emulated CPUs'), ('kvm', '8 s')):
+            said, now = [], iter(range(100))
+            check = self.machine(accel).booting(said.append,
+                                                lambda: next(now) // 2)
+            for _ in range(20):
+                check()
+            self.assertGreater(len(said), 0)
+            self.assertIn('still booting after 8 s', said[0])
+            self.assertIn(why, said[0])
+
+    def test_a_person_sees_the_kernel_boot(self):
+        guest = image.GuestImage(Path('k'), Path('i'), '6.1')
+        for console in (None, 'stdio'):
+            words = ' '.join(Machine('/qemu', guest, Path('/'), 'tcg', 8,
+                                     console=console).arguments).split()
+            self.assertEqual('quiet' in words, console is None)
 
 
 class FolderTest(unittest.TestCase):
