@@ -10,17 +10,21 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
+import textwrap
 import unittest
 from pathlib import Path
 
 import tap
 from guest import accel, disk
+from guest.arguments import build_folder
 from terminal import Terminal
 
 QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
                            'qemu-system-x86_64')).absolute()
-RUN = Path(__file__).resolve().parents[2] / 'scripts' / 'run'
+REPO = Path(__file__).resolve().parents[2]
+RUN = REPO / 'scripts' / 'run'
 LOCK_BYTES = (100, 300)     # where QEMU's image locks lie in the file
 
 
@@ -112,6 +116,51 @@ class RunTest(unittest.TestCase):
         # A machine that starts paused stands for one that hangs.
         self.assertIn('more than',
                       accel.probe(QEMU, ['-accel', 'tcg', '-S'], 1))
+
+
+class DocsTest(unittest.TestCase):
+    """What the documentation prints works where a reader stands."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix='docs-')
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        (self.folder / 'scripts').symlink_to(REPO / 'scripts')
+        (self.folder / 'build').symlink_to(build_folder(os.environ))
+
+    def block(self, page, line):
+        """The indented block of a page that has this line in it."""
+        for block in re.split(r'\n(?=\S)', (REPO / page).read_text()):
+            body = [row for row in block.splitlines(True)[1:]]
+            text = textwrap.dedent(''.join(body))
+            if line in text.splitlines():
+                return text
+        raise AssertionError(f'{page} has no {line}')
+
+    def test_python_sample(self):
+        sample = self.block('docs/make-run.rst', 'import sys, tempfile')
+        done = subprocess.run(
+            [sys.executable, '-B', '-c', sample], cwd=self.folder,
+            capture_output=True, text=True, check=False, timeout=300)
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        for word in 'queues=[', 'thread-id', 'READ: ', 'virtio0-req.3':
+            self.assertIn(word, done.stdout)
+
+    def test_command_of_the_readme(self):
+        command = self.block('./README.md',
+                             'build/qemu-img create -f raw disk.raw 1G')
+        # As Machine does for a boot that lasts on a busy host.
+        for found, steady in (
+                ('-accel kvm -accel tcg', '-accel tcg,thread=single'),
+                ('mq.shell', 'mq.shell quiet no_timer_check')):
+            self.assertIn(found, command)
+            command = command.replace(found, steady)
+        with Terminal('sh', '-c', command, cwd=self.folder) as shell:
+            shell.read_until('ends the guest.', 200)
+            shell.type('echo queues: $(ls /sys/block/vda/mq | wc -l)')
+            shell.read_until('queues: 4', 60)
+            shell.type('poweroff')
+            self.assertEqual(shell.wait(60), 0, shell.said)
 
 
 if __name__ == '__main__':
