@@ -171,7 +171,7 @@ def mapped_iothread(mapping, queue):
 
 
 def version(qemu):
-    """'10.0.13', which also proves that the binary starts."""
+    """'10.0.13 (qemu-mq)', which also proves that the binary starts."""
     try:
         done = subprocess.run([qemu, '--version'], capture_output=True,
                               text=True, timeout=30, check=False)
@@ -179,7 +179,7 @@ def version(qemu):
         raise RunError(f'QEMU={qemu} does not run: {error.strerror}') from None
     except subprocess.TimeoutExpired:
         raise RunError(f'QEMU={qemu} --version does not end') from None
-    match = re.match(r'QEMU emulator version (\S+)', done.stdout)
+    match = re.match(r'QEMU emulator version (\S+(?: \(.*\))?)', done.stdout)
     if done.returncode or not match:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise RunError(f'QEMU={qemu} is no QEMU'

@@ -7,6 +7,7 @@ QTEST_QEMU_BINARY names the emulator.
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -100,6 +101,21 @@ class RunTest(unittest.TestCase):
             shell.read_until('queues: 2', 60)
             shell.type('poweroff')
             self.assertEqual(shell.wait(60), 0, shell.said)
+
+    def test_version(self):
+        said = subprocess.run([QEMU, '--version'], capture_output=True,
+                              text=True, check=True).stdout
+        package = re.match(r'QEMU emulator version 10\.0\.\d+ '
+                           r'\((qemu-mq.*)\)\n', said)[1]
+        questions = ('{"execute": "qmp_capabilities"}\n'
+                     '{"execute": "query-version"}\n{"execute": "quit"}\n')
+        said = subprocess.run(
+            [QEMU, '-machine', 'none', '-display', 'none', '-qmp', 'stdio'],
+            input=questions, capture_output=True, text=True, check=True).stdout
+        answers = [json.loads(line) for line in said.splitlines()]
+        version = answers[2]['return']
+        self.assertEqual(version['package'], package)
+        self.assertEqual(answers[0]['QMP']['version'], version)
 
     def test_no_qemu(self):
         self.assert_one_line(run('QEMU=/bin/true'), 1, 'is no QEMU')
