@@ -8,6 +8,7 @@
     machine    QEMU, its monitor, its guest         (qmp, channel)
     survey     what the guest sees of its queues
     workload   what fio does there, and what came of it
+    rings      the disk without a guest, driven by the benchmark's driver
     lock       one program at a time in a folder
     report     all of it for a reader
 """

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The report of a run, for people."""
 
+from . import rings
 from .disk import MIB, show_path
 from .session import mapped_iothread, plural
 from .survey import cpu_ranges
@@ -14,6 +15,7 @@ class Style:
         self.colour = colour
         self.block = '█' if unicode else '#'
         self.times = '×' if unicode else 'x'
+        self.micro = 'µ' if unicode else 'u'
 
     def paint(self, code, text):
         return f'{code}{text}{PLAIN}' if self.colour else text
@@ -24,14 +26,17 @@ def render(result, style=Style()):
     options = result.options
     heading = (f'virtio-blk-pci with {plural(options.queues, "queue")} on '
                f'{plural(options.iothreads, "IOThread")}')
-    return page(result, style, heading, facts(result), queue_table(result),
-                iothread_table(result))
+    tables = [facts(result), queue_table(result), iothread_table(result)]
+    if result.iops:
+        tables.append(guest_rates(result, style))
+    if result.rings:
+        tables.append(ring_rates(result, style))
+    return page(result, style, heading, *tables)
 
 
 def page(result, style, heading, *tables):
     """What the report of any run has, with the tables of this one."""
-    parts = [style.paint(BOLD, heading), *tables,
-             measurements(result, style), verification(result)]
+    parts = [style.paint(BOLD, heading), *tables, verification(result)]
     if result.notes:
         parts.append('\n'.join(f'Note: {note}.' for note in result.notes))
     parts.append(verdict(result, style))
@@ -72,19 +77,44 @@ def iothread_table(result):
     return columns(rows, right=(1,))
 
 
-def measurements(result, style):
+def guest_rates(result, style=None):
+    """What fio measured; with bars and a factor only if the disk bounds it,
+    which @style stands for."""
     options = result.options
     best = max(result.iops.values())
     base = result.iops.get(1)
     rows = []
     for count, iops in sorted(result.iops.items()):
-        bar = style.block * max(1, round(BAR * iops / best)) if best else ''
-        factor = f'{iops / base:.2f} {style.times}' if base and count > 1 \
-            else ''
-        rows.append([plural(count, 'queue'), f'{iops:,.0f} IOPS', bar, factor])
-    return (f'4 KiB random reads, {plural(options.vcpus, "CPU")} with 32 '
-            f'outstanding each, {options.runtime} s\n'
-            + columns(rows, right=(1,)))
+        row = [plural(count, 'queue'), f'{iops:,.0f} IOPS']
+        if style:
+            row += [style.block * max(1, round(BAR * iops / best))
+                    if best else '',
+                    f'{iops / base:.2f} {style.times}' if base and count > 1
+                    else '']
+        rows.append(row)
+    return ('In the guest: 4 KiB random reads, '
+            f'{plural(options.vcpus, "CPU")} with 32 outstanding each, '
+            f'{options.runtime} s\n' + columns(rows, right=(1,)))
+
+
+def ring_rates(result, style):
+    """What the disk does, and what it costs, with no guest in the way."""
+    rows = [['', '', 'IOPS', 'IOThread CPU a request']]
+    for figure in sorted(result.rings, key=lambda figure: figure.queues):
+        rows.append([plural(figure.queues, 'queue'), figure.program,
+                     f'{figure.iops:,.0f}',
+                     f'{figure.cpu_us:.2f} {style.micro}s'])
+    text = (f'Through its rings, no guest: 4 KiB random reads, {rings.DEPTH} '
+            'outstanding in each queue, '
+            f'{result.options.runtime} s\n' + columns(rows, right=(2, 3)))
+    cost = {(f.program, f.queues): f.cpu_us for f in result.rings}
+    ratios = [f'{ours / cost["stock", count]:.2f} with '
+              f'{plural(count, "queue")}'
+              for (program, count), ours in cost.items()
+              if program == 'ours' and cost.get(('stock', count))]
+    if ratios:
+        text += '\n  CPU a request, ours to stock: ' + ', '.join(ratios)
+    return text
 
 
 def verification(result):

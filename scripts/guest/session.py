@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import accel, disk, image, workload
+from . import accel, disk, image, rings, workload
 from .errors import RunError
 from .machine import Machine, spread
 from .survey import refresh, survey
@@ -24,7 +24,7 @@ class RunResult:
     release: str = ''
     disk: object = None             # survey.GuestDisk or its like
     iothread_seconds: dict = field(default_factory=dict)
-    iops: dict = field(default_factory=dict)        # queues: IOPS
+    iops: dict = field(default_factory=dict)        # queues: IOPS, in a guest
     verified: object = None
     failures: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -36,6 +36,7 @@ class Result(RunResult):
     accelerator: object = None
     image: object = None            # disk.Disk
     mapping: list = field(default_factory=list)     # queues by IOThread
+    rings: list = field(default_factory=list)       # rings.Figure
 
 
 def run(options, say):
@@ -50,6 +51,7 @@ def run(options, say):
             machine.start(say=say)
             work(machine, result, sides, say)
             machine.shutdown()
+        drive_rings(result, say)
     judge(result)
     result.seconds = time.monotonic() - started
     return result
@@ -71,10 +73,10 @@ def shell(options, say):
 def build(options, result, folder, say, console=None):
     """The machine, not started, and its disks by id."""
     result.qemu_version = version(options.qemu)
-    sides = make_disks(options, folder, bool(console))
-    result.image = sides['many']
     say('choosing the accelerator')
     result.accelerator = accel.choose(options.accel, options.qemu)
+    sides = make_disks(options, folder, bool(console) or not rates(result))
+    result.image = sides['many']
     guest = image.guest_image(options.build / 'guest', say)
     result.release = guest.release
     machine = Machine(options.qemu, guest, folder, result.accelerator.name,
@@ -99,6 +101,11 @@ def make_disks(options, folder, only_one):
             for name in names}
 
 
+def rates(result):
+    """Whether rates in the guest say something of the disk."""
+    return result.accelerator.name == 'kvm'
+
+
 def work(machine, result, sides, say):
     options = result.options
     disks = survey(machine)
@@ -111,6 +118,20 @@ def work(machine, result, sides, say):
     # Linux gives one queue a scheduler that it spares several.
     machine.run('for f in /sys/block/vd*/queue/scheduler; do '
                 'echo none > $f; done')
+    if rates(result):
+        measure(machine, result, disks, sides, say)
+    say('verified writes from every CPU')
+    result.verified = workload.write_and_verify(
+        machine, result.disk, options.vcpus,
+        min(workload.VERIFY_BYTES, result.image.size))
+    refresh(machine, result.disk)
+    result.iothread_seconds = {
+        name: time / 1e9 for name, time in machine.iothread_times().items()}
+
+
+def measure(machine, result, disks, sides, say):
+    """Rates in the guest: with one queue, then with all."""
+    options = result.options
     for name, side in sides.items():
         if not side.backing:
             workload.fill(machine, disks[name], side.size)
@@ -121,13 +142,14 @@ def work(machine, result, sides, say):
         result.iops[count] = workload.random_read_iops(
             machine, disks[name], options.vcpus, sides[name].size,
             options.runtime)
-    say('verified writes from every CPU')
-    result.verified = workload.write_and_verify(
-        machine, result.disk, options.vcpus,
-        min(workload.VERIFY_BYTES, result.image.size))
-    refresh(machine, result.disk)
-    result.iothread_seconds = {
-        name: time / 1e9 for name, time in machine.iothread_times().items()}
+
+
+def drive_rings(result, say):
+    """Rates without the guest; a note where that cannot be."""
+    try:
+        result.rings = rings.measure(result.options, result.image, say)
+    except rings.BenchError as error:
+        result.notes.append(f'No rates without the guest: {error}')
 
 
 def judge(result):
@@ -160,9 +182,15 @@ def judge(result):
     if options.image:
         result.notes.append(f'{disk.show_path(options.image)} was only read; '
                             'writes went to an overlay, now deleted')
-    if result.accelerator.name == 'tcg':
-        result.notes.append('Under TCG the guest\'s CPUs are emulated and '
-                            'bound the IOPS, not the disk')
+    if result.rings and {f.program for f in result.rings} == {'ours'}:
+        result.notes.append('make stock builds the untouched QEMU to compare '
+                            'with')
+    processors = len(os.sched_getaffinity(0))
+    if result.rings and processors <= options.iothreads:
+        result.notes.append(
+            f'{plural(processors, "processor")} for '
+            f'{plural(options.iothreads, "IOThread")} and the driver: they '
+            'bound the IOPS, not the CPU time of a request')
 
 
 def mapped_iothread(mapping, queue):

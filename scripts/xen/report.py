@@ -2,7 +2,7 @@
 """The report of a run on Xen, for people."""
 
 from guest.disk import show_path
-from guest.report import Style, columns, page
+from guest.report import Style, columns, guest_rates, page
 from guest.session import plural
 from guest.survey import cpu_ranges
 
@@ -15,7 +15,7 @@ def render(result, style=Style()):
     heading = (f'xen-disk with {plural(len(result.disk.queues), "queue")} on '
                f'{plural(threads, "IOThread")}')
     return page(result, style, heading, facts(result), queue_table(result),
-                iothread_table(result))
+                iothread_table(result), guest_rates(result))
 
 
 def facts(result):

@@ -5,6 +5,7 @@
 import fcntl
 import io
 import os
+import shutil
 import sys
 import tempfile
 import unittest
@@ -12,7 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 import tap
-from guest import disk, image, modules, options, qmp, report, session, survey
+from guest import disk, image, modules, options, qmp, report, rings, session, \
+    survey
 from guest.accel import BOOT_SECTOR, Accelerator, choose
 from guest.channel import Channel
 from guest.errors import RunError, UsageError, told
@@ -136,7 +138,8 @@ def good_result():
     return session.Result(
         parse('QUEUES=2'), '10.0.99', '6.1', found,
         iothread_seconds={'iothread0': 1.25, 'iothread1': 0.5},
-        iops={1: 1000.0, 2: 1900.0},
+        rings=[rings.Figure('ours', 1, 100000, 1.5),
+               rings.Figure('ours', 2, 150000, 1.75)],
         verified=Verified(32 << 20, 8192, 4, []),
         accelerator=Accelerator('tcg', 'as asked'),
         image=disk.Disk(Path('/d.raw'), 'raw', disk.SCRATCH_SIZE),
@@ -192,18 +195,52 @@ class ReportTest(unittest.TestCase):
         self.assertIn('    0  0-1        1 (IRQ 25)           103  '
                       'iothread0\n', text)
         self.assertIn('iothread1    0.50 s  1\n', text)
-        self.assertIn(f'2 queues  1,900 IOPS  {"#" * 30}  1.90 x\n', text)
+        self.assertRegex(text, r'\n  1 queue   ours  100,000  +1\.50 us\n'
+                               r'  2 queues  ours  150,000  +1\.75 us\n')
+        self.assertNotIn('In the guest', text)
+        self.assertNotIn('stock:', text)
+        self.assertTrue(any('make stock' in note for note in result.notes))
         self.assertIn('8,192 blocks of 4 KiB checked (crc32c), all right',
                       text)
         self.assertNotIn('\33', text)
         self.assertTrue(text.isascii())
         self.assertNotIn(' \n', text)
 
+    def test_rates_in_the_guest(self):
+        """Bars and a factor are for what the disk bounds."""
+        result = good_result()
+        result.iops = {1: 1000.0, 2: 1900.0}
+        session.judge(result)
+        self.assertIn(f'2 queues  1,900 IOPS  {"#" * 30}  1.90 x\n',
+                      report.render(result))
+        text = report.guest_rates(result)
+        self.assertIn('  2 queues  1,900 IOPS', text)
+        self.assertNotIn('#', text)
+        self.assertNotIn('1.90', text)
+
+    def test_rates_beside_those_of_stock(self):
+        result = good_result()
+        result.rings += [rings.Figure('stock', 1, 90000, 3.0),
+                         rings.Figure('stock', 2, 90000, 7.0)]
+        session.judge(result)
+        text = report.render(result)
+        self.assertRegex(text, r'1 queue   ours .*\n  1 queue   stock .*\n'
+                               r'  2 queues  ours .*\n  2 queues  stock ')
+        self.assertIn('ours to stock: 0.50 with 1 queue, 0.25 with 2 queues\n',
+                      text)
+        self.assertFalse(any('make stock' in note for note in result.notes))
+
+    def test_no_rates(self):
+        result = good_result()
+        result.rings = []
+        session.judge(result)
+        self.assertNotIn('rings', report.render(result))
+
     def test_colour(self):
         result = good_result()
         text = report.render(result, report.Style(True, True))
         self.assertIn(report.GREEN, text)
-        self.assertIn('█', text)
+        self.assertIn(' µs', text)
 
 
 class BootTest(unittest.TestCase):
@@ -284,6 +321,53 @@ class FolderTest(unittest.TestCase):
         self.assertEqual(len(said), 1)
         self.assertIn(f'waiting for another program that works in {folder}',
                       said[0])
+
+
+class RingsTest(unittest.TestCase):
+    def test_programs(self):
+        with tempfile.TemporaryDirectory() as name:
+            build = Path(name)
+            asked = parse(f'BUILD={name}')
+            self.assertEqual(rings.programs(asked), [('ours', asked.qemu)])
+            stock = build / 'stock/qemu-system-x86_64'
+            stock.parent.mkdir()
+            shutil.copy('/bin/true', stock)
+            self.assertEqual(rings.programs(asked)[1:], [('stock', stock)])
+            asked.qemu = stock
+            self.assertEqual(rings.programs(asked), [('ours', stock)])
+
+    def test_nothing_is_written_to_an_image(self):
+        with tempfile.TemporaryDirectory() as name:
+            image_file = Path(name) / 'image'
+            image_file.write_bytes(bytes(disk.SMALLEST))
+            over = Path(name) / 'over'
+            over.write_bytes(b'x')
+            made = disk.Disk(over, 'qcow2', disk.SMALLEST, image_file, 'raw')
+            rings.write_all(made)
+            self.assertEqual(over.read_bytes(), b'x')
+            self.assertFalse(any(image_file.read_bytes()))
+            node = rings.node(made)
+            for part in (node, node['file'], node['backing']):
+                self.assertTrue(part['read-only'])
+
+    def test_a_scratch_image_gets_data(self):
+        with tempfile.TemporaryDirectory() as name:
+            made = disk.scratch(Path(name) / 'd', disk.SMALLEST)
+            rings.write_all(made)
+            self.assertEqual(made.path.stat().st_size, disk.SMALLEST)
+            self.assertGreaterEqual(made.path.stat().st_blocks * 512,
+                                    disk.SMALLEST)
+
+    def test_a_program_that_cannot_be_driven(self):
+        with tempfile.TemporaryDirectory() as name:
+            result = good_result()
+            result.options.build = Path(name)
+            result.options.qemu = Path('/bin/false')
+            result.image = disk.scratch(Path(name) / 'd', disk.SMALLEST)
+            session.drive_rings(result, lambda text: None)
+            self.assertEqual(result.failures, [])
+            self.assertRegex(result.notes[-1],
+                             '^No rates without the guest: QEMU ended')
 
 
 class PartsTest(unittest.TestCase):
