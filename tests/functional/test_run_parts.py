@@ -293,6 +293,17 @@ class FolderTest(unittest.TestCase):
             self.assertEqual(make.call_args[0][0], folder)
             self.assertTrue(folder.is_dir())
 
+    def test_a_run_is_in_the_build_folder(self):
+        with tempfile.TemporaryDirectory() as name:
+            asked = parse(f'BUILD={name}', 'ACCEL=tcg')
+            with mock.patch.object(session, 'version', return_value='1'), \
+                    mock.patch.object(image, 'guest_image',
+                                      side_effect=RunError('enough')) as make:
+                with self.assertRaisesRegex(RunError, 'enough'):
+                    session.run(asked, lambda text: None)
+            self.assertEqual(make.call_args[0][0], Path(name) / 'guest')
+            self.assertTrue((Path(name) / 'run').is_dir())
+
     def test_errors_are_words(self):
         for make in (lambda: image.guest_image(Path('/dev/null/guest')),
                      lambda: Images('/dev/null/xen', PROGRAM).build()):
