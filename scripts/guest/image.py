@@ -38,7 +38,8 @@ class GuestImage:
 def guest_image(folder=None, say=lambda text: None, debs=()):
     """The image, from the cache or made now.
 
-    folder: its place, otherwise guest/ in the build folder.  debs: files of a kernel's packages, to use instead of Debian's kernel.
+    folder: its place, otherwise guest/ in the build folder.
+    debs: files of a kernel's packages, to use instead of Debian's kernel.
     """
     folder = folder or build_folder(os.environ) / 'guest'
     with locked(folder, say):

@@ -56,7 +56,8 @@ class Options:
 
 
 def usage():
-    return ('usage: scripts/run [--shell | --check] [--no-colour] [NAME=VALUE ...]\n\n'
+    return ('usage: scripts/run [--shell | --check] [--no-colour] '
+            '[NAME=VALUE ...]\n\n'
             'Boots a Linux guest on a virtio disk with several queues, runs '
             'verified I/O\non it and reports which CPU, interrupt and '
             'IOThread serves each queue.\n--shell: an interactive guest '
@@ -67,7 +68,8 @@ def usage():
 def parse(arguments, environment):
     """Options from a command line and an environment, or UsageError."""
     options = Options()
-    values, switches = read('scripts/run', NAMES, SWITCHES, arguments, environment)
+    values, switches = read('scripts/run', NAMES, SWITCHES, arguments,
+                            environment)
     options.shell = '--shell' in switches
     options.check = '--check' in switches
     if '--no-colour' in switches:

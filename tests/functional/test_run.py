@@ -67,7 +67,8 @@ class RunTest(unittest.TestCase):
         self.assertEqual([row[4] for row in rows],
                          ['iothread0', 'iothread1', 'iothread0'])
         for line in ('virtio-blk-pci with 3 queues on 2 IOThreads\n',
-                     '1 queue   ours ', '3 queues  ours ', 'checked (crc32c), all right\n',
+                     '1 queue   ours ', '3 queues  ours ',
+                     'checked (crc32c), all right\n',
                      'was only read', '\nOK, '):
             self.assertIn(line, done.stdout)
         after = hashlib.sha256(self.image.read_bytes()).digest()
