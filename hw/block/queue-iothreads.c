@@ -220,7 +220,7 @@ static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
     return g_steal_pointer(&owner);
 }
 
-/* Unlike iothread_create()'s, this one is seen by query-iothreads. */
+/* Unlike iothread_create()'s, this one can be named by a user. */
 static IOThread *owned_create(const char *owner, unsigned index, Error **errp)
 {
     g_autofree char *id = owned_id(owner, index);

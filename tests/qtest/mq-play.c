@@ -13,8 +13,8 @@
 #include "qapi/error.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
-#include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
+#include "mq-iothreads.h"
 #include "mq-play.h"
 
 /*
@@ -153,17 +153,12 @@ static char *add_device(MqPlay *p, const char *props)
 /* The same for IOThreads of the device's own */
 static void stop_polling(MqPlay *p)
 {
-    QDict *rsp = command(p, "query-iothreads", "");
-    const QListEntry *entry;
+    g_auto(GStrv) names = mq_iothread_names(p->m->qts);
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
+    for (char **name = names; *name; name++) {
         mq_play_go(p, "qom-set", "{'path': '/objects/%s',"
-                   " 'property': 'poll-max-ns', 'value': 0}",
-                   qdict_get_str(info, "id"));
+                   " 'property': 'poll-max-ns', 'value': 0}", *name);
     }
-    qobject_unref(rsp);
 }
 
 void mq_play_plug(MqPlay *p, const char *props)

@@ -17,57 +17,28 @@
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
+#include "mq-iothreads.h"
 #include "mq-request.h"
 
 #define DISK "-blockdev null-co,node-name=disk,read-zeroes=on,size=1048576 "
 #define TWO_OWN "'drive': 'disk', 'num-queues': 2, 'iothreads': '2'"
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* The names of all IOThreads, sorted, one after the other. */
-static char *iothread_names(MqMachine *m)
-{
-    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-iothreads'}");
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    const QListEntry *entry;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
-        g_ptr_array_add(names, g_strdup(qdict_get_str(info, "id")));
-    }
-    qobject_unref(rsp);
-    g_ptr_array_sort(names, compare_names);
-    g_ptr_array_add(names, NULL);
-    return g_strjoinv(" ", (char **)names->pdata);
-}
-
 static void check_names(MqMachine *m, const char *expected)
 {
-    g_autofree char *names = iothread_names(m);
+    g_auto(GStrv) list = mq_iothread_names(m->qts);
+    g_autofree char *names = g_strjoinv(" ", list);
 
     g_assert_cmpstr(names, ==, expected);
 }
 
-static int iothread_tid(MqMachine *m, const char *id)
+/* ... of those that management software knows of: the others confuse it. */
+static void check_users(MqMachine *m, const char *expected)
 {
-    QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-iothreads'}");
-    const QListEntry *entry;
-    int tid = 0;
+    g_auto(GStrv) list = mq_iothread_users(m->qts);
+    g_autofree char *names = g_strjoinv(" ", list);
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (!strcmp(qdict_get_str(info, "id"), id)) {
-            tid = qdict_get_int(info, "thread-id");
-        }
-    }
-    qobject_unref(rsp);
-    g_assert_cmpint(tid, !=, 0);
-    return tid;
+    g_assert_cmpstr(names, ==, expected);
 }
 
 static bool thread_runs(MqMachine *m, int tid)
@@ -220,8 +191,9 @@ static void test_deleted(const MqVariant *v)
     for (unsigned round = 0; round < 2; round++) {
         g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN), ==, NULL);
         check_names(m, "disk0-iothread0 disk0-iothread1 io0");
-        tid[0] = iothread_tid(m, "disk0-iothread0");
-        tid[1] = iothread_tid(m, "disk0-iothread1");
+        check_users(m, "io0");
+        tid[0] = mq_iothread_tid(m->qts, "disk0-iothread0");
+        tid[1] = mq_iothread_tid(m->qts, "disk0-iothread1");
         check_error(m, "{'execute': 'object-del',"
                     " 'arguments': {'id': 'disk0-iothread0'}}",
                     "object 'disk0-iothread0' is in use, can not be deleted");
@@ -301,6 +273,7 @@ static void test_command_line(const MqVariant *v)
 
         g_test_message("%s", args[i]);
         check_names(m, "x-iothread0 x-iothread1");
+        check_users(m, "");
         rsp = qtest_qmp(m->qts, "{'execute': 'qom-get', 'arguments':"
                         " {'path': 'x', 'property': 'iothreads'}}");
         g_assert_cmpstr(qdict_get_try_str(rsp, "return"), ==, "2");
@@ -339,7 +312,7 @@ static void test_kept_by_export(const MqVariant *v)
     g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN ", 'share-rw': true"), ==,
                     NULL);
     check_works(m);
-    tid = iothread_tid(m, "disk0-iothread0");
+    tid = mq_iothread_tid(m->qts, "disk0-iothread0");
     qtest_qmp_assert_success(m->qts, "{'execute': 'nbd-server-start',"
                              " 'arguments': {'addr': {'type': 'unix', 'data':"
                              " {'path': %s}}}}", path);
@@ -356,7 +329,7 @@ static void test_kept_by_export(const MqVariant *v)
     g_assert_cmpstr(mq_device_add(m, 0, "'drive': 'other', 'num-queues': 2,"
                                   "'iothreads': '2'"), ==, NULL);
     check_names(m, "disk0-iothread0 disk0-iothread1");
-    g_assert_cmpint(iothread_tid(m, "disk0-iothread0"), !=, tid);
+    g_assert_cmpint(mq_iothread_tid(m->qts, "disk0-iothread0"), !=, tid);
     run_job(m);
     mq_device_del(m, 0);
 

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
-#include "qobject/qlist.h"
+#include "mq-iothreads.h"
 #include "xen-disk-util.h"
 
 static const BlkOptions four_rings = { .protocol = BLK_X86_64, .rings = 4 };
@@ -118,11 +118,9 @@ static void test_bad(const void *opaque)
 
 static size_t count_iothreads(XenGuest *g)
 {
-    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'query-iothreads' }");
-    size_t n = qlist_size(qdict_get_qlist(rsp, "return"));
+    g_auto(GStrv) names = mq_iothread_names(g->qts);
 
-    qobject_unref(rsp);
-    return n;
+    return g_strv_length(names);
 }
 
 /* There is an IOThread @id, and it is the disk's. */
