@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/qcow2-lookup.h"
+#include "block/qcow2-metadata.h"
 #include "qemu/atomic.h"
 #include "qemu/brief-read.h"
 #include "qemu/bswap.h"
@@ -26,8 +27,8 @@ static READS_LATE uint64_t l2_entry(const uint64_t *slice, unsigned index)
     return be64_to_cpu(qatomic_read__nocheck(&slice[index]));
 }
 
-/* Where the L2 table for @offset lies, 0 if there is none. */
-static uint64_t l2_table(BDRVQcow2State *s, uint64_t offset)
+/* The L1 entry for @offset, 0 if there is none. */
+static uint64_t l1_entry(BDRVQcow2State *s, uint64_t offset)
 {
     uint64_t index = offset >> (s->l2_bits + s->cluster_bits);
     uint64_t *l1_table;
@@ -37,7 +38,17 @@ static uint64_t l2_table(BDRVQcow2State *s, uint64_t offset)
         return 0;
     }
     l1_table = qatomic_load_acquire(&s->l1_table);
-    return qatomic_read__nocheck(&l1_table[index]) & L1E_OFFSET_MASK;
+    return qatomic_read__nocheck(&l1_table[index]);
+}
+
+/* The part with the entry at @offset of the L2 table at @table, if shown. */
+static const uint64_t *l2_slice(BDRVQcow2State *s, Qcow2Slots *slots,
+                                uint64_t table, uint64_t offset)
+{
+    unsigned index = offset_to_l2_index(s, offset);
+
+    return qcow2_slots_find(slots, table + QEMU_ALIGN_DOWN(index,
+                                qcow2_slots_entries(slots)) * L2E_SIZE_NORMAL);
 }
 
 /* Whether the locked path has nothing to say about @entry, at @offset. */
@@ -114,15 +125,13 @@ lookup(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
     QCow2ClusterType first = QCOW2_CLUSTER_UNALLOCATED;
     uint64_t alike = wanted;
     uint64_t entry = 0;
-    uint64_t table = l2_table(s, offset);
+    uint64_t table = l1_entry(s, offset) & L1E_OFFSET_MASK;
 
     if (offset_into_cluster(s, table)) {
         return false;
     }
     if (table) {
-        uint64_t slice_index = offset_to_l2_index(s, offset) - index;
-        const uint64_t *slice =
-            qcow2_slots_find(slots, table + slice_index * L2E_SIZE_NORMAL);
+        const uint64_t *slice = l2_slice(s, slots, table, offset);
 
         if (!slice) {
             return false;
@@ -165,6 +174,67 @@ bool coroutine_fn qcow2_lookup(BlockDriverState *bs, uint64_t offset,
     return found;
 }
 
+/* As qcow2_lookup_in_place(), between brief_read_begin() and _end(). */
+static bool GRAPH_RDLOCK
+lookup_in_place(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
+                unsigned bytes, uint64_t *host_offset)
+{
+    BDRVQcow2State *s = bs->opaque;
+    unsigned begin = qcow2_slots_begin(slots);
+    unsigned entries = qcow2_slots_entries(slots);
+    unsigned index = (offset >> s->cluster_bits) & (entries - 1);
+    unsigned in_cluster = offset_into_cluster(s, offset);
+    uint64_t nb = size_to_clusters(s, (uint64_t)in_cluster + bytes);
+    uint64_t l1 = l1_entry(s, offset);
+    uint64_t table = l1 & L1E_OFFSET_MASK;
+    const uint64_t *slice;
+    uint64_t cluster;
+
+    if (!(l1 & QCOW_OFLAG_COPIED) || !table || offset_into_cluster(s, table) ||
+        nb > entries - index) {
+        return false;
+    }
+    slice = l2_slice(s, slots, table, offset);
+    if (!slice) {
+        return false;
+    }
+    cluster = l2_entry(slice, index) & L2E_OFFSET_MASK;
+    for (unsigned i = 0; i < nb; i++) {
+        /* Neither compressed nor of zeroes, and nobody else's */
+        if (l2_entry(slice, index + i) !=
+            ((cluster + ((uint64_t)i << s->cluster_bits)) |
+             QCOW_OFLAG_COPIED)) {
+            return false;
+        }
+    }
+    if (qcow2_slots_retry(slots, begin) ||
+        offset_into_cluster(s, cluster) ||
+        (has_data_file(bs) ? cluster != start_of_cluster(s, offset) :
+                             !cluster)) {
+        return false;
+    }
+
+    *host_offset = cluster + in_cluster;
+    return qcow2_metadata_misses(bs, *host_offset, bytes);
+}
+
+bool coroutine_fn qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset,
+                                        unsigned bytes, uint64_t *host_offset)
+{
+    BDRVQcow2State *s = bs->opaque;
+    BriefReader *reader = brief_read_begin();
+    Qcow2Slots *slots;
+    bool found;
+
+    if (!reader) {
+        return false;
+    }
+    slots = qatomic_load_acquire(&s->lookup_slots);
+    found = slots && lookup_in_place(bs, slots, offset, bytes, host_offset);
+    brief_read_end(reader);
+    return found;
+}
+
 void qcow2_lookup_start(BDRVQcow2State *s)
 {
     /* Two words for an entry, or words that cannot be read in one go */
@@ -178,6 +248,7 @@ void qcow2_lookup_stop(BDRVQcow2State *s)
 {
     qatomic_set(&s->lookup_slots, NULL);
     brief_read_wait();
+    qcow2_metadata_forget(s);
 }
 
 void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)
@@ -190,6 +261,7 @@ void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)
     qatomic_store_release(&s->l1_size, size);
     brief_read_wait();
     qemu_vfree(old);
+    qcow2_metadata_forget(s);
 }
 
 void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache)

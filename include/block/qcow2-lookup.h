@@ -34,6 +34,19 @@ qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
              uint64_t *host_offset, QCow2SubclusterType *type);
 
 /**
+ * qcow2_lookup_in_place: find where a write at @offset can simply go.
+ *
+ * All @bytes bytes lie one after the other, from @host_offset on, in clusters
+ * with data that are used once, and nothing else lies there.
+ *
+ * Any thread, during a request.  Returns false, and @host_offset means nothing,
+ * if the caller has to take the lock and call qcow2_alloc_host_offset().
+ */
+bool coroutine_fn GRAPH_RDLOCK
+qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset, unsigned bytes,
+                      uint64_t *host_offset);
+
+/**
  * qcow2_lookup_start: the image is open, and lookups find what there is.
  */
 void qcow2_lookup_start(BDRVQcow2State *s);

@@ -10,16 +10,54 @@
 #include "qemu/osdep.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
+#include "qemu/bitmap.h"
 #include "qemu/units.h"
 #include "qobject/qdict.h"
 #include "memory-disk.h"
 
-#define ALIGN           512
+#define ALIGN           MEMORY_DISK_SECTOR
+#define ALIGN_WORDS     (ALIGN / sizeof(uint64_t))
 #define CAPACITY        (256 * MiB)
 
 static uint64_t *words;
 static int64_t length;
 static BlockDriverState *disk;
+
+/* What a power failure leaves; NULL as long as none is wanted */
+typedef struct Cut {
+    QemuMutex lock;         /* all writes, and what follows */
+    uint64_t *flushed;      /* what has been flushed, sector by sector */
+    unsigned long *dirty;   /* sectors written since */
+    unsigned requests;      /* so many more until the failure, if not 0 */
+    void (*failing)(void *opaque);
+    void *opaque;
+
+    uint64_t *old;          /* at the failure: flushed, the image, dirty */
+    uint64_t *new;
+    unsigned long *differ;
+    int64_t length;
+} Cut;
+
+static Cut *cut;
+
+/* Called with the lock held, before the request does anything. */
+static void cut_count(void)
+{
+    if (!cut->requests || --cut->requests) {
+        return;
+    }
+    cut->failing(cut->opaque);
+    cut->length = qatomic_read(&length);
+    cut->old = g_memdup2(cut->flushed, cut->length);
+    cut->new = g_memdup2(words, cut->length);
+    cut->differ = bitmap_new(CAPACITY / ALIGN);
+    bitmap_copy(cut->differ, cut->dirty, CAPACITY / ALIGN);
+}
+
+static void copy_sector(uint64_t *to, const uint64_t *from, int64_t sector)
+{
+    memcpy(to + sector * ALIGN_WORDS, from + sector * ALIGN_WORDS, ALIGN);
+}
 
 static void coroutine_fn yield_in_place(void)
 {
@@ -51,11 +89,36 @@ static int coroutine_fn memory_co_pwritev(BlockDriverState *bs, int64_t offset,
     g_assert_cmpint(offset + bytes, <=, CAPACITY);
     yield_in_place();
     qemu_iovec_to_buf(qiov, 0, buf, bytes);
+    if (cut) {
+        qemu_mutex_lock(&cut->lock);
+        cut_count();
+        bitmap_set(cut->dirty, offset / ALIGN, bytes / ALIGN);
+    }
     for (int64_t i = 0; i < bytes / sizeof(*buf); i++) {
         qatomic_set(&words[offset / sizeof(*buf) + i], buf[i]);
     }
     while (old < offset + bytes) {
         old = qatomic_cmpxchg(&length, old, offset + bytes);
+    }
+    if (cut) {
+        qemu_mutex_unlock(&cut->lock);
+    }
+    return 0;
+}
+
+static int coroutine_fn memory_co_flush(BlockDriverState *bs)
+{
+    yield_in_place();
+    if (cut) {
+        qemu_mutex_lock(&cut->lock);
+        cut_count();
+        for (int64_t i = find_first_bit(cut->dirty, CAPACITY / ALIGN);
+             i < CAPACITY / ALIGN;
+             i = find_next_bit(cut->dirty, CAPACITY / ALIGN, i)) {
+            copy_sector(cut->flushed, words, i);
+            clear_bit(i, cut->dirty);
+        }
+        qemu_mutex_unlock(&cut->lock);
     }
     return 0;
 }
@@ -84,6 +147,7 @@ static BlockDriver bdrv_memory = {
     .format_name = "test-memory",
     .bdrv_co_preadv = memory_co_preadv,
     .bdrv_co_pwritev = memory_co_pwritev,
+    .bdrv_co_flush_to_disk = memory_co_flush,
     .bdrv_co_getlength = memory_co_getlength,
     .bdrv_co_truncate = memory_co_truncate,
     .bdrv_refresh_limits = memory_refresh_limits,
@@ -111,10 +175,62 @@ void memory_disk_open(const char *options, int64_t bytes)
                                 &error_abort);
 }
 
+static void cut_free(void)
+{
+    if (cut) {
+        qemu_mutex_destroy(&cut->lock);
+        g_free(cut->flushed);
+        g_free(cut->dirty);
+        g_free(cut->old);
+        g_free(cut->new);
+        g_free(cut->differ);
+        g_free(cut);
+        cut = NULL;
+    }
+}
+
 void memory_disk_close(void)
 {
     bdrv_unref(disk);
+    cut_free();
     g_free(words);
+}
+
+uint64_t *memory_disk_words(void)
+{
+    return words;
+}
+
+void memory_disk_cut(unsigned requests, void (*failing)(void *opaque),
+                     void *opaque)
+{
+    cut_free();
+    cut = g_new0(Cut, 1);
+    qemu_mutex_init(&cut->lock);
+    cut->flushed = g_malloc0(CAPACITY);
+    memcpy(cut->flushed, words, length);
+    cut->dirty = bitmap_new(CAPACITY / ALIGN);
+    cut->requests = requests;
+    cut->failing = failing;
+    cut->opaque = opaque;
+}
+
+bool memory_disk_power_up(GRand *rand)
+{
+    bool failed = cut->old;
+
+    if (failed) {
+        memset(words, 0, length);
+        memcpy(words, cut->old, cut->length);
+        for (int64_t i = 0; i < cut->length / ALIGN; i++) {
+            if (test_bit(i, cut->differ) && g_rand_boolean(rand)) {
+                copy_sector(words, cut->new, i);
+            }
+        }
+        length = cut->length;
+    }
+    cut_free();
+    return failed;
 }
 
 BlockBackend *memory_disk_blk(int slots)

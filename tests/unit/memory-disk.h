@@ -8,6 +8,9 @@
 
 #include "system/block-backend.h"
 
+/* A 512 bytes part is written whole or not at all. */
+#define MEMORY_DISK_SECTOR 512
+
 /**
  * memory_disk_open: make an empty image of a disk with @bytes.
  *
@@ -20,6 +23,29 @@ void memory_disk_open(const char *options, int64_t bytes);
  * memory_disk_close: nobody uses the image any more.
  */
 void memory_disk_close(void);
+
+/**
+ * memory_disk_words: the image itself, to look at or to spoil.
+ */
+uint64_t *memory_disk_words(void);
+
+/**
+ * memory_disk_cut: let the power fail at the @requests-th write or flush.
+ *
+ * @failing is called at that moment, in its thread.  The image goes on as if
+ * nothing had happened.
+ */
+void memory_disk_cut(unsigned requests, void (*failing)(void *opaque),
+                     void *opaque);
+
+/**
+ * memory_disk_power_up: the image becomes what the power failure left of it.
+ *
+ * That is all that was flushed, and of each sector written since, by chance,
+ * the old content or the new one.  Nobody uses the image.  Returns false if the
+ * power has not failed: all is there.
+ */
+bool memory_disk_power_up(GRand *rand);
 
 /**
  * memory_disk_blk: the image, with a cache of @slots L2 tables of 512 bytes,

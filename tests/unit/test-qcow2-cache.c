@@ -12,6 +12,7 @@
 #include "system/block-backend.h"
 #include "tests/unit/iothread.h"
 #include "memory-disk.h"
+#include "qcow2-lock.h"
 
 #define SECTOR          512
 #define CLUSTER         4096
@@ -49,83 +50,6 @@ static void coroutine_fn clean_entry(void *opaque)
     qemu_co_mutex_unlock(&s->lock);
 }
 
-/*
- * Which reads need the lock
- */
-
-typedef struct Holder {
-    BlockBackend *blk;
-    Coroutine *co;
-    bool held;
-} Holder;
-
-static void coroutine_fn holder_entry(void *opaque)
-{
-    Holder *holder = opaque;
-
-    qemu_co_mutex_lock(&blk_state(holder->blk)->lock);
-    holder->held = true;
-    qemu_coroutine_yield();
-    qemu_co_mutex_unlock(&blk_state(holder->blk)->lock);
-    holder->held = false;
-}
-
-/* Take the image's lock, of which nobody else knows yet. */
-static void holder_begin(Holder *holder, BlockBackend *blk)
-{
-    holder->blk = blk;
-    holder->co = qemu_coroutine_create(holder_entry, holder);
-    qemu_coroutine_enter(holder->co);
-    g_assert(holder->held);
-}
-
-static bool holder_is_waited_for(Holder *holder)
-{
-    return qatomic_read(&blk_state(holder->blk)->lock.locked) > 1;
-}
-
-static void holder_end(Holder *holder)
-{
-    qemu_coroutine_enter(holder->co);
-    g_assert(!holder->held);
-}
-
-typedef struct Read {
-    BlockBackend *blk;
-    int64_t offset;
-    int64_t bytes;
-    bool done;
-} Read;
-
-static void coroutine_fn read_entry(void *opaque)
-{
-    Read *read = opaque;
-    g_autofree void *buf = g_malloc(read->bytes);
-
-    g_assert(blk_co_pread(read->blk, read->offset, read->bytes, buf,
-                          0) >= 0);
-    read->done = true;
-}
-
-static bool read_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes)
-{
-    Read read = { .blk = blk, .offset = offset, .bytes = bytes };
-    Holder holder;
-    bool waited;
-
-    holder_begin(&holder, blk);
-    qemu_coroutine_enter(qemu_coroutine_create(read_entry, &read));
-    while (!read.done && !holder_is_waited_for(&holder)) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    waited = !read.done;
-    holder_end(&holder);
-    while (!read.done) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    return waited;
-}
-
 static void image_write(BlockBackend *blk, int64_t offset, int64_t bytes,
                         BdrvRequestFlags flags)
 {
@@ -146,36 +70,36 @@ static void test_lock(void)
     image_write(blk, 64 * CLUSTER, CLUSTER, 0);
     image_write(blk, 66 * CLUSTER, 3 * CLUSTER, 0);
     memory_disk_reopen(blk, 128);
-    g_assert(read_needs_lock(blk, 0, SECTOR));
-    g_assert(!read_needs_lock(blk, 0, SECTOR));
-    g_assert(read_needs_lock(blk, 64 * CLUSTER, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 64 * CLUSTER, SECTOR));
 
     /* Loaded: data, zeroes with and without data, nothing, several of a kind */
-    g_assert(!read_needs_lock(blk, 64 * CLUSTER + SECTOR, SECTOR));
-    g_assert(!read_needs_lock(blk, CLUSTER, CLUSTER));
-    g_assert(!read_needs_lock(blk, 3 * CLUSTER, CLUSTER));
-    g_assert(!read_needs_lock(blk, 4 * CLUSTER, 8 * CLUSTER));
-    g_assert(!read_needs_lock(blk, 66 * CLUSTER + SECTOR, 2 * CLUSTER));
-    g_assert(!read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
-    g_assert(read_needs_lock(blk, 2 * CLUSTER, SECTOR));
+    g_assert(!qcow2_read_needs_lock(blk, 64 * CLUSTER + SECTOR, SECTOR));
+    g_assert(!qcow2_read_needs_lock(blk, CLUSTER, CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 3 * CLUSTER, CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 4 * CLUSTER, 8 * CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 66 * CLUSTER + SECTOR, 2 * CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
+    g_assert(qcow2_read_needs_lock(blk, 2 * CLUSTER, SECTOR));
 
     /* The same, opened anew */
     blk_set_force_allow_inactivate(blk);
     g_assert(bdrv_inactivate(blk_bs(blk), &error_abort) == 0);
     bdrv_activate_all(&error_abort);
-    g_assert(read_needs_lock(blk, 64 * CLUSTER, SECTOR));
-    g_assert(read_needs_lock(blk, 0, SECTOR));
-    g_assert(!read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 64 * CLUSTER, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
 
     /* Both tables, and one that has never been allocated */
-    g_assert(!read_needs_lock(blk, 60 * CLUSTER, 8 * CLUSTER));
-    g_assert(!read_needs_lock(blk, 2 * TABLE_BYTES, CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 60 * CLUSTER, 8 * CLUSTER));
+    g_assert(!qcow2_read_needs_lock(blk, 2 * TABLE_BYTES, CLUSTER));
     image_free(blk);
 
     blk = image_new(128, "cluster_size=16k,extended_l2=on");
     image_write(blk, 0, SECTOR, 0);
-    g_assert(read_needs_lock(blk, 0, SECTOR));
-    g_assert(read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
     image_free(blk);
 }
 
@@ -273,7 +197,7 @@ static void test_hot(void)
         image_read(blk, i * SLICE_BYTES);
         g_assert(image_shows(blk, i * SLICE_BYTES));
         g_assert(image_shows(blk, 0));
-        g_assert(!read_needs_lock(blk, 0, SECTOR));
+        g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
         g_assert(i < 8 || !image_shows(blk, (i - 7) * SLICE_BYTES));
     }
     image_free(blk);
@@ -291,7 +215,7 @@ static void test_all_hot(void)
         image_read(blk, i * SLICE_BYTES);
     }
     for (int64_t i = 0; i < 8; i++) {
-        g_assert(!read_needs_lock(blk, i * SLICE_BYTES, SECTOR));
+        g_assert(!qcow2_read_needs_lock(blk, i * SLICE_BYTES, SECTOR));
     }
     image_read(blk, 8 * SLICE_BYTES);
     g_assert(image_shows(blk, 8 * SLICE_BYTES));
@@ -302,7 +226,7 @@ static void test_all_hot(void)
 static void test_clean(void)
 {
     BlockBackend *blk = image_new(128, "cluster_size=4096");
-    Holder holder;
+    Qcow2LockHolder holder;
 
     qemu_clock_enable(QEMU_CLOCK_VIRTUAL, true);
     image_write(blk, 0, CLUSTER, 0);
@@ -315,21 +239,21 @@ static void test_clean(void)
     image_read(blk, 0);
     qcow2_cache_clean_unused(blk_state(blk)->l2_table_cache);
     g_assert(image_shows(blk, 0));
-    g_assert(!read_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
     qcow2_cache_clean_unused(blk_state(blk)->l2_table_cache);
     g_assert(image_shows(blk, 0));
 
-    holder_begin(&holder, blk);
-    while (!holder_is_waited_for(&holder)) {
+    qcow2_lock_begin(&holder, blk);
+    while (!qcow2_lock_is_waited_for(&holder)) {
         g_assert(image_shows(blk, 0));
         aio_poll(qemu_get_aio_context(), true);
     }
     g_assert(image_shows(blk, 0));
-    holder_end(&holder);
+    qcow2_lock_end(&holder);
     while (image_shows(blk, 0)) {
         aio_poll(qemu_get_aio_context(), true);
     }
-    g_assert(read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
     image_free(blk);
     qemu_clock_enable(QEMU_CLOCK_VIRTUAL, false);
 }
