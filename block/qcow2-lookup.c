@@ -10,6 +10,7 @@
 #include "qemu/atomic.h"
 #include "qemu/brief-read.h"
 #include "qemu/bswap.h"
+#include "qemu/host-utils.h"
 #include "qemu/memalign.h"
 
 /*
@@ -22,10 +23,22 @@
 #define READS_LATE inline
 #endif
 
-static READS_LATE uint64_t l2_entry(const uint64_t *slice, unsigned index)
-{
-    return be64_to_cpu(qatomic_read__nocheck(&slice[index]));
-}
+/* Where the entries for a request are, in a table that the cache shows. */
+typedef struct L2Place {
+    Qcow2Slots *slots;
+    unsigned changes;       /* of the slots, before all that follows */
+    unsigned pairs;         /* of the table's entries of two words */
+    unsigned words;         /* that an entry has */
+    unsigned index;         /* of the first entry */
+    unsigned entries;       /* that there are from there on */
+    const uint64_t *slice;
+} L2Place;
+
+/* What a table has for one cluster; the bitmap in images with subclusters */
+typedef struct L2Entry {
+    uint64_t entry;
+    uint64_t bitmap;
+} L2Entry;
 
 /* The L1 entry for @offset, 0 if there is none. */
 static uint64_t l1_entry(BDRVQcow2State *s, uint64_t offset)
@@ -41,73 +54,143 @@ static uint64_t l1_entry(BDRVQcow2State *s, uint64_t offset)
     return qatomic_read__nocheck(&l1_table[index]);
 }
 
-/* The part with the entry at @offset of the L2 table at @table, if shown. */
-static const uint64_t *l2_slice(BDRVQcow2State *s, Qcow2Slots *slots,
-                                uint64_t table, uint64_t offset)
+/* Called first, as what is read next is to be from after that. */
+static void place_begin(L2Place *place, BDRVQcow2State *s, Qcow2Slots *slots,
+                        uint64_t offset)
 {
-    unsigned index = offset_to_l2_index(s, offset);
+    place->slots = slots;
+    place->changes = qcow2_slots_begin(slots);
+    place->words = has_subclusters(s) ? 2 : 1;
+    place->entries = qcow2_slots_words(slots) / place->words;
+    place->index = (offset >> s->cluster_bits) & (place->entries - 1);
+    place->entries -= place->index;
+}
 
-    return qcow2_slots_find(slots, table + QEMU_ALIGN_DOWN(index,
-                                qcow2_slots_entries(slots)) * L2E_SIZE_NORMAL);
+/* The part with the entry at @offset of the L2 table at @table; if shown. */
+static bool place_find(L2Place *place, BDRVQcow2State *s, uint64_t table,
+                       uint64_t offset)
+{
+    unsigned first = offset_to_l2_index(s, offset) - place->index;
+
+    place->slice = qcow2_slots_find(place->slots, table + first * place->words *
+                                                  sizeof(uint64_t));
+    if (!place->slice) {
+        return false;
+    }
+    if (place->words > 1) {
+        place->pairs = qcow2_slots_begin_pairs(place->slots, place->slice);
+    }
+    return true;
+}
+
+static READS_LATE L2Entry place_entry(const L2Place *place, unsigned i)
+{
+    const uint64_t *word = &place->slice[(place->index + i) * place->words];
+    L2Entry e = { .entry = be64_to_cpu(qatomic_read__nocheck(word)) };
+
+    if (place->words > 1) {
+        e.bitmap = be64_to_cpu(qatomic_read__nocheck(word + 1));
+    }
+    return e;
+}
+
+/* Whether what was read means nothing. */
+static bool place_retry(const L2Place *place)
+{
+    return (place->words > 1 &&
+            qcow2_slots_retry_pairs(place->slots, place->slice,
+                                    place->pairs)) ||
+           qcow2_slots_retry(place->slots, place->changes);
 }
 
 /* Whether the locked path has nothing to say about @entry, at @offset. */
 static bool GRAPH_RDLOCK
-entry_is_plain(BlockDriverState *bs, uint64_t entry, QCow2ClusterType type,
+entry_is_plain(BlockDriverState *bs, uint64_t entry, QCow2SubclusterType type,
                uint64_t offset)
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t host_offset = entry & L2E_OFFSET_MASK;
 
     switch (type) {
-    case QCOW2_CLUSTER_NORMAL:
+    case QCOW2_SUBCLUSTER_UNALLOCATED_PLAIN:
+        return true;
+    case QCOW2_SUBCLUSTER_ZERO_PLAIN:
+        return s->qcow_version >= 3;
+    case QCOW2_SUBCLUSTER_ZERO_ALLOC:
+        if (s->qcow_version < 3) {
+            return false;
+        }
+        /* fallthrough */
+    case QCOW2_SUBCLUSTER_NORMAL:
+    case QCOW2_SUBCLUSTER_UNALLOCATED_ALLOC:
         return !offset_into_cluster(s, host_offset) &&
                (!has_data_file(bs) ||
                 host_offset == start_of_cluster(s, offset));
-    case QCOW2_CLUSTER_UNALLOCATED:
-        return true;
-    case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_ZERO_ALLOC:
-        return s->qcow_version >= 3 && !offset_into_cluster(s, host_offset);
     default:
         return false;
     }
 }
 
-/* How many clusters from the one of @entry on are alike, of at most @nb. */
-static unsigned GRAPH_RDLOCK
-count_alike(BlockDriverState *bs, const uint64_t *slice, unsigned index,
-            unsigned nb, uint64_t entry, QCow2ClusterType type)
+static bool type_has_cluster(QCow2SubclusterType type)
 {
-    BDRVQcow2State *s = bs->opaque;
-    uint64_t expected = entry & L2E_OFFSET_MASK;
-    unsigned i;
-
-    for (i = 1; i < nb; i++) {
-        uint64_t next = l2_entry(slice, index + i);
-
-        expected += s->cluster_size;
-        if (qcow2_get_cluster_type(bs, next) != type ||
-            (type == QCOW2_CLUSTER_NORMAL &&
-             (next & L2E_OFFSET_MASK) != expected)) {
-            break;
-        }
-    }
-    return i;
+    return type == QCOW2_SUBCLUSTER_NORMAL ||
+           type == QCOW2_SUBCLUSTER_ZERO_ALLOC ||
+           type == QCOW2_SUBCLUSTER_UNALLOCATED_ALLOC;
 }
 
-static QCow2SubclusterType subcluster_type(QCow2ClusterType type)
+/* How many subclusters of a cluster, from @sc on, are of @type like the first */
+static unsigned alike_in_cluster(const L2Place *place, L2Entry e,
+                                 QCow2SubclusterType type, unsigned sc)
 {
-    switch (type) {
-    case QCOW2_CLUSTER_NORMAL:
-        return QCOW2_SUBCLUSTER_NORMAL;
-    case QCOW2_CLUSTER_ZERO_PLAIN:
-        return QCOW2_SUBCLUSTER_ZERO_PLAIN;
-    case QCOW2_CLUSTER_ZERO_ALLOC:
-        return QCOW2_SUBCLUSTER_ZERO_ALLOC;
-    default:
-        return QCOW2_SUBCLUSTER_UNALLOCATED_PLAIN;
+    uint32_t alloc = e.bitmap;
+    uint32_t zero = e.bitmap >> 32;
+
+    if (place->words == 1) {
+        return 1;
     }
+    switch (type) {
+    case QCOW2_SUBCLUSTER_NORMAL:
+        return cto32(alloc >> sc);
+    case QCOW2_SUBCLUSTER_ZERO_PLAIN:
+    case QCOW2_SUBCLUSTER_ZERO_ALLOC:
+        return cto32(zero >> sc);
+    default:
+        return cto32(~(alloc | zero) >> sc);
+    }
+}
+
+/*
+ * How many subclusters from number @sc of @e on are alike and, if they are
+ * somewhere, lie one after the other; in at most @nb clusters.  0: some entry
+ * is invalid.
+ */
+static unsigned GRAPH_RDLOCK
+count_alike(BlockDriverState *bs, const L2Place *place, uint64_t nb, L2Entry e,
+            QCow2SubclusterType type, unsigned sc)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t expected = e.entry & L2E_OFFSET_MASK;
+    unsigned alike = alike_in_cluster(place, e, type, sc);
+
+    for (unsigned i = 1; i < nb; i++) {
+        QCow2SubclusterType next;
+
+        if (sc + alike != i * s->subclusters_per_cluster) {
+            break;
+        }
+        e = place_entry(place, i);
+        expected += s->cluster_size;
+        next = qcow2_get_subcluster_type(bs, e.entry, e.bitmap, 0);
+        if (next == QCOW2_SUBCLUSTER_INVALID) {
+            return 0;
+        }
+        if (next != type || (type_has_cluster(type) &&
+                             (e.entry & L2E_OFFSET_MASK) != expected)) {
+            break;
+        }
+        alike += alike_in_cluster(place, e, type, 0);
+    }
+    return alike;
 }
 
 /* As qcow2_lookup(), between brief_read_begin() and brief_read_end(). */
@@ -116,43 +199,39 @@ lookup(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
        unsigned *bytes, uint64_t *host_offset, QCow2SubclusterType *type)
 {
     BDRVQcow2State *s = bs->opaque;
-    unsigned begin = qcow2_slots_begin(slots);
-    unsigned entries = qcow2_slots_entries(slots);
-    unsigned index = (offset >> s->cluster_bits) & (entries - 1);
     unsigned in_cluster = offset_into_cluster(s, offset);
-    uint64_t wanted = MIN((uint64_t)*bytes + in_cluster,
-                          (uint64_t)(entries - index) << s->cluster_bits);
-    QCow2ClusterType first = QCOW2_CLUSTER_UNALLOCATED;
-    uint64_t alike = wanted;
-    uint64_t entry = 0;
-    uint64_t table = l1_entry(s, offset) & L1E_OFFSET_MASK;
+    unsigned sc = offset_to_sc_index(s, offset);
+    uint64_t wanted = (uint64_t)*bytes + in_cluster;
+    uint64_t table, alike;
+    L2Place place;
+    L2Entry e;
 
-    if (offset_into_cluster(s, table)) {
+    place_begin(&place, s, slots, offset);
+    wanted = MIN(wanted, (uint64_t)place.entries << s->cluster_bits);
+    table = l1_entry(s, offset) & L1E_OFFSET_MASK;
+    if (!table) {
+        *bytes = wanted - in_cluster;
+        *host_offset = 0;
+        *type = QCOW2_SUBCLUSTER_UNALLOCATED_PLAIN;
+        return true;
+    }
+    if (offset_into_cluster(s, table) ||
+        !place_find(&place, s, table, offset)) {
         return false;
     }
-    if (table) {
-        const uint64_t *slice = l2_slice(s, slots, table, offset);
 
-        if (!slice) {
-            return false;
-        }
-        entry = l2_entry(slice, index);
-        first = qcow2_get_cluster_type(bs, entry);
-        if (!entry_is_plain(bs, entry, first, offset)) {
-            return false;
-        }
-        alike = (uint64_t)count_alike(bs, slice, index,
-                                      size_to_clusters(s, wanted), entry,
-                                      first) << s->cluster_bits;
-        if (qcow2_slots_retry(slots, begin)) {
-            return false;
-        }
+    e = place_entry(&place, 0);
+    *type = qcow2_get_subcluster_type(bs, e.entry, e.bitmap, sc);
+    if (!entry_is_plain(bs, e.entry, *type, offset)) {
+        return false;
     }
-
-    *bytes = MIN(wanted, alike) - in_cluster;
-    *host_offset = first == QCOW2_CLUSTER_NORMAL ?
-                   (entry & L2E_OFFSET_MASK) + in_cluster : 0;
-    *type = subcluster_type(first);
+    alike = count_alike(bs, &place, size_to_clusters(s, wanted), e, *type, sc);
+    if (!alike || place_retry(&place)) {
+        return false;
+    }
+    *bytes = MIN(wanted, (sc + alike) << s->subcluster_bits) - in_cluster;
+    *host_offset = type_has_cluster(*type) ?
+                   (e.entry & L2E_OFFSET_MASK) + in_cluster : 0;
     return true;
 }
 
@@ -174,46 +253,66 @@ bool coroutine_fn qcow2_lookup(BlockDriverState *bs, uint64_t offset,
     return found;
 }
 
+/* Whether subclusters @first to @last have data. */
+static bool have_data(L2Entry e, unsigned first, unsigned last)
+{
+    uint64_t wanted = QCOW_OFLAG_SUB_ALLOC_RANGE(first, last + 1);
+
+    return (e.bitmap & wanted) == wanted && !((e.bitmap >> 32) & e.bitmap);
+}
+
+/*
+ * Whether the clusters from @cluster on are those of the entries, and have
+ * data that may change: neither compressed nor of zeroes, and nobody else's.
+ */
+static bool are_in_place(BDRVQcow2State *s, const L2Place *place,
+                         uint64_t cluster, uint64_t offset, unsigned bytes)
+{
+    uint64_t nb = size_to_clusters(s, offset_into_cluster(s, offset) +
+                                      (uint64_t)bytes);
+
+    for (unsigned i = 0; i < nb; i++) {
+        L2Entry e = place_entry(place, i);
+
+        if (e.entry != ((cluster + ((uint64_t)i << s->cluster_bits)) |
+                        QCOW_OFLAG_COPIED)) {
+            return false;
+        }
+        if (place->words > 1 &&
+            !have_data(e, i ? 0 : offset_to_sc_index(s, offset),
+                       i < nb - 1 ? s->subclusters_per_cluster - 1 :
+                       offset_to_sc_index(s, offset + bytes - 1))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* As qcow2_lookup_in_place(), between brief_read_begin() and _end(). */
 static bool GRAPH_RDLOCK
 lookup_in_place(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
                 unsigned bytes, uint64_t *host_offset)
 {
     BDRVQcow2State *s = bs->opaque;
-    unsigned begin = qcow2_slots_begin(slots);
-    unsigned entries = qcow2_slots_entries(slots);
-    unsigned index = (offset >> s->cluster_bits) & (entries - 1);
     unsigned in_cluster = offset_into_cluster(s, offset);
-    uint64_t nb = size_to_clusters(s, (uint64_t)in_cluster + bytes);
-    uint64_t l1 = l1_entry(s, offset);
-    uint64_t table = l1 & L1E_OFFSET_MASK;
-    const uint64_t *slice;
-    uint64_t cluster;
+    uint64_t l1, table, cluster;
+    L2Place place;
 
+    place_begin(&place, s, slots, offset);
+    l1 = l1_entry(s, offset);
+    table = l1 & L1E_OFFSET_MASK;
     if (!(l1 & QCOW_OFLAG_COPIED) || !table || offset_into_cluster(s, table) ||
-        nb > entries - index) {
+        size_to_clusters(s, (uint64_t)in_cluster + bytes) > place.entries ||
+        !place_find(&place, s, table, offset)) {
         return false;
     }
-    slice = l2_slice(s, slots, table, offset);
-    if (!slice) {
-        return false;
-    }
-    cluster = l2_entry(slice, index) & L2E_OFFSET_MASK;
-    for (unsigned i = 0; i < nb; i++) {
-        /* Neither compressed nor of zeroes, and nobody else's */
-        if (l2_entry(slice, index + i) !=
-            ((cluster + ((uint64_t)i << s->cluster_bits)) |
-             QCOW_OFLAG_COPIED)) {
-            return false;
-        }
-    }
-    if (qcow2_slots_retry(slots, begin) ||
-        offset_into_cluster(s, cluster) ||
+    cluster = place_entry(&place, 0).entry & L2E_OFFSET_MASK;
+    if (!are_in_place(s, &place, cluster, offset, bytes) ||
+        place_retry(&place) || offset_into_cluster(s, cluster) ||
         (has_data_file(bs) ? cluster != start_of_cluster(s, offset) :
                              !cluster)) {
         return false;
     }
-
     *host_offset = cluster + in_cluster;
     return qcow2_metadata_misses(bs, *host_offset, bytes);
 }
@@ -237,8 +336,8 @@ bool coroutine_fn qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset,
 
 void qcow2_lookup_start(BDRVQcow2State *s)
 {
-    /* Two words for an entry, or words that cannot be read in one go */
-    if (!has_subclusters(s) && HOST_LONG_BITS >= 64) {
+    /* Not where words cannot be read in one go */
+    if (HOST_LONG_BITS >= 64) {
         qatomic_store_release(&s->lookup_slots,
                               qcow2_cache_slots(s->l2_table_cache));
     }
@@ -249,6 +348,20 @@ void qcow2_lookup_stop(BDRVQcow2State *s)
     qatomic_set(&s->lookup_slots, NULL);
     brief_read_wait();
     qcow2_metadata_forget(s);
+}
+
+void qcow2_lookup_change_begin(BDRVQcow2State *s, const uint64_t *slice)
+{
+    if (has_subclusters(s)) {
+        qcow2_slots_change_begin(qcow2_cache_slots(s->l2_table_cache), slice);
+    }
+}
+
+void qcow2_lookup_change_end(BDRVQcow2State *s, const uint64_t *slice)
+{
+    if (has_subclusters(s)) {
+        qcow2_slots_change_end(qcow2_cache_slots(s->l2_table_cache), slice);
+    }
 }
 
 void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)

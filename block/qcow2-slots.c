@@ -27,6 +27,9 @@ Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables)
         return NULL;
     }
     seqlock_init(&slots->changes);
+    for (unsigned i = 0; i < nb; i++) {
+        seqlock_init(&slots->slot[i].pairs);
+    }
     slots->nb = nb;
     slots->table_bits = ctz32(table_size);
     slots->tables = tables;

@@ -4,7 +4,7 @@
  *      disk offset -> L1 entry -> L2 table, if the cache shows it -> entries
  *
  * Whoever changes the tables holds the image's lock, and changes each entry as
- * one word.  So an entry is what it was before or after a change, and either is
+ * one word, or says when it changes two.  So an entry is what it was before or after a change, and either is
  * right for a read that was under way at the time.  docs/block-layer.rst has
  * the argument.
  *
@@ -22,12 +22,12 @@
  * @bytes: on entry how many bytes are wanted, on return how many from @offset
  *         on have the same @type and, if that is normal, lie one after the
  *         other
- * @host_offset: where a normal cluster's data lies in the data file, else 0
+ * @host_offset: where @offset lies in the data file, 0 if there is no cluster
  *
  * Any thread, during a request.  Returns false, with nothing changed, if the
  * caller has to take the lock and call qcow2_get_host_offset(): the table is
  * not cached or just changing, the image is corrupt here or just being opened,
- * the cluster is compressed, or the image has subclusters.
+ * or the cluster is compressed.
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
@@ -58,6 +58,19 @@ void qcow2_lookup_start(BDRVQcow2State *s);
  * read of an inactive image can come while the image is opened anew.
  */
 void qcow2_lookup_stop(BDRVQcow2State *s);
+
+/**
+ * qcow2_lookup_change_begin: both words of an entry in @slice are about to
+ * change.
+ *
+ * Called with the lock held, which is kept until qcow2_lookup_change_end().
+ */
+void qcow2_lookup_change_begin(BDRVQcow2State *s, const uint64_t *slice);
+
+/**
+ * qcow2_lookup_change_end: both have changed.
+ */
+void qcow2_lookup_change_end(BDRVQcow2State *s, const uint64_t *slice);
 
 /**
  * qcow2_lookup_new_l1: @table with @size entries becomes the L1 table.

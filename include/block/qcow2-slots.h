@@ -10,7 +10,8 @@
  *
  * The cache itself belongs to the owner of the image's lock, who shows a slot
  * when its table is whole and hides it before the memory gets another content.
- * Between the two the table's words change one by one.
+ * Between the two the table's words change one by one; where two of them make
+ * an entry, a sequence number of the slot tells of that.
  *
  *      reader                              owner of the lock
  *      ------                              -----------------
@@ -38,6 +39,9 @@
 typedef struct Qcow2Slot {
     /* Where in the image the table lies; 0: nothing is shown */
     uint64_t table;
+
+    /* In images with subclusters: entries of which both words change */
+    QemuSeqLock pairs;
 
     /* Read without the lock since this was last cleared */
     bool used;
@@ -102,9 +106,9 @@ static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
 }
 
 /**
- * qcow2_slots_entries: how many entries of one word a table has.
+ * qcow2_slots_words: how many words a table has.
  */
-static inline unsigned qcow2_slots_entries(const Qcow2Slots *slots)
+static inline unsigned qcow2_slots_words(const Qcow2Slots *slots)
 {
     return 1U << (slots->table_bits - 3);
 }
@@ -134,6 +138,56 @@ const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset);
 static inline bool qcow2_slots_retry(Qcow2Slots *slots, unsigned begin)
 {
     return seqlock_read_retry(&slots->changes, begin);
+}
+
+/* The slot that has @table. */
+static inline Qcow2Slot *qcow2_slots_slot(Qcow2Slots *slots,
+                                          const uint64_t *table)
+{
+    return &slots->slot[((const uint8_t *)table - slots->tables) >>
+                        slots->table_bits];
+}
+
+/**
+ * qcow2_slots_change_begin: an entry of two words in @table is about to change.
+ *
+ * Called with the lock held.  Readers start anew until
+ * qcow2_slots_change_end().
+ */
+static inline void qcow2_slots_change_begin(Qcow2Slots *slots,
+                                            const uint64_t *table)
+{
+    seqlock_write_begin(&qcow2_slots_slot(slots, table)->pairs);
+}
+
+/**
+ * qcow2_slots_change_end: both words have changed.
+ */
+static inline void qcow2_slots_change_end(Qcow2Slots *slots,
+                                          const uint64_t *table)
+{
+    seqlock_write_end(&qcow2_slots_slot(slots, table)->pairs);
+}
+
+/**
+ * qcow2_slots_begin_pairs: a number for qcow2_slots_retry_pairs(), before
+ * entries of two words are read from @table.
+ */
+static inline unsigned qcow2_slots_begin_pairs(Qcow2Slots *slots,
+                                               const uint64_t *table)
+{
+    return seqlock_read_begin(&qcow2_slots_slot(slots, table)->pairs);
+}
+
+/**
+ * qcow2_slots_retry_pairs: whether the two words of an entry may be of
+ * different times.
+ */
+static inline bool qcow2_slots_retry_pairs(Qcow2Slots *slots,
+                                           const uint64_t *table,
+                                           unsigned begin)
+{
+    return seqlock_read_retry(&qcow2_slots_slot(slots, table)->pairs, begin);
 }
 
 #endif /* BLOCK_QCOW2_SLOTS_H */

@@ -58,6 +58,13 @@ static void image_write(BlockBackend *blk, int64_t offset, int64_t bytes,
     g_assert(blk_pwrite(blk, offset, bytes, buf, flags) >= 0);
 }
 
+static void image_read(BlockBackend *blk, int64_t offset)
+{
+    uint8_t buf[SECTOR];
+
+    g_assert(blk_pread(blk, offset, SECTOR, buf, 0) >= 0);
+}
+
 static void test_lock(void)
 {
     BlockBackend *blk = image_new(128, "cluster_size=4096");
@@ -96,18 +103,109 @@ static void test_lock(void)
     g_assert(!qcow2_read_needs_lock(blk, 2 * TABLE_BYTES, CLUSTER));
     image_free(blk);
 
-    blk = image_new(128, "cluster_size=16k,extended_l2=on");
-    image_write(blk, 0, SECTOR, 0);
-    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
-    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
+}
+
+/*
+ * What is found, with the lock and without
+ */
+
+typedef struct Compare {
+    BlockBackend *blk;
+    int64_t bytes;
+    bool done;
+} Compare;
+
+static void coroutine_fn GRAPH_RDLOCK
+compare_at(BlockBackend *blk, int64_t offset, unsigned bytes)
+{
+    BDRVQcow2State *s = blk_state(blk);
+    QCow2SubclusterType type, other_type;
+    uint64_t host, other_host;
+    unsigned n = bytes, other_n = bytes;
+
+    qemu_co_mutex_lock(&s->lock);
+    g_assert_cmpint(qcow2_get_host_offset(blk_bs(blk), offset, &other_n,
+                                          &other_host, &other_type), ==, 0);
+    qemu_co_mutex_unlock(&s->lock);
+    g_assert_cmpint(qcow2_lookup(blk_bs(blk), offset, &n, &host, &type), ==,
+                    other_type != QCOW2_SUBCLUSTER_COMPRESSED);
+    if (other_type != QCOW2_SUBCLUSTER_COMPRESSED) {
+        g_assert_cmpint(type, ==, other_type);
+        g_assert_cmpint(n, ==, other_n);
+        g_assert_cmphex(host, ==, other_host);
+    }
+}
+
+static void coroutine_fn compare_entry(void *opaque)
+{
+    Compare *compare = opaque;
+
+    GRAPH_RDLOCK_GUARD();
+
+    for (int64_t from = 0; from < compare->bytes; from += SECTOR) {
+        for (int64_t to = from + 1; to <= compare->bytes; to += 7 * SECTOR) {
+            compare_at(compare->blk, from, to - from);
+        }
+    }
+    compare->done = true;
+}
+
+static void image_compare(BlockBackend *blk, int64_t bytes)
+{
+    Compare compare = { .blk = blk, .bytes = bytes };
+
+    qemu_coroutine_enter(qemu_coroutine_create(compare_entry, &compare));
+    while (!compare.done) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+}
+
+/* Data, zeroes and nothing, with and without a cluster, one after the other */
+static void check_same(const char *options, int64_t cluster)
+{
+    BlockBackend *blk = image_new(128, options);
+
+    image_write(blk, 2 * SECTOR, 3 * SECTOR, 0);
+    g_assert(blk_pwrite_zeroes(blk, 4 * SECTOR, 8 * SECTOR, 0) >= 0);
+    image_write(blk, cluster - SECTOR, cluster + 2 * SECTOR, 0);
+    g_assert(blk_pwrite_zeroes(blk, 2 * cluster + 3 * SECTOR, SECTOR, 0) >= 0);
+    g_assert(blk_pwrite_zeroes(blk, 3 * cluster, 3 * SECTOR, 0) >= 0);
+    image_write(blk, 4 * cluster, cluster, BDRV_REQ_WRITE_COMPRESSED);
+    image_write(blk, 6 * cluster, 3 * cluster, 0);
+    g_assert(blk_pwrite_zeroes(blk, 6 * cluster, 2 * cluster, 0) >= 0);
+    image_write(blk, 10 * cluster, cluster, 0);
+    image_write(blk, 9 * cluster, cluster, 0);
+    image_compare(blk, 12 * cluster);
     image_free(blk);
 }
 
-static void image_read(BlockBackend *blk, int64_t offset)
+static void test_same(void)
 {
-    uint8_t buf[SECTOR];
+    check_same("cluster_size=4096", 4096);
+    check_same("cluster_size=16k,extended_l2=on", 16384);
+}
 
-    g_assert(blk_pread(blk, offset, SECTOR, buf, 0) >= 0);
+/* Entries of two words are not read while both change. */
+static void test_pairs(void)
+{
+    BlockBackend *blk = image_new(128, "cluster_size=16k,extended_l2=on");
+    BDRVQcow2State *s = blk_state(blk);
+    const uint64_t *slice;
+
+    image_write(blk, 0, SECTOR, 0);
+    image_read(blk, 0);
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_write_needs_lock(blk, 0, SECTOR));
+
+    slice = qcow2_slots_find(qcow2_cache_slots(s->l2_table_cache),
+                             s->l1_table[0] & L1E_OFFSET_MASK);
+    qcow2_lookup_change_begin(s, slice);
+    g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(qcow2_write_needs_lock(blk, 0, SECTOR));
+    qcow2_lookup_change_end(s, slice);
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_write_needs_lock(blk, 0, SECTOR));
+    image_free(blk);
 }
 
 static bool image_shows_table(BlockBackend *blk, uint64_t table)
@@ -323,6 +421,8 @@ static void test_slots(void)
     g_autofree char *tables = g_malloc0(4 * 512);
     Qcow2Slots *slots = qcow2_slots_new(4, 512, tables);
     unsigned begin = qcow2_slots_begin(slots);
+    const uint64_t *table, *other;
+    unsigned pairs;
 
     g_assert_null(qcow2_slots_find(slots, 0x1000));
     qcow2_slots_show(slots, 2, 0x1000);
@@ -333,6 +433,20 @@ static void test_slots(void)
     g_assert(qcow2_slots_take_mark(slots, 2));
     g_assert(!qcow2_slots_take_mark(slots, 2));
     g_assert(!qcow2_slots_take_mark(slots, 1));
+
+    /* An entry of two words */
+    table = qcow2_slots_find(slots, 0x1000);
+    other = qcow2_slots_find(slots, 0x3000);
+    pairs = qcow2_slots_begin_pairs(slots, table);
+    g_assert(!qcow2_slots_retry_pairs(slots, table, pairs));
+    qcow2_slots_change_begin(slots, table);
+    g_assert(qcow2_slots_retry_pairs(slots, table, pairs));
+    pairs = qcow2_slots_begin_pairs(slots, table);
+    g_assert(qcow2_slots_retry_pairs(slots, table, pairs));
+    qcow2_slots_change_end(slots, table);
+    g_assert(qcow2_slots_retry_pairs(slots, table, pairs));
+    g_assert_cmpint(qcow2_slots_begin_pairs(slots, other), ==, 0);
+    g_assert(!qcow2_slots_retry(slots, begin));
 
     qcow2_slots_hide(slots, 2);
     g_assert(qcow2_slots_retry(slots, begin));
@@ -355,6 +469,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-cache/slots", test_slots);
     g_test_add_func("/qcow2-cache/whole", test_whole);
     g_test_add_func("/qcow2-cache/lock", test_lock);
+    g_test_add_func("/qcow2-cache/same", test_same);
+    g_test_add_func("/qcow2-cache/pairs", test_pairs);
     g_test_add_func("/qcow2-cache/hot", test_hot);
     g_test_add_func("/qcow2-cache/all-hot", test_all_hot);
     g_test_add_func("/qcow2-cache/clean", test_clean);

@@ -124,6 +124,36 @@ static void test_table(void)
     image_free(blk);
 }
 
+/* Every subcluster that is written to has to have data already. */
+static void test_subclusters(void)
+{
+    BlockBackend *blk = image_new("cluster_size=16k,extended_l2=on");
+    const int64_t cluster = 16384;
+
+    check_write(blk, 2 * SECTOR, 4 * SECTOR, true, false);
+    check_write(blk, 3 * SECTOR, SECTOR, false, false);
+    check_write(blk, 5 * SECTOR, 2 * SECTOR, true, false);
+    check_write(blk, SECTOR, 2 * SECTOR, true, false);
+    check_write(blk, SECTOR, 6 * SECTOR, false, false);
+
+    /* Two clusters, of which nothing but the middle is written */
+    check_write(blk, cluster - SECTOR, 2 * SECTOR, true, false);
+    check_write(blk, cluster - 2 * SECTOR, 2 * SECTOR, true, false);
+    check_write(blk, cluster, 2 * SECTOR, true, false);
+
+    /* Three, the one in the middle whole but for a sector of zeroes */
+    check_write(blk, 8 * cluster, 3 * cluster, true, false);
+    g_assert(blk_pwrite_zeroes(blk, 9 * cluster + 7 * SECTOR, SECTOR, 0) >= 0);
+    check_write(blk, 9 * cluster, 7 * SECTOR, false, false);
+    check_write(blk, 9 * cluster + 8 * SECTOR, cluster, false, false);
+    check_write(blk, 8 * cluster, 3 * cluster, true, false);
+
+    image_snapshot(blk);
+    check_write(blk, 2 * SECTOR, SECTOR, true, false);
+    check_write(blk, 3 * SECTOR, SECTOR, false, false);
+    image_free(blk);
+}
+
 /*
  * Corrupt images
  */
@@ -309,6 +339,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2-write/lock", test_lock);
     g_test_add_func("/qcow2-write/table", test_table);
+    g_test_add_func("/qcow2-write/subclusters", test_subclusters);
     g_test_add_func("/qcow2-write/metadata", test_metadata);
     g_test_add_func("/qcow2-write/metadata-behind", test_metadata_behind);
     g_test_add_func("/qcow2-write/metadata-added", test_metadata_added);
