@@ -45,13 +45,30 @@ void qcow2_lock_end(Qcow2LockHolder *holder)
     g_assert(!holder->held);
 }
 
+typedef enum RequestKind {
+    REQUEST_READ,
+    REQUEST_WRITE,
+    REQUEST_STATUS,
+} RequestKind;
+
 typedef struct Request {
     BlockBackend *blk;
     int64_t offset;
     int64_t bytes;
-    bool write;
+    RequestKind kind;
     bool done;
 } Request;
+
+static int coroutine_fn request_status(Request *request)
+{
+    int64_t n;
+
+    GRAPH_RDLOCK_GUARD();
+
+    return bdrv_co_block_status_above(blk_bs(request->blk), NULL,
+                                      request->offset, request->bytes, &n,
+                                      NULL, NULL);
+}
 
 static void coroutine_fn request_entry(void *opaque)
 {
@@ -59,30 +76,45 @@ static void coroutine_fn request_entry(void *opaque)
     g_autofree char *buf = g_strnfill(request->bytes, 'l');
     int ret;
 
-    if (request->write) {
-        ret = blk_co_pwrite(request->blk, request->offset, request->bytes, buf,
-                            0);
-    } else {
+    switch (request->kind) {
+    case REQUEST_READ:
         ret = blk_co_pread(request->blk, request->offset, request->bytes, buf,
                            0);
+        break;
+    case REQUEST_WRITE:
+        ret = blk_co_pwrite(request->blk, request->offset, request->bytes, buf,
+                            0);
+        break;
+    case REQUEST_STATUS:
+        ret = request_status(request);
+        break;
+    default:
+        g_assert_not_reached();
     }
     g_assert_cmpint(ret, >=, 0);
     request->done = true;
 }
 
-static bool request_needs_lock(Request *request)
+static bool request_needs_lock(BlockBackend *blk, int64_t offset,
+                               int64_t bytes, RequestKind kind)
 {
     Qcow2LockHolder holder;
+    Request request = {
+        .blk = blk,
+        .offset = offset,
+        .bytes = bytes,
+        .kind = kind,
+    };
     bool waited;
 
-    qcow2_lock_begin(&holder, request->blk);
-    qemu_coroutine_enter(qemu_coroutine_create(request_entry, request));
-    while (!request->done && !qcow2_lock_is_waited_for(&holder)) {
+    qcow2_lock_begin(&holder, blk);
+    qemu_coroutine_enter(qemu_coroutine_create(request_entry, &request));
+    while (!request.done && !qcow2_lock_is_waited_for(&holder)) {
         aio_poll(qemu_get_aio_context(), true);
     }
-    waited = !request->done;
+    waited = !request.done;
     qcow2_lock_end(&holder);
-    while (!request->done) {
+    while (!request.done) {
         aio_poll(qemu_get_aio_context(), true);
     }
     return waited;
@@ -90,19 +122,15 @@ static bool request_needs_lock(Request *request)
 
 bool qcow2_read_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    Request request = { .blk = blk, .offset = offset, .bytes = bytes };
-
-    return request_needs_lock(&request);
+    return request_needs_lock(blk, offset, bytes, REQUEST_READ);
 }
 
 bool qcow2_write_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    Request request = {
-        .blk = blk,
-        .offset = offset,
-        .bytes = bytes,
-        .write = true,
-    };
+    return request_needs_lock(blk, offset, bytes, REQUEST_WRITE);
+}
 
-    return request_needs_lock(&request);
+bool qcow2_status_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    return request_needs_lock(blk, offset, bytes, REQUEST_STATUS);
 }

@@ -43,4 +43,9 @@ bool qcow2_read_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes);
  */
 bool qcow2_write_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes);
 
+/**
+ * qcow2_status_needs_lock: the same of asking what there is.
+ */
+bool qcow2_status_needs_lock(BlockBackend *blk, int64_t offset, int64_t bytes);
+
 #endif /* QCOW2_LOCK_H */

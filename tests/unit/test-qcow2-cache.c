@@ -90,6 +90,12 @@ static void test_lock(void)
     g_assert(!qcow2_read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
     g_assert(qcow2_read_needs_lock(blk, 2 * CLUSTER, SECTOR));
 
+    /* So it is for what only asks what is there; the first looks at more */
+    g_assert(qcow2_status_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_status_needs_lock(blk, 0, SECTOR));
+    g_assert(!qcow2_status_needs_lock(blk, 4 * CLUSTER, 8 * CLUSTER));
+    g_assert(qcow2_status_needs_lock(blk, 2 * CLUSTER, SECTOR));
+
     /* The same, opened anew */
     blk_set_force_allow_inactivate(blk);
     g_assert(bdrv_inactivate(blk_bs(blk), &error_abort) == 0);
