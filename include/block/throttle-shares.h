@@ -1,0 +1,88 @@
+/*
+ * Shares of a throttle group's limits, for requests that take no lock
+ *
+ *      thread A             thread B             the group, under its lock
+ *      used   70 of 100     used   10 of 100     level of each bucket
+ *        ^ own line           ^ own line           + what was used since
+ *
+ * A thread may use its share without asking.  What it has used is added to the
+ * buckets by whoever next looks at them; a share is a promise that there is
+ * room, not a use.  So what a thread leaves is lost to nobody, and a request
+ * that is let through by a share would have been let through by the buckets:
+ * shares are given only as long as the level, all that may be used without
+ * asking, and a margin fit into each bucket.
+ *
+ * All shares are void when the group's epoch changes: as soon as a request has
+ * to wait, so that those behind it queue; when limits are changed; and once a
+ * second, so that who has not come back leaves its part to others.
+ *
+ * Used amounts reach the buckets late, at most all shares together: one
+ * SHARES_IN_SECOND-th of what a bucket lets through in a second, for each
+ * direction.  That is by how much the level may be wrong at any time.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef BLOCK_THROTTLE_SHARES_H
+#define BLOCK_THROTTLE_SHARES_H
+
+#include "qemu/throttle.h"
+
+/* All shares of a direction are this part of a second's average */
+#define SHARES_IN_SECOND    200
+
+/* What is limited */
+typedef enum ThrottleKind {
+    THROTTLE_BYTES,
+    THROTTLE_UNITS,
+    THROTTLE_KINDS,
+} ThrottleKind;
+
+typedef struct ThrottleShares ThrottleShares;
+
+/** throttle_shares_new: of a group whose limits are not set yet. */
+ThrottleShares *throttle_shares_new(void);
+
+/** throttle_shares_free: nobody uses them any more; @shares may be NULL. */
+void throttle_shares_free(ThrottleShares *shares);
+
+/**
+ * throttle_shares_take: let a request of @bytes through, if the share of the
+ * thread with number @slot is large enough.
+ *
+ * That thread, without the lock.  Returns whether it may go; otherwise the
+ * caller takes the lock and asks the buckets.
+ */
+bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
+                          ThrottleDirection direction, uint64_t bytes);
+
+/**
+ * throttle_shares_collect: bring the buckets of @ts to the time @now, with all
+ * that has been used by shares.  Called with the group's lock held.
+ */
+void throttle_shares_collect(ThrottleShares *shares, ThrottleState *ts,
+                             int64_t now);
+
+/**
+ * throttle_shares_renew: give the thread with number @slot a new share, if
+ * there is room for one.
+ *
+ * That thread, with the group's lock held, after throttle_shares_collect() and
+ * while nobody waits.
+ */
+void throttle_shares_renew(ThrottleShares *shares, ThrottleState *ts,
+                           unsigned slot, ThrottleDirection direction);
+
+/**
+ * throttle_shares_revoke: a request has to wait: all shares are void.  Called
+ * with the group's lock held.  A request of each thread may slip past, and is
+ * counted all the same.
+ */
+void throttle_shares_revoke(ThrottleShares *shares);
+
+/**
+ * throttle_shares_configured: @ts has other limits and empty buckets.  Called
+ * with the group's lock held.
+ */
+void throttle_shares_configured(ThrottleShares *shares, ThrottleState *ts);
+
+#endif /* BLOCK_THROTTLE_SHARES_H */
