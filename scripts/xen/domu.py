@@ -61,11 +61,14 @@ class DomU:
     def create(self, vcpus, mib):
         """Make and boot it with a disk of that size."""
         self.new_image('xvda', mib)
-        config = CONFIG.replace('VCPUS', str(vcpus))
+        self.boot(CONFIG.replace('VCPUS', str(vcpus)))
+
+    def boot(self, config, seconds=START_SECONDS):
+        """Make it as xl's @config says, which names the disk."""
         self.dom0.run(f"cat >/etc/domu.cfg <<'END'\n{config}\nEND")
         self.xl('create /etc/domu.cfg')
         self.dom0.run(f'attach-domu {NAME}')
-        self.machine.domu.wait_ready(START_SECONDS)
+        self.machine.domu.wait_ready(seconds)
 
     def xl(self, words, timeout=START_SECONDS):
         """A command of the toolstack, with its log if it fails."""

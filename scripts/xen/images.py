@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 LIBS = 'usr/lib/x86_64-linux-gnu'
 LOADER = 'ld-linux-x86-64.so.2'
 MODEL = '/usr/lib/qemu-mq/bin/qemu-system-x86_64'
+GRUB = 'usr/lib/grub-xen/grub-x86_64-xen.bin'
 DOM0_MODULES = ('xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev',
                 'xen-gntalloc')
 DOMU_MODULES = ('xen-blkfront',)
@@ -66,7 +67,7 @@ class Images:
     def _build(self):
         packages = [code('debs.py'), _is_needed.__code__.co_code,
                     _is_needed.__code__.co_consts, kernel.PACKAGES,
-                    DOM0_MODULES, DOMU_MODULES]
+                    DOM0_MODULES, DOMU_MODULES, GRUB]
         boot = [packages, code('images.py')]
         domu = [boot, code('inside/agent'), code('inside/domu-init')]
         dom0 = [domu, code('inside/dom0-init'), code('inside/attach-domu')]
@@ -92,7 +93,7 @@ class Images:
         hypervisor, version = apt.newest('xen-hypervisor-',
                                          r'xen-hypervisor-([\d.]+)-amd64')
         tools = [f'xen-utils-{version}', 'xenstore-utils', 'busybox-static',
-                 'fio']
+                 'fio', 'grub-xen-host']
         wanted = [name for name in apt.closure([*tools, kernel.META_PACKAGE])
                   if name in tools or _is_library(name)
                   or re.fullmatch(kernel.PACKAGES, name)]
@@ -180,6 +181,7 @@ class Images:
             self._toolstack(archive)
             add_file(archive, 'usr/bin/attach-domu',
                      HERE / 'inside/attach-domu')
+            add_file(archive, 'domu/grub', self.root / GRUB)
             add_file(archive, 'domu/vmlinux', self.kernel)
             add_file(archive, 'domu/initrd', self.folder / 'domu.cpio')
             archive.close()
@@ -231,6 +233,7 @@ def _is_needed(path):
                 or '/xen/' in path
                 or name in DOM0_MODULES + DOMU_MODULES)
     return (path.startswith((f'{LIBS}/', 'usr/lib/xen-'))
+            or path == GRUB
             or re.match(r'usr/bin/(busybox|fio|xenstore.*)$', path)
             or re.match(r'boot/(vmlinuz|xen-[\d.]+-amd64.gz)', path))
 
