@@ -177,12 +177,15 @@ static void hmp_info_queues(Monitor *mon, const QDict *qdict)
     for (BlockQueueInfoList *node = list; node; node = node->next) {
         BlockQueueInfo *info = node->value;
 
-        monitor_printf(mon, "%s queue %u: iothread=%s requests=%" PRIu64
-                       " batches=%" PRIu64 " notifications=%" PRIu64 "\n",
+        monitor_printf(mon, "%s queue %u: iothread=%s",
                        info->id ?: info->qom_path, info->queue,
                        info->iothread ?:
-                       info->has_thread_id ? "(deleted)" : "(main loop)",
-                       info->requests,
+                       info->has_thread_id ? "(deleted)" : "(main loop)");
+        if (info->has_thread_id) {
+            monitor_printf(mon, " thread_id=%" PRId64, info->thread_id);
+        }
+        monitor_printf(mon, " requests=%" PRIu64 " batches=%" PRIu64
+                       " notifications=%" PRIu64 "\n", info->requests,
                        info->batches, info->notifications);
     }
     hmp_handle_error(mon, err);

@@ -179,15 +179,15 @@ class DomU:
 
     def iothread_times(self):
         """{IOThread: nanoseconds of CPU so far}."""
-        said = self.xl(f"qemu-monitor-command {NAME} 'info iothreads'")
-        threads = re.findall(r'^(\S+):\s+thread_id=(\d+)', said, re.M)
+        said = self.xl(f"qemu-monitor-command {NAME} 'info queues'")
+        threads = dict(re.findall(r'iothread=(\S+) thread_id=(\d+)', said))
         domid = self.dom0.run(f'xl domid {NAME}').strip()
         times = self.dom0.run(
             'cd /proc/$(xenstore-read '
             f'/local/domain/{domid}/image/device-model-pid)/task\n'
-            + '\n'.join(f'cat {tid}/schedstat' for _, tid in threads))
+            + '\n'.join(f'cat {tid}/schedstat' for tid in threads.values()))
         return {name: int(line.split()[0])
-                for (name, _), line in zip(threads, times.splitlines())}
+                for name, line in zip(threads, times.splitlines())}
 
     def trace(self, disk, reads=256):
         """Find out which IOThread serves each queue, by using it alone."""

@@ -522,7 +522,9 @@ static void test_hmp(void)
     xen_disk_open(&d, IN_IO0, &plain);
     qts = d.g->qts;
     list = qtest_hmp(qts, "info queues");
-    g_assert_nonnull(strstr(list, "xvda queue 3: iothread=io0 requests=0 "));
+    g_assert_true(g_regex_match_simple("xvda queue 3: iothread=io0 "
+                                       "thread_id=[1-9][0-9]* requests=0 ",
+                                       list, 0, 0));
     g_assert_null(strstr(list, "xvda queue 4"));
 
     said = qtest_hmp(qts, "queue_set_iothread xvda 1 io1");
@@ -532,7 +534,9 @@ static void test_hmp(void)
     blk_ring_check(&d.f->ring[1], 0);
     blk_ring_check(&d.f->ring[2], 0);
     moved = qtest_hmp(qts, "info queues");
-    g_assert_nonnull(strstr(moved, "xvda queue 1: iothread=io1 requests=2 "));
+    g_assert_true(g_regex_match_simple("xvda queue 1: iothread=io1 "
+                                       "thread_id=[1-9][0-9]* requests=2 ",
+                                       moved, 0, 0));
     g_assert_nonnull(strstr(moved, "xvda queue 2: iothread=(main loop) "
                                    "requests=2 "));
     object_del(d.g, "io1");
