@@ -30,6 +30,7 @@ import ninja
 import prepare
 import qemu
 import sanitize
+from defaults import defaults
 from layout import REPO, Layout, cache_folder
 from lock import BaseLock
 from source import find_source
@@ -147,7 +148,7 @@ def main_configure(ours, rest):
         unpacked(ours, lock, lock.update)
         return
     if ours['help']:
-        print(HELP + ''.join(f'  {option}\n' for option in qemu.DEFAULTS))
+        print(HELP + ''.join(f'  {option}\n' for option in defaults()))
         if (layout.base / 'configure').exists():
             print(qemu.help_text(layout.base), end='')
         else:

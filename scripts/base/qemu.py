@@ -11,15 +11,8 @@ import tempfile
 
 import firmware
 import meson
+from defaults import defaults
 from term import Refusal, meson_error, run_logged, say
-
-DEFAULTS = [
-    '--target-list=x86_64-softmmu', '--without-default-features',
-    '--enable-system', '--enable-tcg', '--enable-kvm', '--enable-xen',
-    '--enable-linux-aio', '--enable-linux-io-uring', '--enable-vnc',
-    '--enable-pixman', '--enable-fdt=system', '--enable-tools',
-    '--enable-seccomp', '--disable-install-blobs', '--disable-docs', '--disable-download',
-]
 
 # What the base's configure takes from the environment.
 VARIABLES = ('AR', 'AS', 'CC', 'CFLAGS', 'CXX', 'CXXFLAGS', 'LD', 'LDFLAGS',
@@ -32,7 +25,8 @@ DECIDING = ('VERSION', 'configure', 'meson_options.txt', 'pythondeps.toml',
             'python/scripts/mkvenv.py', 'scripts/meson-buildoptions.sh')
 
 TOOLS = ('qemu-img', 'qemu-io', 'qemu-nbd',
-         'storage-daemon/qemu-storage-daemon')
+         'storage-daemon/qemu-storage-daemon', 'qemu-bridge-helper',
+         'qemu-pr-helper')
 
 STAMP = '.qemu-mq-configured'
 
@@ -60,9 +54,9 @@ def check_options(base, options):
     asked for help it reads all options first.
     """
     with tempfile.TemporaryDirectory(prefix='qemu-mq.') as folder:
-        done = subprocess.run(['sh', base / 'configure', *DEFAULTS, *options,
-                               '--help'], cwd=folder, capture_output=True,
-                              text=True, check=False)
+        done = subprocess.run(
+            ['sh', base / 'configure', *defaults(options), *options, '--help'],
+            cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         errors = [line for line in lines if line.startswith('ERROR: ')]
@@ -80,8 +74,9 @@ def help_text(base):
 
 def key_of(layout, options, env, modules):
     """A string that changes when the base has to be configured again."""
-    total = hashlib.sha256(json.dumps([options, env, str(modules)],
-                                      sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps(
+        [defaults(options), options, env, str(modules)],
+        sort_keys=True).encode())
     for name in DECIDING:
         path = layout.base / name
         total.update(path.read_bytes() if path.exists() else b'')
@@ -106,7 +101,8 @@ def configure(layout, options, env, cache, lock):
     try:
         layout.log.unlink(missing_ok=True)
         done = run_logged([layout.base / 'configure', f'--python={python}',
-                           *DEFAULTS, *options], layout.log, cwd=layout.qemu,
+                           *defaults(options), *options],
+                          layout.log, cwd=layout.qemu,
                           env=with_modules({**os.environ, **env}, modules))
     finally:
         if not done and fresh:

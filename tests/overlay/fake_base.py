@@ -9,20 +9,22 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(REPO / 'scripts/base'))
+
+# pylint: disable=wrong-import-position
+from defaults import defaults  # noqa: E402
 
 CONFIGURE = r'''#!/bin/sh
 for option; do
     case "$option" in
     --help) help=yes ;;
-    --enable-thing|--python=*|--fail) ;;
+    --enable-thing|--python=*|--fail|--disable-*) ;;
     --enable-asan|--enable-ubsan|--enable-tsan) ;;
-    --target-list=*|--without-default-features|--disable-*) ;;
-    --enable-system|--enable-tcg|--enable-kvm|--enable-xen|--enable-linux-*) ;;
-    --enable-vnc|--enable-pixman|--enable-fdt=*|--enable-tools) ;;
-    --enable-seccomp) ;;
+    DEFAULTS) ;;
     *) echo "ERROR: unknown option $option"; exit 1 ;;
     esac
 done
@@ -63,7 +65,8 @@ class FakeBase:
     def __init__(self, folder, version='10.0.99'):
         self.path = Path(folder)
         write(self.path / 'VERSION', f'{version}\n')
-        write(self.path / 'configure', CONFIGURE, 0o755)
+        write(self.path / 'configure',
+              CONFIGURE.replace('DEFAULTS', '|'.join(defaults())), 0o755)
         write(self.path / 'meson.build', 'line 1\nline 2\nline 3\n')
         write(self.path / 'hw/old.c', 'old\n')
         write(self.path / 'hw/kept.c', 'kept\n')

@@ -77,6 +77,29 @@ class ConfigureTest(unittest.TestCase):
         runs = (self.tree.build / 'qemu/runs').read_text().splitlines()
         self.assertTrue(runs[-1].endswith('--enable-thing'))
 
+    def test_other_defaults(self):
+        self.accept(self.from_base())
+        defaults = self.tree.path / 'scripts/base/defaults.py'
+        defaults.write_text(defaults.read_text()
+                            + "FEATURES += 'thing'\n")
+        self.accept(self.from_base())
+        self.assertEqual(self.tree.configured(), 2)
+
+    def test_what_goes_with_another_feature(self):
+        self.accept(self.from_base(), '--disable-fuse', '--disable-tcg')
+        run = (self.tree.build / 'qemu/runs').read_text().split()
+        self.assertIn('--enable-fuse', run)
+        self.assertIn('--disable-fuse', run)
+        for name in 'fuse-lseek', 'plugins':
+            self.assertNotIn(f'--enable-{name}', run)
+
+    def test_stock_has_the_same_options(self):
+        self.accept(self.from_base(), '--enable-thing')
+        self.tree.run('scripts/base/run', 'stock')
+        ours, stock = ((self.tree.build / folder / 'runs').read_text()
+                       for folder in ('qemu', 'stock/qemu'))
+        self.assertEqual(ours, stock)
+
     def sanitizer_runs(self, goal, folder):
         # The fake base can be configured; there is nothing to build in it.
         self.tree.run('scripts/base/run', goal)

@@ -1,0 +1,52 @@
+# What is built unless ./configure is told otherwise.
+#
+# All that Debian's qemu-system-x86, qemu-utils and qemu-block-extra have, but
+# for graphical toolkits and cluster storage.  Features are named one by one,
+# and what is not named is off: a build is the same on every machine, whatever
+# libraries happen to be there.  scripts/packages has the libraries, the README
+# a table of what is left out.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+OPTIONS = '''
+--target-list=x86_64-softmmu --without-default-features
+--enable-system --enable-tools --enable-fdt=system
+--disable-install-blobs --disable-docs --disable-download
+'''
+
+FEATURES = '''
+tcg kvm xen plugins avx2 avx512bw malloc-trim stack-protector seccomp
+
+linux-aio linux-io-uring replication zstd
+bochs cloop dmg parallels qcow1 qed vdi vhdx vmdk vpc vvfat
+curl libiscsi libnfs libssh
+fuse fuse-lseek libvduse vduse-blk-export vhost-user-blk-server
+
+gnutls nettle keyring
+
+slirp slirp-smbd vde l2tpv3 bpf colo-proxy rdma
+vhost-kernel vhost-net vhost-user vhost-crypto vhost-vdpa
+
+attr cap-ng virtfs libudev numa libpmem multiprocess tpm hv-balloon
+libusb usb-redir smartcard brlapi alsa oss capstone gio
+
+vnc vnc-jpeg vnc-sasl png pixman curses iconv spice-protocol
+'''
+
+# Who does without the second, or asks for it, does without the first.
+UNLESS = {
+    'fuse-lseek': '--disable-fuse',
+    'nettle': '--enable-gcrypt',
+    'plugins': '--disable-tcg',
+    'vduse-blk-export': '--disable-libvduse',
+    'vhost-crypto': '--disable-vhost-user',
+    'vhost-user-blk-server': '--disable-vhost-user',
+    'virtfs': '--disable-attr',
+    'vnc': '--disable-pixman',
+}
+
+
+def defaults(options=()):
+    """The base's options that stand before those of the user."""
+    return [*OPTIONS.split(), *(f'--enable-{name}' for name in FEATURES.split()
+                                if UNLESS.get(name) not in options)]
