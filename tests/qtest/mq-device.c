@@ -561,6 +561,13 @@ void mq_vector_mask(MqDevice *d, unsigned vector, bool masked)
                  masked ? PCI_MSIX_ENTRY_CTRL_MASKBIT : 0);
 }
 
+void mq_vector_set_message(MqDevice *d, unsigned vector, uint32_t addr,
+                           uint32_t data)
+{
+    vector_write(d, vector, PCI_MSIX_ENTRY_LOWER_ADDR, addr);
+    vector_write(d, vector, PCI_MSIX_ENTRY_DATA, data);
+}
+
 bool mq_vector_pending(MqDevice *d, unsigned vector)
 {
     return qpci_msix_pending(d->pci, vector);

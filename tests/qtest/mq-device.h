@@ -179,4 +179,12 @@ void mq_vectors_silent(MqDevice *d);
 void mq_vector_mask(MqDevice *d, unsigned vector, bool masked);
 bool mq_vector_pending(MqDevice *d, unsigned vector);
 
+/**
+ * mq_vector_set_message: send @vector's messages elsewhere; the functions
+ * above that look for them do not see them there.  The vector has to be masked
+ * or not yet in use.
+ */
+void mq_vector_set_message(MqDevice *d, unsigned vector, uint32_t addr,
+                           uint32_t data);
+
 #endif

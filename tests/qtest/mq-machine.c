@@ -51,6 +51,11 @@ static const MqVariant variants[] = {
     { "microvm", "modern-mmio", false, true, true },
 };
 
+const MqVariant *mq_variant(unsigned index)
+{
+    return index < ARRAY_SIZE(variants) ? &variants[index] : NULL;
+}
+
 typedef struct MqTest {
     void (*fn)(const MqVariant *variant);
     const MqVariant *variant;

@@ -49,6 +49,9 @@ enum {
     MQ_ALL = MQ_PC_LEGACY | MQ_Q35_LEGACY | MQ_MODERN,
 };
 
+/* mq_variant: by the number of its bit in these sets; NULL after the last */
+const MqVariant *mq_variant(unsigned index);
+
 /**
  * MqMachine: one QEMU.
  * @other: runs in $QTEST_QEMU_BINARY_DST
