@@ -1,0 +1,368 @@
+/*
+ * A disk's life while a guest's CPUs use it
+ *
+ *     CPU 0 drives all queues: a batch, its interrupt, the next batch
+ *     CPU 1 kicks all queues, whatever they want, even those that are gone
+ *
+ * A kick or an interrupt that is lost stops CPU 0's work for good; but while
+ * CPU 1 kicks, the kicks of CPU 0 are not missed.  So it begins later.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "mq-cpu.h"
+
+#define QUEUES 4
+#define DRIVER 0
+#define STORM 1
+
+/* Batches on each queue between disturbances */
+#define TURNS 4
+
+/**
+ * Load: a machine at work.
+ * @storm: CPU 1 kicks
+ * @stops: how often an error has stopped it so far
+ */
+typedef struct Load {
+    MqCpus *c;
+    uint64_t features;
+    bool intx;
+    bool storm;
+    unsigned stops;
+} Load;
+
+static MqBell bell(const MqVariant *v)
+{
+    return v->pcie ? MQ_BELL_BY_PORT : MQ_BELL_BY_MMIO;
+}
+
+/* From a device that is open to CPU 0 at work */
+static void drive(Load *l)
+{
+    MqCpus *c = l->c;
+    MqDevice *d = c->disk.d;
+
+    mq_device_negotiate(d, ~(MQ_RING_FEATURES & ~l->features));
+    for (unsigned i = 0; i < QUEUES; i++) {
+        mq_cpu_drive_queue(c, DRIVER, i, l->intx ? UINT_MAX
+                                         : MIN(i + 1, d->num_vectors - 1));
+    }
+    mq_device_set_driver_ok(d);
+    mq_cpu_drive_begin(c, DRIVER);
+}
+
+static Load *load_begin(const MqVariant *v, const MqAccel *accel,
+                        const char *props, const char *blkdebug,
+                        uint64_t features)
+{
+    Load *l = g_new0(Load, 1);
+    g_autofree char *all = g_strdup_printf("num-queues=4,%s%s", props,
+                                           v->pcie ? ",modern-pio-notify=on"
+                                           : "");
+
+    l->features = features;
+    l->c = mq_cpus_start(v, accel, (MqCpusConfig) {
+        .cpus = accel->apic ? 2 : 1,
+        .props = all,
+        .blkdebug = blkdebug,
+    });
+    if (accel->apic) {
+        mq_cpus_sipi(l->c);
+    }
+    mq_cpus_open(l->c, bell(v));
+    if (!l->c->disk.d->num_vectors) {
+        l->intx = true;
+        mq_cpus_intx(l->c);
+    }
+    drive(l);
+    l->stops = mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    return l;
+}
+
+static void storm(Load *l)
+{
+    l->storm = true;
+    mq_cpu_storm_begin(l->c, STORM, QUEUES);
+}
+
+static void load_end(Load *l)
+{
+    mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    mq_cpu_drive_end(l->c, DRIVER);
+    if (l->storm) {
+        mq_cpu_storm_go_on(l->c, STORM, 1);
+        mq_cpu_storm_end(l->c, STORM);
+    }
+    mq_cpus_stop(l->c);
+    g_free(l);
+}
+
+/* What must not do harm, again and again, from half-way on with CPU 1 */
+static void check_disturbed(Load *l, void (*disturb)(MqCpus *c, unsigned i),
+                            unsigned times)
+{
+    for (unsigned i = 0; i < times; i++) {
+        if (i == times / 2 && l->c->accel->apic) {
+            storm(l);
+        }
+        disturb(l->c, i);
+        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    }
+    load_end(l);
+}
+
+static void command(MqCpus *c, const char *name)
+{
+    qtest_qmp_assert_success(c->disk.m->qts, "{'execute': %s}", name);
+}
+
+static void nothing(MqCpus *c, unsigned i)
+{
+}
+
+static void test_plain(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), nothing, 4);
+}
+
+static void test_event(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL,
+                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), nothing, 4);
+}
+
+static void test_shared(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0,vectors=3", NULL, 0),
+                    nothing, 4);
+}
+
+static void test_no_ioeventfd(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "ioeventfd=off", NULL, 0), nothing,
+                    4);
+}
+
+static void test_intx(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0,vectors=0", NULL, 0),
+                    nothing, 4);
+}
+
+static void move(MqCpus *c, unsigned i)
+{
+    static const char *const homes[] = { "io0", "io1", NULL };
+    const char *home = homes[i % ARRAY_SIZE(homes)];
+
+    mq_disk_move(&c->disk, i % QUEUES, home);
+    mq_disk_check_home(&c->disk, i % QUEUES, home);
+}
+
+static void test_move(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), move, 8);
+}
+
+static void test_auto(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothreads=auto", NULL,
+                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), move, 6);
+}
+
+/* Each queue has its CPU, which drives it and hears of it; queues move. */
+static void test_cpus(const MqVariant *v, const MqAccel *accel)
+{
+    MqCpus *c = mq_cpus_start(v, accel, (MqCpusConfig) {
+        .cpus = QUEUES,
+        .props = "num-queues=4,iothread=io0",
+    });
+
+    mq_cpus_sipi(c);
+    mq_cpus_open(c, bell(v));
+    mq_device_negotiate(c->disk.d, ~MQ_RING_FEATURES);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        mq_cpus_route(c, i + 1, i, MQ_CPU_VECTOR(i + 1));
+        mq_cpu_drive_queue(c, i, i, i + 1);
+    }
+    mq_device_set_driver_ok(c->disk.d);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        mq_cpu_drive_begin(c, i);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        move(c, i);
+        for (unsigned cpu = 0; cpu < QUEUES; cpu++) {
+            mq_cpu_drive_go_on(c, cpu, TURNS);
+        }
+    }
+    for (unsigned i = 0; i < QUEUES; i++) {
+        mq_cpu_drive_end(c, i);
+    }
+    mq_cpus_stop(c);
+}
+
+/* Stopped, the guest's work does not go on, and nothing is lost. */
+static void stop_cont(MqCpus *c, unsigned i)
+{
+    unsigned turns;
+
+    command(c, "stop");
+    turns = mq_cpu_drive_turns(c, DRIVER);
+    move(c, i);
+    g_assert_cmpuint(mq_cpu_drive_turns(c, DRIVER), ==, turns);
+    command(c, "cont");
+}
+
+static void test_stop(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), stop_cont,
+                    6);
+}
+
+/* Masked under load, a vector stands still, and goes on when unmasked. */
+static void mask(MqCpus *c, unsigned i)
+{
+    unsigned vector = 1 + i % QUEUES;
+    gint64 start = g_get_monotonic_time();
+    uint32_t count;
+
+    mq_vector_mask(c->disk.d, vector, true);
+    while (!mq_vector_pending(c->disk.d, vector)) {
+        mq_cpu_storm_go_on(c, STORM, 1);
+        mq_deadline(start, "a pending bit");
+    }
+    count = mq_cpu_count(c, DRIVER, MQ_CPU_VECTOR(vector));
+    mq_cpu_storm_go_on(c, STORM, 16);
+    g_assert_cmpuint(mq_cpu_count(c, DRIVER, MQ_CPU_VECTOR(vector)), ==,
+                     count);
+    mq_vector_mask(c->disk.d, vector, false);
+}
+
+static void test_mask(const MqVariant *v, const MqAccel *accel)
+{
+    Load *l = load_begin(v, accel, "iothread=io0", NULL, 0);
+
+    storm(l);
+    for (unsigned i = 0; i < 8; i++) {
+        mask(l->c, i);
+        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    }
+    load_end(l);
+}
+
+/* The driver resets the device; CPU 1 goes on kicking. */
+static void test_reset(const MqVariant *v, const MqAccel *accel)
+{
+    Load *l = load_begin(v, accel, "iothread=io0", NULL, 0);
+
+    storm(l);
+    for (unsigned i = 0; i < 4; i++) {
+        mq_device_reset(l->c->disk.d);
+        mq_cpu_storm_go_on(l->c, STORM, 8);
+        mq_cpu_drive_abandon(l->c, DRIVER);
+        drive(l);
+        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    }
+    load_end(l);
+}
+
+/* The machine is reset, and its CPUs begin anew. */
+static void test_system_reset(const MqVariant *v, const MqAccel *accel)
+{
+    Load *l = load_begin(v, accel, "iothread=io0", NULL, 0);
+
+    storm(l);
+    for (unsigned i = 0; i < 3; i++) {
+        mq_cpus_reset(l->c);
+        mq_cpus_sipi(l->c);
+        mq_cpus_open(l->c, bell(v));
+        drive(l);
+        storm(l);
+        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    }
+    load_end(l);
+}
+
+/* The disk goes while it works, CPU 1 kicks what is no more, it comes back. */
+static void test_unplug(const MqVariant *v, const MqAccel *accel)
+{
+    Load *l = load_begin(v, accel, "iothread=io0", NULL, 0);
+    MqCpus *c = l->c;
+
+    storm(l);
+    for (unsigned i = 0; i < 3; i++) {
+        mq_device_del(c->disk.m, 0);
+        mq_cpu_storm_go_on(c, STORM, 8);
+        mq_cpu_drive_abandon(c, DRIVER);
+        mq_device_close(c->disk.d);
+        g_assert_null(mq_device_add(c->disk.m, 0, "'drive': 'disk',"
+                                    " 'num-queues': 4, 'iothread': 'io1',"
+                                    " 'modern-pio-notify': true"));
+        mq_cpus_open(c, MQ_BELL_BY_PORT);
+        drive(l);
+        mq_cpu_drive_go_on(c, DRIVER, TURNS);
+    }
+    load_end(l);
+}
+
+/* Writes fail now and then and stop the machine; they are tried again. */
+#define ERRORS \
+    "inject-error.0.event=none,inject-error.0.iotype=write," \
+    "inject-error.0.once=on,inject-error.0.sector=0," \
+    "inject-error.1.event=none,inject-error.1.iotype=write," \
+    "inject-error.1.once=on,inject-error.1.sector=40," \
+    "inject-error.2.event=none,inject-error.2.iotype=write," \
+    "inject-error.2.once=on,inject-error.2.sector=80," \
+    "inject-error.3.event=none,inject-error.3.iotype=write," \
+    "inject-error.3.once=on,inject-error.3.sector=120"
+
+static void test_werror(const MqVariant *v, const MqAccel *accel)
+{
+    Load *l = load_begin(v, accel, "iothread=io0,werror=stop", ERRORS, 0);
+
+    g_assert_cmpuint(l->stops, >, 0);
+    load_end(l);
+}
+
+static void migrate(MqCpus *c, unsigned i)
+{
+    mq_cpus_migrate(c, i & 1);
+}
+
+static void test_migrate(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), migrate, 4);
+}
+
+static void test_migrate_event(const MqVariant *v, const MqAccel *accel)
+{
+    check_disturbed(load_begin(v, accel, "iothread=io0", NULL,
+                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), migrate, 4);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mq_cpu_test_add("load/plain", test_plain, MQ_MODERN, MQ_ALL_APIC);
+    mq_cpu_test_add("load/event", test_event, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/shared", test_shared, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/no-ioeventfd", test_no_ioeventfd, MQ_PC_MODERN,
+                    MQ_WITH_APIC);
+    mq_cpu_test_add("load/intx", test_intx, MQ_PC_MODERN, MQ_ANY_ACCEL);
+    mq_cpu_test_add("load/move", test_move, MQ_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/auto", test_auto, MQ_PC_MODERN, MQ_ONE_EACH);
+    mq_cpu_test_add("load/cpus", test_cpus, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/stop", test_stop, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/mask", test_mask, MQ_PC_MODERN, MQ_ALL_APIC);
+    mq_cpu_test_add("load/reset", test_reset, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/system-reset", test_system_reset, MQ_MODERN,
+                    MQ_ONE_EACH);
+    mq_cpu_test_add("load/unplug", test_unplug, MQ_MODERN, MQ_ONE_EACH);
+    mq_cpu_test_add("load/werror", test_werror, MQ_PC_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/migrate", test_migrate, MQ_MODERN, MQ_WITH_APIC);
+    mq_cpu_test_add("load/migrate-event", test_migrate_event, MQ_PC_MODERN,
+                    MQ_ONE_EACH);
+    return g_test_run();
+}
