@@ -201,6 +201,8 @@ def main_check(ours, rest, full=False):
             stock = Layout(layout.build, stock=True)
             build_targets(stock, state, lock, qemu.emulators(layout))
     good = check.run(layout, tests, patience=3)
+    for reason, times in check.skips(layout).items():
+        say(f'not tested, {times} x: {reason}')
     passed, failed, _other = check.count(layout)
     # CI takes its count from here; a run that broke off is no success.
     counted.write_text(f'{passed} passed, {failed} failed\n')

@@ -10,6 +10,7 @@
 import fnmatch
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 
@@ -117,16 +118,32 @@ def run(layout, tests, patience):
     return done.returncode == 0
 
 
-def count(layout):
-    """(passed, failed, other) of the last run, from Meson's own record."""
-    results = Counter()
+def records(layout):
+    """What Meson notes of each test of the last run."""
     try:
         with open(layout.qemu / 'meson-logs/testlog.json',
                   encoding='utf-8') as log:
-            for line in log:
-                results[json.loads(line)['result']] += 1
+            return [json.loads(line) for line in log]
     except FileNotFoundError:
-        pass
+        return []
+
+
+def skips(layout):
+    """
+    How often a part of a test of ours was skipped in the last run, by reason.
+    Meson's summary does not say that of a test that is run but in part.
+    """
+    reasons = Counter()
+    for record in records(layout):
+        if re.match(r'[^/]*\bmq-', record['name']):
+            reasons.update(re.findall(r'^ok .* # SKIP (.*)$',
+                                      record.get('stdout', ''), re.M))
+    return reasons
+
+
+def count(layout):
+    """(passed, failed, other) of the last run, from Meson's own record."""
+    results = Counter(record['result'] for record in records(layout))
     passed = sum(results[name] for name in GOOD)
     failed = sum(results[name] for name in BAD)
     return passed, failed, sum(results.values()) - passed - failed

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 #
-# Which tests run under a sanitizer.
+# Which tests run under a sanitizer, and what is told of parts that are skipped.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
 import sys
+import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 REPO = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(REPO / 'scripts/base'))
 
 # pylint: disable=wrong-import-position
+import check  # noqa: E402
 import sanitize  # noqa: E402
 from term import Refusal  # noqa: E402
 
@@ -44,6 +48,32 @@ class ChoiceTest(unittest.TestCase):
     def test_unknown(self):
         with self.assertRaises(Refusal):
             self.choose('disc-*')
+
+
+class SkipsTest(unittest.TestCase):
+    def skips(self, *tests):
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / 'meson-logs/testlog.json'
+            log.parent.mkdir()
+            log.write_text(''.join(json.dumps(test) + '\n' for test in tests))
+            return dict(check.skips(SimpleNamespace(qemu=Path(folder))))
+
+    def test_reasons_are_counted(self):
+        self.assertEqual(self.skips(
+            {'name': 'qemu:mq-qtest / a', 'stdout':
+             'ok 1 /a/1 # SKIP no KVM: it is gone\nok 2 /a/2\n'
+             'ok 3 /a/3 # SKIP no KVM: it is gone\n'},
+            {'name': 'qemu:mq-unit / b', 'stdout': 'ok 1 /b # SKIP no b\n'}),
+            {'no KVM: it is gone': 2, 'no b': 1})
+
+    def test_others_do_not_count(self):
+        self.assertEqual(self.skips(
+            {'name': 'qemu:qtest / mq-a', 'stdout': 'ok 1 /a # SKIP slow\n'},
+            {'name': 'qemu:mq-qtest / a', 'stdout': '# SKIP\nok 1 /a\n'},
+            {'name': 'qemu:mq-tree / b'}), {})
+
+    def test_no_record(self):
+        self.assertEqual(check.skips(SimpleNamespace(qemu=Path('/none'))), {})
 
 
 if __name__ == '__main__':
