@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
 #include "block/qcow2-metadata.h"
 #include "qemu/atomic.h"
@@ -66,14 +67,21 @@ static void place_begin(L2Place *place, BDRVQcow2State *s, Qcow2Slots *slots,
     place->entries -= place->index;
 }
 
-/* The part with the entry at @offset of the L2 table at @table; if shown. */
-static bool place_find(L2Place *place, BDRVQcow2State *s, uint64_t table,
-                       uint64_t offset)
+/* Where the part with the entry at @offset of the L2 table at @table lies. */
+static uint64_t place_table(const L2Place *place, BDRVQcow2State *s,
+                            uint64_t table, uint64_t offset)
 {
     unsigned first = offset_to_l2_index(s, offset) - place->index;
 
-    place->slice = qcow2_slots_find(place->slots, table + first * place->words *
-                                                  sizeof(uint64_t));
+    return table + first * place->words * sizeof(uint64_t);
+}
+
+/* Find it, if it is shown. */
+static bool place_find(L2Place *place, BDRVQcow2State *s, uint64_t table,
+                       uint64_t offset)
+{
+    place->slice = qcow2_slots_find(place->slots,
+                                    place_table(place, s, table, offset));
     if (!place->slice) {
         return false;
     }
@@ -334,6 +342,31 @@ bool coroutine_fn qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset,
     return found;
 }
 
+bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
+                         uint64_t *table)
+{
+    BriefReader *reader = brief_read_begin();
+    Qcow2Slots *slots;
+    bool misses = false;
+    L2Place place;
+    uint64_t l1;
+
+    if (!reader) {
+        return false;
+    }
+    slots = qatomic_load_acquire(&s->lookup_slots);
+    if (slots) {
+        place_begin(&place, s, slots, offset);
+        l1 = l1_entry(s, offset);
+        *table = place_table(&place, s, l1 & L1E_OFFSET_MASK, offset);
+        misses = (l1 & L1E_OFFSET_MASK) && (l1 & flags) == flags &&
+                 !offset_into_cluster(s, l1 & L1E_OFFSET_MASK) &&
+                 !qcow2_slots_shows(slots, *table);
+    }
+    brief_read_end(reader);
+    return misses;
+}
+
 void qcow2_lookup_start(BDRVQcow2State *s)
 {
     /* Not where words cannot be read in one go */
@@ -381,6 +414,7 @@ void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache)
 {
     Qcow2Cache *old = s->l2_table_cache;
 
+    qcow2_load_stale_all(s);
     qatomic_set((void **)&s->l2_table_cache, cache);
     if (s->lookup_slots) {
         qatomic_store_release(&s->lookup_slots, qcow2_cache_slots(cache));

@@ -119,6 +119,11 @@ void qcow2_slots_hide(Qcow2Slots *slots, unsigned i)
     seqlock_write_end(&slots->changes);
 }
 
+bool qcow2_slots_shows(Qcow2Slots *slots, uint64_t offset)
+{
+    return slot_find(slots, offset);
+}
+
 const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset)
 {
     Qcow2Slot *slot = slot_find(slots, offset);
@@ -126,8 +131,15 @@ const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset)
     if (!slot) {
         return NULL;
     }
-    if (!qatomic_read(&slot->used)) {
-        qatomic_set(&slot->used, true);
+    switch (qatomic_read(&slot->use)) {
+    case QCOW2_SLOT_IDLE:
+        qatomic_set(&slot->use, QCOW2_SLOT_USED);
+        break;
+    case QCOW2_SLOT_LOADED:
+        qatomic_set(&slot->use, QCOW2_SLOT_IDLE);
+        break;
+    case QCOW2_SLOT_USED:
+        break;
     }
     return (const uint64_t *)(slots->tables + ((size_t)(slot - slots->slot)
                                                << slots->table_bits));

@@ -47,6 +47,18 @@ qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset, unsigned bytes,
                       uint64_t *host_offset);
 
 /**
+ * qcow2_lookup_misses: whether @offset has an L2 table that is not shown.
+ *
+ * @flags: what the L1 entry has to have besides, 0 or QCOW_OFLAG_COPIED
+ * @table: where the part that maps @offset lies
+ *
+ * Any thread, during a request, with the lock or without.  False if there is
+ * something wrong with the table, too.
+ */
+bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
+                         uint64_t *table);
+
+/**
  * qcow2_lookup_start: the image is open, and lookups find what there is.
  */
 void qcow2_lookup_start(BDRVQcow2State *s);

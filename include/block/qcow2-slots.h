@@ -26,7 +26,8 @@
  *
  * So nobody but who changes the cache writes any of this, except for the mark
  * of use: a reader sets it if it is not set, and the cache counts it as a use
- * when it has to choose a slot, and clears it.
+ * when it has to choose a slot, and clears it.  Who has had a table loaded does
+ * not mark it, as loading it was counted.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -36,6 +37,13 @@
 #include "qemu/atomic.h"
 #include "qemu/seqlock.h"
 
+/* What readers without the lock have done with a table */
+typedef enum Qcow2SlotUse {
+    QCOW2_SLOT_IDLE,    /* nothing since the cache last looked */
+    QCOW2_SLOT_LOADED,  /* the same, but one will, who has had it loaded */
+    QCOW2_SLOT_USED,
+} Qcow2SlotUse;
+
 typedef struct Qcow2Slot {
     /* Where in the image the table lies; 0: nothing is shown */
     uint64_t table;
@@ -43,8 +51,7 @@ typedef struct Qcow2Slot {
     /* In images with subclusters: entries of which both words change */
     QemuSeqLock pairs;
 
-    /* Read without the lock since this was last cleared */
-    bool used;
+    Qcow2SlotUse use;
 } Qcow2Slot;
 
 typedef struct Qcow2Slots {
@@ -97,12 +104,22 @@ void qcow2_slots_hide(Qcow2Slots *slots, unsigned i);
  */
 static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
 {
-    bool used = qatomic_read(&slots->slot[i].used);
+    Qcow2SlotUse use = qatomic_read(&slots->slot[i].use);
 
-    if (unlikely(used)) {
-        qatomic_set(&slots->slot[i].used, false);
+    if (unlikely(use == QCOW2_SLOT_USED)) {
+        qatomic_set(&slots->slot[i].use, QCOW2_SLOT_IDLE);
+        return true;
     }
-    return used;
+    return false;
+}
+
+/**
+ * qcow2_slots_loaded: the next who reads slot @i is who loaded it, which the
+ * cache has counted already.  Called with the lock held, before it is shown.
+ */
+static inline void qcow2_slots_loaded(Qcow2Slots *slots, unsigned i)
+{
+    qatomic_set(&slots->slot[i].use, QCOW2_SLOT_LOADED);
 }
 
 /**
@@ -130,6 +147,11 @@ static inline unsigned qcow2_slots_begin(Qcow2Slots *slots)
  * qcow2_slots_retry() returns false afterwards.
  */
 const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset);
+
+/**
+ * qcow2_slots_shows: whether qcow2_slots_find() would find it; not a use.
+ */
+bool qcow2_slots_shows(Qcow2Slots *slots, uint64_t offset);
 
 /**
  * qcow2_slots_retry: whether what was read since qcow2_slots_begin() returned

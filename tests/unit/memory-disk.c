@@ -23,6 +23,10 @@ static uint64_t *words;
 static int64_t length;
 static BlockDriverState *disk;
 
+static MemoryDiskReads reads;
+static unsigned reading;
+static bool hold_read;
+
 /* What a power failure leaves; NULL as long as none is wanted */
 typedef struct Cut {
     QemuMutex lock;         /* all writes, and what follows */
@@ -71,10 +75,19 @@ static int coroutine_fn memory_co_preadv(BlockDriverState *bs, int64_t offset,
 {
     g_autofree uint64_t *buf = g_malloc(bytes);
 
+    qatomic_set(&reads.at_once, MAX(qatomic_read(&reads.at_once),
+                                    qatomic_fetch_inc(&reading) + 1));
     yield_in_place();
     for (int64_t i = 0; i < bytes / sizeof(*buf); i++) {
         buf[i] = qatomic_read(&words[offset / sizeof(*buf) + i]);
     }
+    if (qatomic_xchg(&hold_read, false)) {
+        reads.held = qemu_coroutine_self();
+        qemu_coroutine_yield();
+        reads.held = NULL;
+    }
+    qatomic_dec(&reading);
+    qatomic_inc(&reads.done);
     qemu_iovec_from_buf(qiov, 0, buf, bytes);
     return 0;
 }
@@ -168,6 +181,7 @@ void memory_disk_open(const char *options, int64_t bytes)
     g_assert(g_file_get_contents(path, &image, &size, NULL));
     unlink(path);
 
+    reads = (MemoryDiskReads) { 0 };
     words = g_malloc0(CAPACITY);
     memcpy(words, image, size);
     length = ROUND_UP(size, ALIGN);
@@ -194,6 +208,16 @@ void memory_disk_close(void)
     bdrv_unref(disk);
     cut_free();
     g_free(words);
+}
+
+MemoryDiskReads *memory_disk_reads(void)
+{
+    return &reads;
+}
+
+void memory_disk_hold_read(bool hold)
+{
+    hold_read = hold;
 }
 
 uint64_t *memory_disk_words(void)

@@ -29,6 +29,26 @@ void memory_disk_close(void);
  */
 uint64_t *memory_disk_words(void);
 
+/* Reads of the memory since memory_disk_open() */
+typedef struct MemoryDiskReads {
+    unsigned done;
+    unsigned at_once;       /* under way at the same time, at most */
+    Coroutine *held;        /* has read and waits; NULL: none */
+} MemoryDiskReads;
+
+/**
+ * memory_disk_reads: what has been read.
+ *
+ * The counts are right if all reads come from one thread.
+ */
+MemoryDiskReads *memory_disk_reads(void);
+
+/**
+ * memory_disk_hold_read: let the next read wait with what it has read, until
+ * memory_disk_reads()->held is woken; or no read any more.
+ */
+void memory_disk_hold_read(bool hold);
+
 /**
  * memory_disk_cut: let the power fail at the @requests-th write or flush.
  *

@@ -1,0 +1,274 @@
+/*
+ * L2 tables of a qcow2 image that are loaded by several requests at once
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/qcow2-load.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "system/block-backend.h"
+#include "memory-disk.h"
+
+#define SECTOR          512
+#define CLUSTER         4096
+
+/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+#define SLICE_BYTES     (64 * CLUSTER)
+#define TABLE_BYTES     (512 * CLUSTER)
+
+#define DISK_BYTES      (8 * TABLE_BYTES)
+#define SLICES          16
+#define REQUESTS        8
+
+/* Each of the first slices has data in its first cluster. */
+static BlockBackend *image_new(int slots)
+{
+    g_autofree char *buf = g_strnfill(CLUSTER, 'o');
+    BlockBackend *blk;
+
+    memory_disk_open("cluster_size=4096", DISK_BYTES);
+    blk = memory_disk_blk(slots);
+    for (int i = 0; i < SLICES; i++) {
+        g_assert(blk_pwrite(blk, i * SLICE_BYTES, CLUSTER, buf, 0) >= 0);
+    }
+    blk_unref(blk);
+    return memory_disk_blk(slots);
+}
+
+static void image_free(BlockBackend *blk)
+{
+    blk_unref(blk);
+    memory_disk_close();
+}
+
+typedef struct Request {
+    BlockBackend *blk;
+    int64_t offset;
+    bool write;
+    int ret;
+    bool done;
+} Request;
+
+static void coroutine_fn request_entry(void *opaque)
+{
+    Request *r = opaque;
+    uint8_t buf[SECTOR] = { 0 };
+
+    r->ret = r->write ?
+             blk_co_pwrite(r->blk, r->offset, SECTOR, buf, 0) :
+             blk_co_pread(r->blk, r->offset, SECTOR, buf, 0);
+    r->done = true;
+}
+
+static void request_start(Request *r, BlockBackend *blk, int64_t offset,
+                          bool write)
+{
+    *r = (Request) { .blk = blk, .offset = offset, .write = write };
+    qemu_coroutine_enter(qemu_coroutine_create(request_entry, r));
+}
+
+static void request_finish(Request *r)
+{
+    while (!r->done) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    g_assert_cmpint(r->ret, >=, 0);
+}
+
+/* Requests that read nothing but tables, all at once, @step bytes apart. */
+static void run(BlockBackend *blk, int64_t step, bool write)
+{
+    Request requests[REQUESTS];
+
+    *memory_disk_reads() = (MemoryDiskReads) { 0 };
+    for (int i = 0; i < REQUESTS; i++) {
+        request_start(&requests[i], blk,
+                      i * step + (write ? i * SECTOR : CLUSTER), write);
+    }
+    for (int i = 0; i < REQUESTS; i++) {
+        request_finish(&requests[i]);
+    }
+}
+
+/* One table is read once, several at the same time. */
+static void test_at_once(void)
+{
+    BlockBackend *blk = image_new(64);
+
+    run(blk, 0, false);
+    g_assert_cmpint(memory_disk_reads()->done, ==, 1);
+    run(blk, SLICE_BYTES, false);
+    g_assert_cmpint(memory_disk_reads()->done, ==, REQUESTS - 1);
+    g_assert_cmpint(memory_disk_reads()->at_once, ==, REQUESTS - 1);
+    image_free(blk);
+}
+
+/* The same for writes in place. */
+static void test_writes(void)
+{
+    BlockBackend *blk = image_new(64);
+
+    /* Where metadata lies has to be known first, and by a write */
+    run(blk, 0, true);
+    g_assert_cmpint(memory_disk_reads()->done, ==, 1);
+    run(blk, SLICE_BYTES, true);
+    g_assert_cmpint(memory_disk_reads()->done, ==, REQUESTS - 1);
+    g_assert_cmpint(memory_disk_reads()->at_once, ==, REQUESTS - 1);
+    image_free(blk);
+}
+
+static void check_read(BlockBackend *blk, int64_t offset, char wanted)
+{
+    char buf[SECTOR];
+
+    g_assert(blk_pread(blk, offset, SECTOR, buf, 0) >= 0);
+    g_assert_cmpint(buf[0], ==, wanted);
+}
+
+/* Let a read hold an old table; the new one comes and goes meanwhile. */
+static void test_stale(void)
+{
+    BlockBackend *blk = image_new(8);
+    Request old;
+
+    memory_disk_hold_read(true);
+    request_start(&old, blk, CLUSTER, false);
+    while (!memory_disk_reads()->held) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+
+    /* Changed by one who takes the lock, and written back */
+    g_assert(blk_pwrite_zeroes(blk, 0, CLUSTER, 0) >= 0);
+    for (int i = 1; i < SLICES; i++) {
+        check_read(blk, i * SLICE_BYTES, 'o');
+    }
+    aio_co_wake(memory_disk_reads()->held);
+    request_finish(&old);
+    check_read(blk, 0, 0);
+    image_free(blk);
+}
+
+/* Let @change happen while the first table is read: it is not cached then. */
+static void change_meanwhile(void (*change)(BDRVQcow2State *s))
+{
+    BlockBackend *blk = image_new(8);
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    uint64_t table = s->l1_table[0];
+    Request old;
+
+    memory_disk_hold_read(true);
+    request_start(&old, blk, CLUSTER, false);
+    while (!memory_disk_reads()->held) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    change(s);
+    aio_co_wake(memory_disk_reads()->held);
+    memory_disk_hold_read(true);
+    while (!old.done && !memory_disk_reads()->held) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    g_assert_null(qcow2_cache_is_table_offset(s->l2_table_cache,
+                                              table & L1E_OFFSET_MASK));
+    s->l1_table[0] = table;
+    memory_disk_hold_read(false);
+    if (!old.done) {
+        aio_co_wake(memory_disk_reads()->held);
+    }
+    request_finish(&old);
+    check_read(blk, 0, 'o');
+    image_free(blk);
+}
+
+static void free_table(BDRVQcow2State *s)
+{
+    s->l1_table[0] = 0;
+}
+
+/* A table that has been freed while it was read does not come back. */
+static void test_freed(void)
+{
+    change_meanwhile(free_table);
+}
+
+/* As in an inactive image that is opened anew */
+static void forget_loads(BDRVQcow2State *s)
+{
+    QLIST_INIT(&s->loads);
+}
+
+static void test_forgotten(void)
+{
+    change_meanwhile(forget_loads);
+}
+
+/*
+ * A new table is in the cache, but nobody has looked at all of it yet.  What is
+ * on disk may be older and is not read.
+ */
+static void test_new(void)
+{
+    BlockBackend *blk = image_new(64);
+    char buf[SECTOR] = "new";
+
+    g_assert(blk_pwrite(blk, 6 * TABLE_BYTES, SECTOR, buf, 0) >= 0);
+    *memory_disk_reads() = (MemoryDiskReads) { 0 };
+    check_read(blk, 6 * TABLE_BYTES + SLICE_BYTES, 0);
+    g_assert_cmpint(memory_disk_reads()->done, ==, 0);
+    image_free(blk);
+}
+
+/* More requests than may load: the rest loads with the lock held. */
+static void test_many(void)
+{
+    BlockBackend *blk = image_new(256);
+    Request requests[80];
+
+    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
+        request_start(&requests[i], blk, i % SLICES * SLICE_BYTES +
+                      i / SLICES * CLUSTER, false);
+    }
+    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
+        request_finish(&requests[i]);
+    }
+    image_free(blk);
+}
+
+/*
+ * A working set of twice the cache: each table that is read was read by one,
+ * no matter how many want it, and the reads of tables overlap.
+ */
+static void test_twice(void)
+{
+    BlockBackend *blk = image_new(SLICES / 2);
+    Request requests[SLICES * 4];
+
+    *memory_disk_reads() = (MemoryDiskReads) { 0 };
+    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
+        request_start(&requests[i], blk, i % SLICES * SLICE_BYTES + CLUSTER,
+                      false);
+    }
+    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
+        request_finish(&requests[i]);
+    }
+    g_assert_cmpint(memory_disk_reads()->at_once, >=, SLICES / 2);
+    image_free(blk);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2-load/at-once", test_at_once);
+    g_test_add_func("/qcow2-load/writes", test_writes);
+    g_test_add_func("/qcow2-load/stale", test_stale);
+    g_test_add_func("/qcow2-load/freed", test_freed);
+    g_test_add_func("/qcow2-load/forgotten", test_forgotten);
+    g_test_add_func("/qcow2-load/new", test_new);
+    g_test_add_func("/qcow2-load/many", test_many);
+    g_test_add_func("/qcow2-load/twice-the-cache", test_twice);
+    return g_test_run();
+}
