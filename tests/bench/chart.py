@@ -4,13 +4,15 @@
     counts       pairs of bars, stock over ours; shorter is better
     rates        ratio of ours to stock, a dot on a line from lowest to
                  highest; left of 1 is better
-    scaling      the same, of N queues to one
+    kinds        bars of CPU per request for each number of queues
+    scaling      ratios, of N queues to one
 """
 
 from xml.sax.saxutils import escape
 
 WIDTH, LABEL, ROW = 900, 300, 22
 STOCK, OURS, INK, GRID = '#9aa3ad', '#1f6fb2', '#22272e', '#d5dae0'
+COLOURS = {'stock': STOCK, 'ours': OURS, 'peer': '#b5722b'}
 
 
 class Picture:
@@ -98,6 +100,30 @@ def draw_ratios(picture, rows, title):
     picture.y += 20
 
 
+def draw_queues(picture, rows):
+    """CPU per request by queues: bars of each program for each number."""
+    if not rows:
+        return
+    picture.heading('IOThread CPU per request, us, by number of queues')
+    longest = max(row['cpu_us'] for row in rows)
+    scale = (WIDTH - LABEL - 110) / longest
+    last = None
+    for row in rows:
+        group = row['kind'] + row['where'], row['queues']
+        if group != last:
+            picture.y += 6
+            if not last or group[0] != last[0]:
+                picture.text(12, group[0], 10)
+            picture.text(LABEL - 8, str(row['queues']), 10, 'end')
+            last = group
+        width = row['cpu_us'] * scale
+        picture.bar(LABEL, width, 2, 9, COLOURS[row['program']])
+        picture.text(LABEL + width + 6,
+                     f"{row['program']} {row['cpu_us']:.2f}", 10, size=9)
+        picture.y += 11
+    picture.y += 10
+
+
 def draw(results):
     """The picture, as text."""
     picture = Picture()
@@ -115,6 +141,7 @@ def draw(results):
             ('latency_us', 'Latency at depth 1, ours to stock')):
         draw_ratios(picture, [(row['scenario'], row[key]) for row in rates
                               if key in row], title)
+    draw_queues(picture, results.get('kinds', []))
     draw_ratios(picture, [
         (f'{row["program"]}, {row["queues"]} IOThreads, '
          + ('CPUs of their own' if row['pin'] == 'spread' else 'one CPU'),

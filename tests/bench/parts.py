@@ -8,9 +8,11 @@ and name it in PARTS.
 import dataclasses
 import os
 
+import kinds
 import stats
 import xen_stock
-from scenario import BACKENDS, Scenario, Session
+from disks import BACKENDS
+from scenario import Scenario, Session
 from sharing import shared_lines
 
 
@@ -52,6 +54,15 @@ def counts(bench, arguments):
                       Scenario(backend='raw-io_uring', depth=32),
                       Scenario(backend='qcow2', depth=32)]
     heading('Per request, IOThreads only (callgrind)')
+    return count_rows(bench, arguments, (arguments.stock, arguments.ours),
+                      [(s, s) for s in scenarios])
+
+
+def kind_counts(bench, arguments):
+    """the same of more kinds of disks, with one queue and two"""
+    heading('Kinds of disks, per request (callgrind)')
+    scenarios = [kind.scenario(queues) for kind in kinds.chosen(arguments)
+                 for queues in (1, 2)]
     return count_rows(bench, arguments, (arguments.stock, arguments.ours),
                       [(s, s) for s in scenarios])
 
@@ -180,9 +191,11 @@ def scaling_row(bench, title, program, xen, queues, pin):
 def sharing(bench, arguments):
     """cache lines that several IOThreads write, and the code that does"""
     null = Scenario(queues=2)
-    both = [null]
-    ours = [dataclasses.replace(null, xen=True)]
-    if not arguments.quick:
+    both, ours = [null], [dataclasses.replace(null, xen=True)]
+    if arguments.kinds:
+        both, ours = [kind.scenario(2, depth=32)
+                      for kind in kinds.chosen(arguments)], []
+    elif not arguments.quick:
         both += [Scenario('raw-io_uring', depth=32, queues=2),
                  Scenario('qcow2', depth=32, queues=2),
                  Scenario('qcow2', depth=32, queues=2, write=True)]
@@ -277,6 +290,8 @@ def xen(bench, arguments):
 PARTS = {
     'counts': counts,
     'throughput': throughput,
+    'kinds': kinds.kinds,
+    'kind-counts': kind_counts,
     'scaling': scaling,
     'memory': memory,
     'xen': xen,

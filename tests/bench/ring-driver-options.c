@@ -28,6 +28,7 @@ static const struct {
     { "warmup-requests", &options.warmup_requests, UINT64_MAX },
     { "warmup-ms", &options.warmup_ms, 3600 * 1000 },
     { "pause-ns", &options.pause_ns, 999999999 },
+    { "seed", &options.seed, UINT32_MAX },
 };
 
 static const struct {

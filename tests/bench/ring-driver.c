@@ -92,7 +92,7 @@ void *guest_ptr(const Driver *d, uint64_t addr, uint64_t size)
     return d->memory + addr;
 }
 
-/* xorshift64*: quick, and the same sequence in every run */
+/* xorshift64*: quick, and the same sequence for the same seed in every run */
 static uint64_t random_next(Driver *d)
 {
     uint64_t x = d->random_state;
@@ -324,6 +324,7 @@ static void driver_init(Driver *d, const Options *options)
     d->ops = options->xen ? &xen_ring_ops : &virtio_ring_ops;
     d->qtest_fd = options->qtest_fd;
     d->n_blocks = options->blocks;
+    d->random_state = options->seed << 32 | 0x9E3779B9;
     d->ring_size = options->ring_size;
     d->depth = options->depth;
     d->pause_ns = options->pause_ns;
@@ -353,7 +354,7 @@ static Limit limit_from(uint64_t requests, uint64_t ms)
 int main(int argc, char **argv)
 {
     static Options options;
-    static Driver driver = { .random_state = 0x9E3779B9 };
+    static Driver driver;
 
     options_parse(&options, argc, argv);
     driver_init(&driver, &options);

@@ -94,7 +94,7 @@ struct Driver {
 
 typedef struct {
     uint64_t memory_fd, qtest_fd, blocks, ring_size, depth;
-    uint64_t requests, ms, warmup_requests, warmup_ms, pause_ns;
+    uint64_t requests, ms, warmup_requests, warmup_ms, pause_ns, seed;
     bool xen, batch, write, interrupts, indirect, latencies;
     const char *queues[MAX_QUEUES];
     unsigned n_queues;

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One cell of the benchmark: a machine, its disk, and the load on it."""
 
-import contextlib
 import dataclasses
 import glob
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 
 import callgrind
+import disks
 from qemu import BenchError, Qemu
 from virtio_blk import VirtioBlk
 import xen_blk
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DISK_SIZE = 128 << 20
 RING_SIZE = 1024
 PCI_SLOT = 4
+TMPFS = '/dev/shm'
 POLL_NS = 1000000000    # longer than a driver that gets a processor pauses
-
-BACKENDS = ('null-co', 'raw-io_uring', 'raw-native', 'qcow2')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Scenario:
     pin: str = ''               # IOThreads: 'spread' over CPUs, or 'same'
     xen: bool = False           # a Xen PV disk, not virtio-blk
     persistent: bool = True     # its grants, where it can
+    tmpfs: bool = False         # where the image lies
 
     @property
     def name(self):
@@ -51,7 +51,8 @@ class Scenario:
             words.append('indirect')
         return (' '.join(words) + f', {self.queues} '
                 + ('ring' if self.xen else 'queue')
-                + ('s' if self.queues > 1 else ''))
+                + ('s' if self.queues > 1 else '')
+                + (', tmpfs' if self.tmpfs else ''))
 
     def connect(self, qemu):
         """Be the driver of the disk: returns it, ready for requests."""
@@ -67,7 +68,7 @@ class Scenario:
 
 
 class Bench:
-    """What all runs share: the output folder, images, the ring driver."""
+    """What all runs share: the output folder, disks, the ring driver."""
 
     def __init__(self, output):
         self.output = output
@@ -76,6 +77,25 @@ class Bench:
         except OSError as e:
             raise BenchError(f'{output}: {e.strerror}') from None
         self.driver = self.program('ring-driver')
+        self.disks = disks.Disks(output, os.path.dirname(output))
+        self.tmpfs_disks = None
+
+    def close(self):
+        """What lies in memory goes; images on a disk stay."""
+        if self.tmpfs_disks:
+            shutil.rmtree(self.tmpfs_disks.folder, ignore_errors=True)
+
+    def _disks(self, s):
+        if not s.tmpfs:
+            return self.disks
+        if not self.tmpfs_disks:
+            if not os.path.isdir(TMPFS):
+                raise BenchError(f'{TMPFS}: there is no such folder for '
+                                 'images in memory')
+            self.tmpfs_disks = disks.Disks(
+                tempfile.mkdtemp(prefix='qemu-mq-bench-', dir=TMPFS),
+                self.disks.programs)
+        return self.tmpfs_disks
 
     def program(self, name):
         """Path of the C program NAME*.c, compiled unless that is done."""
@@ -95,75 +115,12 @@ class Bench:
             raise BenchError(f'{name} does not compile')
         return program
 
-    # --- Disks ---
-
-    @staticmethod
-    def _write_random(path):
-        try:
-            with open(path, 'wb') as f:
-                for _ in range(DISK_SIZE >> 20):
-                    f.write(os.urandom(1 << 20))
-                os.fsync(f.fileno())
-        except OSError as e:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise BenchError(f'{path}: {e.strerror}') from None
-
-    def _raw_image(self):
-        """A file whose blocks are all written, and that O_DIRECT can read."""
-        path = os.path.join(self.output, 'disk.raw')
-        if not os.path.exists(path):
-            self._write_random(path + '.part')
-            os.rename(path + '.part', path)
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
-        except OSError as e:
-            raise BenchError(f'{path}: no O_DIRECT there ({e.strerror}); '
-                             'choose another --output') from None
-        return path
-
-    def _qcow2_image(self, binary):
-        """The same of qcow2: every cluster is there.  Not made from the raw
-        image, which has whatever was written to it."""
-        path = os.path.join(self.output, 'disk.qcow2')
-        if os.path.exists(path):
-            return path
-        folders = [os.path.dirname(binary), os.path.dirname(self.output),
-                   os.environ.get('PATH', '')]
-        qemu_img = shutil.which('qemu-img', path=os.pathsep.join(folders))
-        if qemu_img is None:
-            raise BenchError('qemu-img is missing: build it beside '
-                             f'{binary}')
-        self._write_random(path + '.raw')
-        convert = subprocess.run(
-            [qemu_img, 'convert', '-f', 'raw', '-O', 'qcow2', path + '.raw',
-             path + '.part'], stderr=subprocess.PIPE, check=False)
-        os.unlink(path + '.raw')
-        if convert.returncode:
-            raise BenchError('qemu-img: ' + convert.stderr.decode().strip())
-        os.rename(path + '.part', path)
-        return path
-
-    def _block_node(self, binary, backend):
-        """Two QEMUs may have it at a time: which blocks of the host's disk an
-        image lies in makes more of a difference than what they do."""
-        if backend == 'null-co':
-            return {'driver': 'null-co', 'size': DISK_SIZE}
-        node = {'driver': 'raw' if backend.startswith('raw') else backend}
-        node['file'] = {
-            'driver': 'file', 'cache': {'direct': True}, 'locking': 'off',
-            'aio': 'native' if backend == 'raw-native' else 'io_uring',
-            'filename': (self._raw_image() if node['driver'] == 'raw'
-                         else self._qcow2_image(binary))}
-        return node
-
     # --- Running ---
 
     def machine(self, binary, s, ring_size=RING_SIZE, iothreads=None):
         """QEMU's options for a machine with the disk in it."""
         iothreads = iothreads or s.queues
-        options = ['-blockdev', json.dumps(
-            {'node-name': 'disk', **self._block_node(binary, s.backend)})]
+        options = self._disks(s).options(binary, s.backend)
         for i in range(iothreads):
             options += ['-object', f'iothread,id=iothread{i},poll-max-ns=0']
         if s.xen:
@@ -173,6 +130,20 @@ class Bench:
              'addr': str(PCI_SLOT), 'num-queues': s.queues,
              'queue-size': ring_size,
              'iothread-vq-mapping': self._mapping(iothreads)})]
+
+    def start(self, binary, s, **arguments):
+        """A Qemu with the disk in it."""
+        try:
+            qemu = Qemu(binary, self.machine(binary, s),
+                        chardevs=s.chardevs, **arguments)
+        finally:
+            self._disks(s).forget_new()
+        try:
+            disks.finish(qemu, s.backend)
+        except BaseException:
+            qemu.close()
+            raise
+        return qemu
 
     @staticmethod
     def _mapping(iothreads):
@@ -211,9 +182,9 @@ class Bench:
         folder = os.path.join(self.output, f'callgrind.{os.getpid()}')
         os.makedirs(folder)
         try:
-            with Qemu(binary, self.machine(binary, s), patience=300,
-                      chardevs=s.chardevs,
-                      wrapper=callgrind.valgrind_command(folder)) as qemu:
+            with self.start(
+                    binary, s, patience=300,
+                    wrapper=callgrind.valgrind_command(folder)) as qemu:
                 disk = s.connect(qemu)
                 self.drive(qemu, disk,
                            ['--batch', '--pause-ns=200000',
@@ -248,8 +219,8 @@ class Session:
 
     def __init__(self, bench, binary, s):
         self.bench, self.s = bench, s
-        self.qemu = Qemu(binary, bench.machine(binary, s),
-                         chardevs=s.chardevs)
+        self.runs = 0
+        self.qemu = bench.start(binary, s)
         try:
             self._pin()
             self.disk = s.connect(self.qemu)
@@ -281,8 +252,10 @@ class Session:
         if self.s.poll:
             self._set_polling(POLL_NS)
         calls = self._grant_calls()
+        self.runs += 1
         report = self.bench.drive(self.qemu, self.disk, [
-            f'--ms={ms}', f'--warmup-ms={max(ms // 5, 10)}', *self.options])
+            f'--ms={ms}', f'--warmup-ms={max(ms // 5, 10)}',
+            f'--seed={self.runs}', *self.options])
         if self.s.poll:
             self._set_polling(0)
         requests = report['requests']

@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 
-from qemu import BenchError, Qemu
+from qemu import BenchError
 
 MARK = 0x200000         # guest address, between MSI-X words and queues
 LINE = 64
@@ -168,10 +168,9 @@ def trace(bench, binary, s):
             f'--requests={s.queues * REQUESTS_PER_QUEUE}'] \
         + (['--write'] if s.write else [])
     try:
-        with Qemu(binary, bench.machine(binary, s), patience=1800,
-                  chardevs=s.chardevs,
-                  wrapper=valgrind_command(tracer.trace_fd),
-                  keep_fds=[tracer.trace_fd]) as qemu:
+        with bench.start(binary, s, patience=1800,
+                         wrapper=valgrind_command(tracer.trace_fd),
+                         keep_fds=[tracer.trace_fd]) as qemu:
             disk = s.connect(qemu)
             with open(f'/proc/{qemu.process.pid}/maps') as f:
                 maps = f.read()
@@ -179,7 +178,7 @@ def trace(bench, binary, s):
             bench.drive(qemu, disk, load)
             tracer.set_marker(memory.whole(MARK))
             qemu.mem_write(MARK, 1, 1)
-            bench.drive(qemu, disk, load)
+            bench.drive(qemu, disk, load + ['--seed=1'])
             qemu.mem_write(MARK, 1, 1)
         words = [memory.everywhere(word) for word in disk.written_words()]
         return maps, words, tracer.finish()

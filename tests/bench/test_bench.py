@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import xml.dom.minidom
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -14,6 +15,9 @@ sys.path.insert(0, HERE)
 
 import callgrind                                    # noqa: E402
 import chart                                        # noqa: E402
+import disks                                        # noqa: E402
+import kinds                                        # noqa: E402
+import qemu                                         # noqa: E402
 import sharing                                      # noqa: E402
 import stats                                        # noqa: E402
 from qemu import BenchError, Qemu                   # noqa: E402
@@ -101,10 +105,57 @@ class ChartTest(unittest.TestCase):
                         'stock': {'instructions': 9, 'atomics': 0.5},
                         'ours': {'instructions': 5000, 'atomics': 0}}],
             'throughput': [{'scenario': 'c', 'cpu_us': figures}],
+            'kinds': [{'kind': 'd', 'where': ', disk', 'queues': 1,
+                       'program': title, 'cpu_us': 1.5}
+                      for title in ('stock', 'ours', 'peer')],
             'scaling': [{'program': 'ours', 'queues': 2, 'pin': 'same',
                          **figures}]})
         document = xml.dom.minidom.parseString(svg)
         self.assertEqual(len(document.getElementsByTagName('circle')), 2)
+        self.assertEqual(svg.count(' 1.50</text>'), 3)
+
+
+class KindsTest(unittest.TestCase):
+    def test_rows_compare_within_a_round(self):
+        results = {
+            ('stock', 1): [{'iops': 10, 'cpu_us': 4}] * 3,
+            ('stock', 2): [{'iops': 20, 'cpu_us': 8}] * 3,
+            ('ours', 1): [{'iops': i, 'cpu_us': 1} for i in (100, 200, 900)],
+            ('ours', 2): [{'iops': 2 * i, 'cpu_us': 2}
+                          for i in (100, 200, 900)]}
+        row = kinds.row_of(kinds.KINDS[0], '', ('ours', 2), results)
+        self.assertEqual((row['iops'], row['iops_to_one']), (400, 2))
+        self.assertEqual((row['cpu_us_to_one'], row['cpu_us_to_stock']),
+                         (2, 0.25))
+
+    def test_each_kind_is_a_disk_with_a_name(self):
+        titles = {k.title for k in kinds.KINDS}
+        self.assertEqual(len(titles), len(kinds.KINDS))
+        for kind in kinds.KINDS:
+            self.assertEqual(kind.scenario(2).tmpfs,
+                             kind.backend not in disks.NO_IMAGE)
+
+
+class PeerTest(unittest.TestCase):
+    def test_accelerator(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for text in ('tcg', 'qtest'):
+                path = os.path.join(folder, text)
+                with open(path, 'w') as f:
+                    f.write(f'#!/bin/sh\necho {text}\n')
+                os.chmod(path, 0o755)
+                self.assertEqual(qemu.accelerator(path), text)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_processor_that_halts(self):
+        run = subprocess.run([QEMU, '-accel', 'help'], check=True,
+                             stdout=subprocess.PIPE)
+        if b'tcg' not in run.stdout:
+            self.skipTest('this QEMU has no TCG')
+        with tempfile.TemporaryDirectory() as folder, \
+             unittest.mock.patch('qemu.accelerator', return_value='tcg'), \
+             Session(Bench(folder), QEMU, Scenario()) as session:
+            self.assertGreater(session.measure(20)['iops'], 0)
 
 
 class ProgramsTest(unittest.TestCase):
@@ -164,12 +215,32 @@ class ProgramsTest(unittest.TestCase):
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
     def test_load(self):
         for s in (Scenario(queues=2, depth=32), Scenario(depth=1, poll=True),
-                  Scenario(write=True, depth=256, indirect=True)):
+                  Scenario(write=True, depth=256, indirect=True),
+                  Scenario('throttle', depth=32),
+                  Scenario('bitmap', depth=32, write=True)):
             with self.subTest(s.name), Session(self.bench, QEMU, s) as session:
                 figures = session.measure(20)
                 self.assertGreater(figures['iops'], 0)
                 self.assertLessEqual(figures['kicks'], 1)
                 self.assertEqual(figures['interrupts'] > 0, not s.poll)
+
+    @unittest.skipUnless(QEMU and os.path.exists('qemu-img'),
+                         'no QEMU with tools')
+    def test_new_image(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(folder)
+            with Session(bench, QEMU, Scenario('qcow2-empty', True, 32)) as s:
+                self.assertGreater(s.measure(20)['iops'], 0)
+                self.assertFalse(any('new' in name
+                                     for name in os.listdir(folder)))
+
+    def test_images_in_memory_go(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(folder)
+            memory = bench._disks(Scenario(tmpfs=True)).folder
+            self.assertTrue(os.path.isdir(memory))
+            bench.close()
+            self.assertFalse(os.path.exists(memory))
 
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
     def test_xen_load(self):
