@@ -299,8 +299,9 @@ static void word_gnttab_stats(XenStandinControl *c, char **args)
     XenStandinGrantStats s;
 
     xen_standin_gnttab_get_stats(&s);
-    control_answer(c, "OK %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
-                   s.maps, s.mapped, s.copies, s.segments);
+    control_answer(c, "OK %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+                   " %" PRIu64 " %" PRIu64 " %" PRIu64, s.maps, s.mapped,
+                   s.copies, s.segments, s.areas, s.refused, s.unmaps);
 }
 
 static const ControlWord control_words[] = {

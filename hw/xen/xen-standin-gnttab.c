@@ -65,13 +65,15 @@ static struct {
     GrantUse *uses;
     uint32_t nr_refs;
     uint64_t limit;
+    XenGnttabLimits limits;
     XenStandinGrantStats stats;
 } gnttab;
 
-void xen_standin_gnttab_init(uint16_t domid)
+void xen_standin_gnttab_init(uint16_t domid, const XenGnttabLimits *limits)
 {
     gnttab.domid = domid;
-    gnttab.limit = UINT64_MAX;
+    gnttab.limits = *limits;
+    gnttab.limit = limits->maptrack_entries ?: UINT64_MAX;
 }
 
 int xen_standin_gnttab_setup(uint64_t frame, uint64_t nr_frames)
@@ -85,6 +87,11 @@ int xen_standin_gnttab_setup(uint64_t frame, uint64_t nr_frames)
     }
     if (qatomic_read(&gnttab.stats.mapped)) {
         errno = EBUSY;
+        return -1;
+    }
+    if (gnttab.limits.grant_entries &&
+        nr_frames * ENTRIES_PER_FRAME > gnttab.limits.grant_entries) {
+        errno = ENOSPC;
         return -1;
     }
     g_free(gnttab.uses);
@@ -109,6 +116,9 @@ void xen_standin_gnttab_get_stats(XenStandinGrantStats *stats)
     stats->mapped = qatomic_read(&gnttab.stats.mapped);
     stats->copies = qatomic_read(&gnttab.stats.copies);
     stats->segments = qatomic_read(&gnttab.stats.segments);
+    stats->areas = qatomic_read(&gnttab.stats.areas);
+    stats->refused = qatomic_read(&gnttab.stats.refused);
+    stats->unmaps = qatomic_read(&gnttab.stats.unmaps);
 }
 
 /*
@@ -210,6 +220,13 @@ static void grant_release(uint32_t ref, bool write)
  * Mappings
  */
 
+static void gnttab_unreserve(xengnttab_handle *h, uint32_t nr)
+{
+    h->mapped -= nr;
+    qatomic_sub(&gnttab.stats.mapped, nr);
+    qatomic_dec(&gnttab.stats.areas);
+}
+
 static void gnttab_map_free(xengnttab_handle *h, void *addr, GrantMap *map)
 {
     uint32_t i;
@@ -218,8 +235,7 @@ static void gnttab_map_free(xengnttab_handle *h, void *addr, GrantMap *map)
     for (i = 0; i < map->nr; i++) {
         grant_release(map->refs[i], map->write);
     }
-    h->mapped -= map->nr;
-    qatomic_sub(&gnttab.stats.mapped, map->nr);
+    gnttab_unreserve(h, map->nr);
     g_free(map);
 }
 
@@ -255,27 +271,29 @@ static int gnttab_set_max_grants(xengnttab_handle *h, uint32_t nr_grants)
     return 0;
 }
 
-/* Account for @nr more mappings, unless a limit forbids them. */
+/*
+ * Account for @nr more grants in one more area, unless a limit forbids that;
+ * errno is set then.
+ */
 static bool gnttab_reserve(xengnttab_handle *h, uint32_t nr)
 {
-    uint64_t all;
+    uint64_t max_areas = gnttab.limits.areas ?: UINT64_MAX;
+    uint64_t grants, areas;
 
     if (nr > h->limit || h->mapped > h->limit - nr) {
-        return false;
-    }
-    all = qatomic_fetch_add(&gnttab.stats.mapped, nr);
-    if (all + nr > qatomic_read(&gnttab.limit)) {
-        qatomic_sub(&gnttab.stats.mapped, nr);
+        errno = ENOSPC;
         return false;
     }
     h->mapped += nr;
+    grants = qatomic_fetch_add(&gnttab.stats.mapped, nr) + nr;
+    areas = qatomic_fetch_inc(&gnttab.stats.areas) + 1;
+    if (grants > qatomic_read(&gnttab.limit) || areas > max_areas) {
+        gnttab_unreserve(h, nr);
+        qatomic_inc(&gnttab.stats.refused);
+        errno = areas > max_areas ? ENOMEM : ENOSPC;
+        return false;
+    }
     return true;
-}
-
-static void gnttab_unreserve(xengnttab_handle *h, uint32_t nr)
-{
-    h->mapped -= nr;
-    qatomic_sub(&gnttab.stats.mapped, nr);
 }
 
 /* All of the grants or none. */
@@ -311,7 +329,6 @@ static void *gnttab_map_refs(xengnttab_handle *h, uint32_t nr, uint32_t domid,
     }
     QEMU_LOCK_GUARD(&h->lock);
     if (!gnttab_reserve(h, nr)) {
-        errno = ENOSPC;
         return NULL;
     }
     frames = g_new(uint64_t, nr);
@@ -357,6 +374,7 @@ static int gnttab_unmap(xengnttab_handle *h, void *addr, uint32_t *refs,
     trace_xen_standin_gnttab_unmap(map->refs[0], nr);
     g_hash_table_remove(h->maps, addr);
     gnttab_map_free(h, addr, map);
+    qatomic_inc(&gnttab.stats.unmaps);
     return 0;
 }
 
@@ -415,6 +433,11 @@ static int gnttab_copy(xengnttab_handle *h, bool to_domain, uint32_t domid,
     return 0;
 }
 
+static void gnttab_get_limits(uint32_t domid, XenGnttabLimits *limits)
+{
+    *limits = gnttab.limits;
+}
+
 struct gnttab_backend_ops xen_standin_gnttab_ops = {
     .features = XEN_GNTTAB_OP_FEATURE_MAP_MULTIPLE,
     .open = gnttab_open,
@@ -423,4 +446,5 @@ struct gnttab_backend_ops xen_standin_gnttab_ops = {
     .set_max_grants = gnttab_set_max_grants,
     .map_refs = gnttab_map_refs,
     .unmap = gnttab_unmap,
+    .get_limits = gnttab_get_limits,
 };

@@ -62,7 +62,7 @@ static void xen_standin_realize(DeviceState *dev, Error **errp)
     xen_domid = s->domid;
     xen_standin_xenstore_init(s->nested_watches);
     xen_standin_evtchn_init(s->domid);
-    xen_standin_gnttab_init(s->domid);
+    xen_standin_gnttab_init(s->domid, &s->limits);
 
     xen_evtchn_ops = &xen_standin_evtchn_ops;
     xen_gnttab_ops = &xen_standin_gnttab_ops;
@@ -77,6 +77,10 @@ static const Property xen_standin_properties[] = {
     DEFINE_PROP_CHR("chardev", XenStandin, chr),
     DEFINE_PROP_UINT16("domid", XenStandin, domid, 1),
     DEFINE_PROP_UINT32("nested-watches", XenStandin, nested_watches, 0),
+    DEFINE_PROP_UINT32("max-grants", XenStandin, limits.grant_entries, 0),
+    DEFINE_PROP_UINT32("max-maptrack", XenStandin, limits.maptrack_entries,
+                       0),
+    DEFINE_PROP_UINT32("max-areas", XenStandin, limits.areas, 0),
 };
 
 static void xen_standin_class_init(ObjectClass *klass, void *data)

@@ -27,6 +27,7 @@ struct XenStandin {
     CharBackend chr;            /* the frontend's and toolstack's words */
     uint16_t domid;             /* of the one guest domain */
     uint32_t nested_watches;    /* fire in this nested poll; 0: in none */
+    XenGnttabLimits limits;     /* told to backends and enforced; 0: none */
     XenStandinControl *control;
 };
 
@@ -169,9 +170,12 @@ typedef struct XenStandinGrantStats {
     uint64_t mapped;            /* grants mapped now */
     uint64_t copies;            /* calls that copied */
     uint64_t segments;          /* segments of those calls */
+    uint64_t areas;             /* mappings now, of one or more grants */
+    uint64_t refused;           /* calls that a limit has forbidden */
+    uint64_t unmaps;            /* calls that unmapped */
 } XenStandinGrantStats;
 
-void xen_standin_gnttab_init(uint16_t domid);
+void xen_standin_gnttab_init(uint16_t domid, const XenGnttabLimits *limits);
 
 /**
  * xen_standin_gnttab_setup: say where the table of version 1 lies

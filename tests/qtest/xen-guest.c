@@ -179,8 +179,9 @@ void xen_guest_grant_stats(XenGuest *g, XenGrantStats *s)
     g_autofree char *answer = xen_guest_ask(g, "gnttab_stats");
 
     g_assert_cmpint(sscanf(answer, "%" SCNu64 " %" SCNu64 " %" SCNu64
-                           " %" SCNu64, &s->maps, &s->mapped, &s->copies,
-                           &s->segments), ==, 4);
+                           " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+                           &s->maps, &s->mapped, &s->copies, &s->segments,
+                           &s->areas, &s->refused, &s->unmaps), ==, 7);
 }
 
 /*

@@ -57,7 +57,7 @@ typedef struct XenPort {
 
 /** XenGrantStats: what the backends have asked for, see gnttab_stats */
 typedef struct XenGrantStats {
-    uint64_t maps, mapped, copies, segments;
+    uint64_t maps, mapped, copies, segments, areas, refused, unmaps;
 } XenGrantStats;
 
 /**
