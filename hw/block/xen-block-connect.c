@@ -25,11 +25,12 @@
 #include "hw/block/xen-block.h"
 #include "hw/boards.h"
 #include "hw/xen/interface/io/protocols.h"
+#include "qemu/timer.h"
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* What Linux keeps for a ring of one page with its default indirect size. */
-#define MIN_PERSISTENT_GRANTS 1056
+/* What Linux's backend keeps by default. */
+#define MAX_PERSISTENT_GRANTS 1056
 
 typedef struct XenBlockFrontend {
     XenBlkifProtocol protocol;
@@ -225,21 +226,23 @@ static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
     return true;
 }
 
-static unsigned max_persistent(const XenBlockConf *props,
-                               const XenBlockFrontend *fe)
+/* Sets the budget of the disk; returns how many grants its rings may keep. */
+static unsigned set_budget(XenBlockDevice *blockdev,
+                           const XenBlockFrontend *fe)
 {
-    unsigned ring_size = xen_blkif_ring_size(xen_blkif_layout(fe->protocol),
-                                             fe->nr_pages);
+    XenBlockBudget *parent = &blockdev->disk.domain->budget;
+    unsigned *limit = blockdev->disk.budget.limit;
 
-    if (!fe->persistent) {
-        return 0;
+    blockdev->disk.budget.parent = parent;
+    limit[XEN_BLOCK_AREAS] = parent->limit[XEN_BLOCK_AREAS];
+    limit[XEN_BLOCK_BUFFER_PAGES] = parent->limit[XEN_BLOCK_BUFFER_PAGES];
+    limit[XEN_BLOCK_GRANTS] = 0;
+    if (fe->persistent) {
+        limit[XEN_BLOCK_GRANTS] = MIN(blockdev->props.max_persistent_grants ?:
+                                      MAX_PERSISTENT_GRANTS,
+                                      parent->limit[XEN_BLOCK_GRANTS]);
     }
-    if (props->max_persistent_grants) {
-        return props->max_persistent_grants;
-    }
-    /* blkif.h, feature-persistent: ideally as many as a full ring can use */
-    return MAX(ring_size * BLKIF_MAX_SEGMENTS_PER_REQUEST,
-               MIN_PERSISTENT_GRANTS);
+    return limit[XEN_BLOCK_GRANTS];
 }
 
 static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
@@ -249,7 +252,7 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
         .domid = XEN_DEVICE(blockdev)->frontend_id,
         .protocol = fe->protocol,
         .nr_pages = fe->nr_pages,
-        .max_persistent = max_persistent(&blockdev->props, fe),
+        .max_persistent = set_budget(blockdev, fe),
         .batch_copies = blockdev->props.batch_copies,
     };
 
@@ -302,6 +305,8 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
                                fe.protocol, fe.persistent);
     blockdev->connections++;
 
+    xen_block_tick_rings(blockdev);
+
     /* From here on they are told of drains, but not of one that is going on. */
     for (unsigned i = 0; i < blockdev->nr_rings && blk_in_drain(blk); i++) {
         block_queue_quiesce_begin(&blockdev->rings[i].queue);
@@ -330,6 +335,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
         block_queue_quiesce_wait(&blockdev->rings[i].queue);
     }
+    timer_del(blockdev->tick_timer);
     stop_rings(blockdev);
     queue_iothreads_release_node(&blockdev->iothreads, blk);
 }

@@ -7,6 +7,7 @@
  *     block layer, BQL         drained_begin, _end     every ring
  *     monitor, BQL             set_iothread            one ring
  *     run state, BQL           stop, cont              every ring
+ *     timer, BQL               tick                    every ring that did work
  *     block layer, any thread  resize_cb               keys "sectors", "state"
  *     a ring, its thread       ring_broken             state Closing
  *
@@ -18,6 +19,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "block/block_int-common.h"
 #include "hw/block/block-queue-device.h"
 #include "hw/block/xen-block.h"
@@ -172,6 +174,53 @@ static void xen_block_vm_state_change(void *opaque, bool running,
     }
 }
 
+/*
+ * Rings keep what they have needed: mapped grants, buffers, requests.  They
+ * give it back in a while, and at once some of it if others in the domain
+ * would have it.
+ */
+
+#define TICK_MS 10000
+
+/* After so many ticks without a request nothing is kept. */
+#define IDLE_TICKS XEN_BLOCK_GRANTS_IDLE_TICKS
+
+static void ring_tick(XenBlockRing *ring, bool share)
+{
+    uint64_t requests = qatomic_read__nocheck(&ring->queue.stats.requests);
+    XenBlockTick tick = share ? XEN_BLOCK_TICK_SHARE : XEN_BLOCK_TICK;
+
+    if (requests != ring->requests_at_tick) {
+        ring->requests_at_tick = requests;
+        ring->idle_ticks = 0;
+    } else if (ring->idle_ticks > IDLE_TICKS) {
+        return;     /* it has nothing left: let its thread sleep */
+    } else if (++ring->idle_ticks > IDLE_TICKS) {
+        tick = XEN_BLOCK_TICK_IDLE;
+    }
+    qatomic_set(&ring->tick, tick);
+    block_queue_look(&ring->queue);
+}
+
+static void xen_block_tick(void *opaque)
+{
+    XenBlockDevice *blockdev = opaque;
+    bool share = xen_block_budget_was_refused(&blockdev->disk.budget);
+
+    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
+        ring_tick(&blockdev->rings[i], share);
+    }
+    xen_block_tick_rings(blockdev);
+}
+
+void xen_block_tick_rings(XenBlockDevice *blockdev)
+{
+    if (blockdev->nr_rings) {
+        timer_mod(blockdev->tick_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + TICK_MS);
+    }
+}
+
 typedef struct RingBrokenEvent {
     XenBlockDevice *blockdev;
     unsigned connection;
@@ -186,9 +235,12 @@ static void ring_broken_bh(void *opaque)
 
     if (blockdev->ready && blockdev->nr_rings &&
         blockdev->connections == event->connection) {
-        error_report("%s %s: ring %u: request index %u is beyond the ring, "
-                     "closing", object_get_typename(OBJECT(blockdev)),
-                     blockdev->vdev_name, event->index, event->req_prod);
+        if (xen_guest_log_may_say(&blockdev->disk.domain->log)) {
+            error_report("%s %s: ring %u: request index %u is beyond the "
+                         "ring, closing",
+                         object_get_typename(OBJECT(blockdev)),
+                         blockdev->vdev_name, event->index, event->req_prod);
+        }
         xen_device_backend_set_state(XEN_DEVICE(blockdev),
                                      XenbusStateClosing);
     }
@@ -280,6 +332,9 @@ void xen_block_control_begin(XenBlockDevice *blockdev)
      */
     blk_set_disable_request_queuing(blk, true);
     blockdev->resize_bh = qemu_bh_new(xen_block_resized_bh, blockdev);
+    /* A stopped VM serves nothing, so the clock is one that stops with it. */
+    blockdev->tick_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, xen_block_tick,
+                                        blockdev);
     blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
     blockdev->vm_change = qdev_add_vm_change_state_handler(
         DEVICE(blockdev), xen_block_vm_state_change, blockdev);
@@ -292,6 +347,7 @@ void xen_block_control_end(XenBlockDevice *blockdev)
     qemu_del_vm_change_state_handler(blockdev->vm_change);
     blk_set_dev_ops(blk, NULL, NULL);
     g_clear_pointer(&blockdev->resize_bh, qemu_bh_delete);
+    g_clear_pointer(&blockdev->tick_timer, timer_free);
     blk_set_disable_request_queuing(blk, false);
 }
 

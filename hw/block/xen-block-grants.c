@@ -4,17 +4,22 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  *     gref --hash--> bucket -> grant -> grant          (chain)
+ *                                |        |
+ *     by_turn: head -> chunk -> chunk -> chunk -> ... -> tail
  *
- *     by_use:  head -> grant -> grant -> ... -> tail   (all that are mapped)
+ * A chunk is what one call has mapped: one area of memory, unmapped with one
+ * call, as libxengnttab wants it.  A use stamps the grant and counts the user
+ * of its chunk, so that it touches no other grant's memory.  Who needs room
+ * looks at some chunks at the head, which go to the tail, but for the one that
+ * was not used for longest: that one is unmapped.
  *
- * A use only stamps the grant, so that it touches no other grant's memory.
- * Who needs room sorts: a grant at the head that was used since it got its
- * place goes to the tail; one that was not, and that no request is using, is
- * the one to go.
+ * A frontend that uses more pages than may stay mapped would have each of them
+ * replace another.  So only as many as may be mapped are replaced between two
+ * ticks, and what is wanted beyond that is copied.
  *
- * All memory is allocated when the ring starts.  A frontend chooses its grant
- * references, so the hash is seeded: it cannot build one long chain and slow
- * down rings of other guests that share its IOThread.
+ * A frontend chooses its grant references, so the hash is seeded: it cannot
+ * build one long chain and slow down rings of other guests that share its
+ * IOThread.
  */
 
 #include "qemu/osdep.h"
@@ -26,25 +31,38 @@
 /* Segments that one grant copy call takes. */
 #define COPY_SEGS_MAX 1024
 
+/* Chunks that are looked at to find an old one. */
+#define CHUNKS_TO_CHOOSE_FROM 64
+
 QEMU_BUILD_BUG_ON(COPY_SEGS_MAX < XEN_BLKIF_MAX_INDIRECT_SEGS);
+
+static void grants_allow(XenBlockGrants *g)
+{
+    g->paused = false;
+    g->evictions_left = g->capacity;
+    g->failures_left = XEN_BLOCK_GRANTS_FAILURES;
+}
 
 static void grants_alloc(XenBlockGrants *g, unsigned capacity)
 {
     unsigned bits = MAX(1, 32 - clz32(capacity));
 
-    g->capacity = capacity;
-    g->grants = g_new(XenBlockGrant, capacity);
     g->buckets = g_new0(XenBlockGrant *, 1u << bits);
     g->bucket_shift = 32 - bits;
     g->hash_seed = g_random_int();
+    g->capacity = capacity;
+    /* With a small budget a chunk must not be all there is. */
+    g->chunk_size = qemu_xen_gnttab_can_map_multi() ?
+                    MIN(DIV_ROUND_UP(capacity, 16), XEN_BLOCK_GRANTS_CHUNK) : 1;
+    grants_allow(g);
 }
 
 bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
-                            unsigned capacity, unsigned nr_ring_pages,
-                            Error **errp)
+                            XenBlockBudget *budget, unsigned capacity,
+                            unsigned nr_ring_pages, Error **errp)
 {
-    *g = (XenBlockGrants) { .domid = domid };
-    QTAILQ_INIT(&g->by_use);
+    *g = (XenBlockGrants) { .domid = domid, .budget = budget };
+    QTAILQ_INIT(&g->by_turn);
 
     g->handle = qemu_xen_gnttab_open();
     if (!g->handle) {
@@ -64,33 +82,55 @@ bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
     return true;
 }
 
-static void grants_unmap(XenBlockGrants *g, XenBlockGrant *grant)
+/*
+ * Unmapping
+ */
+
+static void grants_unlink(XenBlockGrants *g, XenBlockGrant *grant)
 {
     XenBlockGrant **link = xen_block_grants_bucket(g, grant->gref);
 
-    QTAILQ_REMOVE(&g->by_use, grant, by_use);
     while (*link != grant) {
         link = &(*link)->chain;
     }
     *link = grant->chain;
+}
 
-    if (qemu_xen_gnttab_unmap(g->handle, grant->page, &grant->gref, 1)) {
+static void chunk_unmap(XenBlockGrants *g, XenBlockGrantChunk *chunk)
+{
+    uint32_t grefs[XEN_BLOCK_GRANTS_CHUNK];
+
+    QTAILQ_REMOVE(&g->by_turn, chunk, by_turn);
+    for (unsigned i = 0; i < chunk->nr; i++) {
+        grants_unlink(g, &chunk->grants[i]);
+        grefs[i] = chunk->grants[i].gref;
+    }
+    if (qemu_xen_gnttab_unmap(g->handle, chunk->grants[0].page, grefs,
+                              chunk->nr)) {
         warn_report_once("xen-block: cannot unmap a grant: %s",
                          strerror(errno));
     }
-    grant->chain = g->free;
-    g->free = grant;
+    g->nr_mapped -= chunk->nr;
+    g->nr_chunks--;
+    xen_block_budget_give(g->budget, XEN_BLOCK_GRANTS, chunk->nr);
+    xen_block_budget_give(g->budget, XEN_BLOCK_AREAS, 1);
+    g_free(chunk);
 }
 
 void xen_block_grants_forget_idle(XenBlockGrants *g)
 {
-    XenBlockGrant *grant, *next;
+    XenBlockGrantChunk *chunk, *next;
 
-    QTAILQ_FOREACH_SAFE(grant, &g->by_use, by_use, next) {
-        if (!grant->users) {
-            grants_unmap(g, grant);
+    QTAILQ_FOREACH_SAFE(chunk, &g->by_turn, by_turn, next) {
+        if (!chunk->users) {
+            chunk_unmap(g, chunk);
         }
     }
+}
+
+void xen_block_grants_trim(XenBlockGrants *g)
+{
+    g_clear_pointer(&g->copy_segs, g_free);
 }
 
 void xen_block_grants_stop(XenBlockGrants *g)
@@ -99,86 +139,239 @@ void xen_block_grants_stop(XenBlockGrants *g)
         return;
     }
     xen_block_grants_forget_idle(g);
-    for (unsigned i = 0; g->grants && i < 1u << (32 - g->bucket_shift); i++) {
-        assert(!g->buckets[i]); /* else a request is still using its pages */
-    }
-    g_clear_pointer(&g->grants, g_free);
+    assert(!g->nr_mapped); /* else a request is still using its pages */
     g_clear_pointer(&g->buckets, g_free);
-    g_clear_pointer(&g->copy_segs, g_free);
+    xen_block_grants_trim(g);
     qemu_xen_gnttab_close(g->handle);
     g->handle = NULL;
 }
 
-static void grants_sort_last(XenBlockGrants *g, XenBlockGrant *grant)
+/*
+ * Making room
+ */
+
+static uint64_t chunk_last_use(const XenBlockGrantChunk *chunk)
 {
-    grant->sorted_use = grant->last_use;
-    QTAILQ_INSERT_TAIL(&g->by_use, grant, by_use);
+    uint64_t last = 0;
+
+    for (unsigned i = 0; i < chunk->nr; i++) {
+        last = MAX(last, chunk->grants[i].last_use);
+    }
+    return last;
 }
 
-/* Unmaps a grant that has been idle for long; %false if all are in use. */
+/*
+ * Unmaps the chunk that is idle for longest, of the next few; %false if all of
+ * them are in use.
+ */
+static bool grants_unmap_oldest(XenBlockGrants *g)
+{
+    XenBlockGrantChunk *oldest = NULL;
+    uint64_t oldest_use = UINT64_MAX;
+
+    for (unsigned n = MIN(g->nr_chunks, CHUNKS_TO_CHOOSE_FROM); n; n--) {
+        XenBlockGrantChunk *chunk = QTAILQ_FIRST(&g->by_turn);
+        uint64_t last_use = chunk_last_use(chunk);
+
+        if (!chunk->users && last_use < oldest_use) {
+            oldest = chunk;
+            oldest_use = last_use;
+        }
+        QTAILQ_REMOVE(&g->by_turn, chunk, by_turn);
+        QTAILQ_INSERT_TAIL(&g->by_turn, chunk, by_turn);
+    }
+    if (oldest) {
+        chunk_unmap(g, oldest);
+    }
+    return oldest;
+}
+
+/* Unmaps an idle chunk for another one, if that may be done again. */
 static bool grants_evict(XenBlockGrants *g)
 {
-    if (g->nr_in_use == g->capacity) {
+    unsigned before = g->nr_mapped;
+
+    if (!g->evictions_left || !before) {
         return false;
     }
-    /* After a round all are in place, the next one ends at the first idle. */
-    for (unsigned n = 2 * g->capacity; n; n--) {
-        XenBlockGrant *grant = QTAILQ_FIRST(&g->by_use);
+    if (!grants_unmap_oldest(g)) {
+        return false;
+    }
+    before -= g->nr_mapped;
+    g->evictions_left -= MIN(before, g->evictions_left);
+    g->stats.evictions += before;
+    return true;
+}
 
-        if (!grant->users && grant->sorted_use == grant->last_use) {
-            grants_unmap(g, grant);
-            g->stats.evictions++;
+static bool grants_take(XenBlockGrants *g, XenBlockResource what, unsigned n)
+{
+    while (!xen_block_budget_take(g->budget, what, n)) {
+        if (!grants_evict(g)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes room for a chunk of @n from the budget. */
+static bool grants_reserve(XenBlockGrants *g, unsigned n)
+{
+    if (!grants_take(g, XEN_BLOCK_GRANTS, n)) {
+        return false;
+    }
+    if (!grants_take(g, XEN_BLOCK_AREAS, 1)) {
+        xen_block_budget_give(g->budget, XEN_BLOCK_GRANTS, n);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Mapping
+ */
+
+static void chunk_add(XenBlockGrants *g, void *map, const uint32_t *grefs,
+                      unsigned n)
+{
+    XenBlockGrantChunk *chunk = g_malloc(sizeof(*chunk) +
+                                         n * sizeof(chunk->grants[0]));
+
+    chunk->users = 0;
+    chunk->nr = n;
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockGrant **bucket = xen_block_grants_bucket(g, grefs[i]);
+
+        chunk->grants[i] = (XenBlockGrant) {
+            .page = map + i * XEN_PAGE_SIZE,
+            .chain = *bucket,
+            .chunk = chunk,
+            .last_use = g->uses,
+            .gref = grefs[i],
+        };
+        *bucket = &chunk->grants[i];
+    }
+    QTAILQ_INSERT_TAIL(&g->by_turn, chunk, by_turn);
+    g->nr_mapped += n;
+    g->nr_chunks++;
+    g->stats.maps += n;
+}
+
+/* Maps @n grants with one call, or none of them. */
+static bool grants_map(XenBlockGrants *g, uint32_t *grefs, unsigned n)
+{
+    void *map;
+
+    if (!grants_reserve(g, n)) {
+        g->paused = n == 1;
+        return false;
+    }
+    map = qemu_xen_gnttab_map_refs(g->handle, n, g->domid, grefs,
+                                   PROT_READ | PROT_WRITE);
+    if (!map) {
+        g->paused = --g->failures_left == 0;
+        xen_block_budget_give(g->budget, XEN_BLOCK_GRANTS, n);
+        xen_block_budget_give(g->budget, XEN_BLOCK_AREAS, 1);
+        return false;
+    }
+    chunk_add(g, map, grefs, n);
+    return true;
+}
+
+void xen_block_grants_map_wanted(XenBlockGrants *g)
+{
+    unsigned n = g->nr_wanted;
+
+    g->nr_wanted = 0;
+    if (!n || grants_map(g, g->wanted, n)) {
+        return;
+    }
+    /* One of them may be bad, or there may be room for some of them. */
+    for (unsigned i = 0; i < n; i++) {
+        if (n == 1 || g->paused || !grants_map(g, &g->wanted[i], 1)) {
+            g->stats.refusals++;
+        }
+    }
+}
+
+static bool grants_know(XenBlockGrants *g, uint32_t gref)
+{
+    const XenBlockGrant *grant = *xen_block_grants_bucket(g, gref);
+
+    while (grant && grant->gref != gref) {
+        grant = grant->chain;
+    }
+    for (unsigned i = 0; !grant && i < g->nr_wanted; i++) {
+        if (g->wanted[i] == gref) {
             return true;
         }
-        QTAILQ_REMOVE(&g->by_use, grant, by_use);
-        grants_sort_last(g, grant);
+    }
+    return grant;
+}
+
+void xen_block_grants_want(XenBlockGrants *g, uint32_t gref)
+{
+    if (g->paused || grants_know(g, gref)) {
+        return;
+    }
+    g->wanted[g->nr_wanted++] = gref;
+    if (g->nr_wanted == g->chunk_size) {
+        xen_block_grants_map_wanted(g);
+    }
+}
+
+/*
+ * Letting go
+ */
+
+/* Was one of its grants not used since @uses? */
+static bool chunk_has_idle(const XenBlockGrantChunk *chunk, uint64_t uses)
+{
+    for (unsigned i = 0; i < chunk->nr; i++) {
+        if (chunk->grants[i].last_use <= uses) {
+            return true;
+        }
     }
     return false;
 }
 
-/* A grant structure to fill, taken from an idle grant if need be. */
-static XenBlockGrant *grants_take_free(XenBlockGrants *g)
+static void grants_unmap_unused(XenBlockGrants *g, uint64_t uses)
 {
-    XenBlockGrant *grant;
+    XenBlockGrantChunk *chunk, *next;
 
-    if (!g->free && g->nr_touched < g->capacity) {
-        return &g->grants[g->nr_touched++];
+    QTAILQ_FOREACH_SAFE(chunk, &g->by_turn, by_turn, next) {
+        if (!chunk->users && chunk_has_idle(chunk, uses)) {
+            chunk_unmap(g, chunk);
+        }
     }
-    if (!g->free && !grants_evict(g)) {
-        return NULL;
-    }
-    grant = g->free;
-    g->free = grant->chain;
-    return grant;
 }
 
-XenBlockGrant *xen_block_grants_map(XenBlockGrants *g, uint32_t gref)
+void xen_block_grants_tick(XenBlockGrants *g, bool share)
 {
-    XenBlockGrant *grant = grants_take_free(g);
-    XenBlockGrant **bucket = xen_block_grants_bucket(g, gref);
+    unsigned slot = g->tick % XEN_BLOCK_GRANTS_IDLE_TICKS;
 
-    if (!grant) {
-        g->stats.refusals++;
-        return NULL;
+    if (!xen_block_grants_persistent(g)) {
+        return;
     }
-    grant->gref = gref;
-    grant->page = qemu_xen_gnttab_map_refs(g->handle, 1, g->domid, &gref,
-                                           PROT_READ | PROT_WRITE);
-    if (!grant->page) {
-        g->stats.refusals++;
-        grant->chain = g->free;
-        g->free = grant;
-        return NULL;
+    if (g->tick >= XEN_BLOCK_GRANTS_IDLE_TICKS) {
+        grants_unmap_unused(g, g->uses_at_tick[slot]);
     }
-    g->stats.maps++;
-    grant->users = 1;
-    g->nr_in_use++;
-    grant->last_use = ++g->stats.uses;
-    grants_sort_last(g, grant);
-    grant->chain = *bucket;
-    *bucket = grant;
-    return grant;
+    /* A grant that is mapped from now on is younger than this tick. */
+    g->uses_at_tick[slot] = g->uses++;
+    g->tick++;
+
+    if (share) {
+        unsigned keep = g->nr_mapped - g->nr_mapped / 8;
+
+        while (g->nr_mapped > keep && grants_unmap_oldest(g)) {
+            /* next */
+        }
+    }
+    grants_allow(g);
 }
+
+/*
+ * Copies
+ */
 
 static unsigned copy_fill(XenBlockGrants *g, unsigned at, bool to_domain,
                           const XenBlockCopy *copy)

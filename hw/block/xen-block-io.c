@@ -11,49 +11,31 @@
  *           a read      -                  a buffer    copy (batch), keep it
  *
  * A request is on the one path or on the other as a whole.  prepare and
- * finish see a whole batch, so that the copies of a batch are one call.
+ * finish see a whole batch, so that the copies of a batch are one call, and
+ * pages that are not mapped yet are mapped with a few.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/coroutine.h"
-#include "qemu/memalign.h"
 #include "qemu/units.h"
 #include "hw/block/xen-block-ring.h"
 
 /* Largest part of a discard; the block layer takes no more than an int. */
 #define DISCARD_CHUNK (1 * GiB)
 
-static void *buffers_get(XenBlockBuffers *b)
-{
-    if (likely(b->nr_free)) {
-        return b->free[--b->nr_free];
-    }
-    return qemu_memalign(XEN_PAGE_SIZE, b->size);
-}
-
-static void buffers_put(XenBlockBuffers *b, void *buf)
-{
-    b->free[b->nr_free++] = buf;
-}
-
-static void buffers_init(XenBlockBuffers *b, unsigned n, unsigned nr_pages)
-{
-    b->free = g_new(void *, n);
-    b->nr_free = 0;
-    b->size = nr_pages * XEN_PAGE_SIZE;
-}
-
-static void buffers_cleanup(XenBlockBuffers *b)
-{
-    while (b->nr_free) {
-        qemu_vfree(b->free[--b->nr_free]);
-    }
-    g_clear_pointer(&b->free, g_free);
-}
+/* Direct requests; what Linux sends by default; the largest there are. */
+const unsigned xen_block_buffer_pages[XEN_BLOCK_NR_BUFFER_SIZES] = {
+    BLKIF_MAX_SEGMENTS_PER_REQUEST, 32, XEN_BLKIF_MAX_INDIRECT_SEGS,
+};
 
 static XenBlockBuffers *request_buffers(XenBlockRequest *r)
 {
-    return r->indirect ? &r->ring->large_buffers : &r->ring->small_buffers;
+    XenBlockBuffers *b = r->ring->buffers;
+
+    while (r->req.bytes > b->nr_pages * XEN_PAGE_SIZE) {
+        b++;
+    }
+    return b;
 }
 
 void xen_block_io_init(XenBlockRing *ring)
@@ -63,19 +45,38 @@ void xen_block_io_init(XenBlockRing *ring)
                                               XEN_BLKIF_MAX_INDIRECT_PAGES);
     block_request_pool_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
                             sizeof(XenBlockIndirect));
-    buffers_init(&ring->small_buffers, ring->size,
-                 BLKIF_MAX_SEGMENTS_PER_REQUEST);
-    buffers_init(&ring->large_buffers, XEN_BLOCK_MAX_INDIRECTS,
-                 XEN_BLKIF_MAX_INDIRECT_SEGS);
+    ring->unplaced = g_new(XenBlockRequest *, ring->size);
+    for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
+        xen_block_buffers_init(&ring->buffers[i], &ring->disk->budget,
+                               i ? XEN_BLOCK_MAX_INDIRECTS : ring->size,
+                               xen_block_buffer_pages[i]);
+    }
 }
 
 void xen_block_io_cleanup(XenBlockRing *ring)
 {
-    buffers_cleanup(&ring->large_buffers);
-    buffers_cleanup(&ring->small_buffers);
+    for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
+        xen_block_buffers_cleanup(&ring->buffers[i]);
+    }
+    g_clear_pointer(&ring->unplaced, g_free);
     block_request_pool_cleanup(&ring->indirects);
     g_clear_pointer(&ring->copy_pages, g_free);
     g_clear_pointer(&ring->copies, g_free);
+}
+
+void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick)
+{
+    bool idle = tick == XEN_BLOCK_TICK_IDLE && !ring->queue.in_flight;
+
+    xen_block_grants_tick(&ring->grants, tick == XEN_BLOCK_TICK_SHARE);
+    for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
+        xen_block_buffers_tick(&ring->buffers[i]);
+    }
+    if (idle) {
+        block_request_pool_cleanup(&ring->requests);
+        block_request_pool_cleanup(&ring->indirects);
+        xen_block_grants_trim(&ring->grants);
+    }
 }
 
 static bool request_is_read(const XenBlockRequest *r)
@@ -91,7 +92,7 @@ static void request_set_iov(XenBlockRequest *r, int niov)
     r->qiov.size = r->req.bytes;
 }
 
-static void request_put_grants(XenBlockRequest *r)
+static inline QEMU_ALWAYS_INLINE void request_put_grants(XenBlockRequest *r)
 {
     for (unsigned i = 0; i < r->nr_grants; i++) {
         xen_block_grants_put(&r->ring->grants, r->grants[i]);
@@ -99,8 +100,8 @@ static void request_put_grants(XenBlockRequest *r)
     r->nr_grants = 0;
 }
 
-/* Gathers the request's pages; %false if one of them cannot be mapped. */
-static bool request_map(XenBlockRequest *r)
+/* Gathers the request's pages; %false if one of them is not mapped. */
+static inline QEMU_ALWAYS_INLINE bool request_map(XenBlockRequest *r)
 {
     struct iovec *iov = r->iov;
     int niov = 0;
@@ -128,13 +129,31 @@ static bool request_map(XenBlockRequest *r)
     return true;
 }
 
-static void request_bounce(XenBlockRequest *r)
+/* The same, for requests that are not in a hurry. */
+static bool request_map_late(XenBlockRequest *r)
 {
+    return request_map(r);
+}
+
+/* Gives the request a buffer; %false if it has to wait for one. */
+static bool request_bounce(XenBlockRequest *r)
+{
+    r->bounce = xen_block_buffers_get(request_buffers(r));
+    if (!r->bounce) {
+        return false;
+    }
     r->ring->nr_bounced++;
-    r->bounce = buffers_get(request_buffers(r));
     r->iov[0].iov_base = r->bounce;
     r->iov[0].iov_len = r->req.bytes;
     request_set_iov(r, 1);
+    return true;
+}
+
+static void request_want_grants(XenBlockRequest *r)
+{
+    for (unsigned i = 0; i < r->req.nr_segs; i++) {
+        xen_block_grants_want(&r->ring->grants, r->segs[i].gref);
+    }
 }
 
 static XenBlockCopy request_copy(XenBlockRequest *r)
@@ -219,18 +238,52 @@ static XenBlockCopy indirect_copy(XenBlockRequest *r, XenBlkifSegment *pages)
     };
 }
 
+/*
+ * Tries to read the segments of @n requests; those whose pages are not mapped
+ * stay in @rs.  Returns how many.
+ */
+static unsigned indirect_decode(XenBlockRing *ring, XenBlockRequest **rs,
+                                unsigned n)
+{
+    unsigned left = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = rs[i];
+
+        if (r->indirect && !indirect_decode_mapped(ring, r)) {
+            ring->unplaced[left++] = r;
+        }
+    }
+    return left;
+}
+
+static unsigned indirect_map(XenBlockRing *ring, unsigned n)
+{
+    if (!n || !xen_block_grants_persistent(&ring->grants)) {
+        return n;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->unplaced[i];
+
+        for (unsigned page = 0; page < r->req.nr_indirect; page++) {
+            xen_block_grants_want(&ring->grants, r->req.indirect_grefs[page]);
+        }
+    }
+    xen_block_grants_map_wanted(&ring->grants);
+    return indirect_decode(ring, ring->unplaced, n);
+}
+
 static void batch_load_indirect(XenBlockRing *ring)
 {
     XenBlkifSegment *pages = ring->copy_pages;
-    unsigned n = 0;
+    unsigned n = indirect_decode(ring, ring->batch, ring->nr_batch);
 
-    for (unsigned i = 0; i < ring->nr_batch; i++) {
-        XenBlockRequest *r = ring->batch[i];
+    n = indirect_map(ring, n);
+    for (unsigned i = 0; i < n; i++) {
+        XenBlockRequest *r = ring->unplaced[i];
 
-        if (r->indirect && !indirect_decode_mapped(ring, r)) {
-            ring->copies[n++] = indirect_copy(r, pages);
-            pages += r->req.nr_indirect;
-        }
+        ring->copies[i] = indirect_copy(r, pages);
+        pages += r->req.nr_indirect;
     }
     copies_run(ring, false, n);
     for (unsigned i = 0; i < n; i++) {
@@ -242,10 +295,75 @@ static void batch_load_indirect(XenBlockRing *ring)
     }
 }
 
+/* Maps what the requests that have no place need, many pages with one call. */
+static void unplaced_map(XenBlockRing *ring)
+{
+    for (unsigned i = 0; i < ring->nr_unplaced; i++) {
+        request_want_grants(ring->unplaced[i]);
+    }
+    xen_block_grants_map_wanted(&ring->grants);
+}
+
+void xen_block_io_place(XenBlockRing *ring)
+{
+    bool persistent = xen_block_grants_persistent(&ring->grants);
+    unsigned nr_waiting = 0;
+    unsigned n = 0;
+
+    if (persistent) {
+        unplaced_map(ring);
+    }
+    for (unsigned i = 0; i < ring->nr_unplaced; i++) {
+        XenBlockRequest *r = ring->unplaced[i];
+
+        if (!(persistent && request_map_late(r))) {
+            if (!request_bounce(r)) {
+                ring->unplaced[nr_waiting++] = r;
+                continue;
+            }
+            if (!request_is_read(r)) {
+                ring->copies[n++] = request_copy(r);
+            }
+        }
+        ring->batch[ring->nr_batch++] = r;
+    }
+    ring->nr_unplaced = nr_waiting;
+    copies_run(ring, false, n);
+}
+
+/* The requests from the @first that has no place on. */
+static void batch_place_rest(XenBlockRing *ring, unsigned first)
+{
+    bool persistent = xen_block_grants_persistent(&ring->grants);
+    unsigned end = ring->nr_batch;
+    unsigned n = 0;
+
+    ring->nr_batch = first;
+    for (unsigned i = first; i < end; i++) {
+        XenBlockRequest *r = ring->batch[i];
+
+        if (!r->req.nr_segs) {
+            request_set_iov(r, 0);
+        } else if (!r->fault) {
+            if (!(persistent ? request_map_late(r) : request_bounce(r))) {
+                ring->unplaced[ring->nr_unplaced++] = r;
+                continue;
+            }
+            if (r->bounce && !request_is_read(r)) {
+                ring->copies[n++] = request_copy(r);
+            }
+        }
+        ring->batch[ring->nr_batch++] = r;
+    }
+    copies_run(ring, false, n);
+    if (ring->nr_unplaced) {
+        xen_block_io_place(ring);
+    }
+}
+
 void xen_block_io_prepare(XenBlockRing *ring)
 {
     bool persistent = xen_block_grants_persistent(&ring->grants);
-    unsigned n = 0;
 
     if (unlikely(ring->batch_has_indirect)) {
         ring->batch_has_indirect = false;
@@ -259,15 +377,11 @@ void xen_block_io_prepare(XenBlockRing *ring)
             request_set_iov(r, 0);
             continue;
         }
-        if (r->fault || (persistent && request_map(r))) {
-            continue;
-        }
-        request_bounce(r);
-        if (!request_is_read(r)) {
-            ring->copies[n++] = request_copy(r);
+        if (unlikely(!r->fault && !(persistent && request_map(r)))) {
+            batch_place_rest(ring, i);
+            break;
         }
     }
-    copies_run(ring, false, n);
 }
 
 /* Copies what the requests in @ring->done have read into buffers. */
@@ -450,7 +564,7 @@ void xen_block_io_finish(XenBlockRing *ring)
         XenBlockRequest *r = ring->done[i];
 
         if (unlikely(r->bounce)) {
-            buffers_put(request_buffers(r), r->bounce);
+            xen_block_buffers_put(request_buffers(r), r->bounce);
             ring->nr_bounced--;
         } else {
             request_put_grants(r);

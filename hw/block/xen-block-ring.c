@@ -41,7 +41,8 @@ static unsigned ring_pending(XenBlockRing *ring)
 static bool ring_may_take(XenBlockRing *ring)
 {
     return block_queue_listening(&ring->queue) &&
-           block_queue_running(&ring->queue) && !ring->held;
+           block_queue_running(&ring->queue) && !ring->held &&
+           !ring->nr_unplaced;
 }
 
 static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
@@ -56,6 +57,9 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
                                xen_blkif_fault_text(r->fault));
     if (!ring->fault_reported) {
         ring->fault_reported = true;
+        if (!xen_guest_log_may_say(&ring->disk->domain->log)) {
+            return;
+        }
         error_report("xen-block: %s: ring %u: %s (operation %u)",
                      ring->disk->name, ring->queue.index,
                      xen_blkif_fault_text(r->fault), r->req.operation);
@@ -139,6 +143,17 @@ static void ring_submit(XenBlockRing *ring)
     xen_block_io_run(ring);
 }
 
+/* Goes on with requests that wait for buffers; %false if they still have to. */
+static bool ring_submit_unplaced(XenBlockRing *ring)
+{
+    xen_block_io_place(ring);
+    if (!ring->nr_batch) {
+        return false;
+    }
+    xen_block_io_run(ring);
+    return true;
+}
+
 /* Can the held request start?  A barrier has to be the only one in flight. */
 static bool held_can_start(XenBlockRing *ring)
 {
@@ -177,6 +192,9 @@ static bool ring_rearm(XenBlockRing *ring)
 /* Gets on with what there is; %false if it is for somebody else to go on. */
 static bool ring_step(XenBlockRing *ring)
 {
+    if (unlikely(ring->nr_unplaced)) {
+        return ring_submit_unplaced(ring);
+    }
     if (unlikely(ring->held)) {
         if (ring->held_runs || !held_can_start(ring)) {
             return false;
@@ -278,7 +296,7 @@ void xen_block_ring_flush(void *opaque)
     ring_publish(ring, n);
     trace_xen_block_ring_responses(ring, ring->queue.index, n);
 
-    if (unlikely(ring->held && !ring->held_runs)) {
+    if (unlikely((ring->held && !ring->held_runs) || ring->nr_unplaced)) {
         ring_resume_later(ring);
     }
     /* Nothing of the ring may be touched after the last one has ended. */
@@ -334,7 +352,13 @@ static void channel_poll_end(EventNotifier *e)
 
 static void ring_look(BlockQueue *queue)
 {
-    ring_process(container_of(queue, XenBlockRing, queue));
+    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+    XenBlockTick tick = qatomic_xchg(&ring->tick, XEN_BLOCK_TICK_NONE);
+
+    if (tick != XEN_BLOCK_TICK_NONE) {
+        xen_block_io_tick(ring, tick);
+    }
+    ring_process(ring);
 }
 
 static void ring_start_listening(BlockQueue *queue)
@@ -368,8 +392,8 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
     void *map;
 
     if (!xen_block_grants_start(&ring->grants, params->domid,
-                                params->max_persistent, params->nr_pages,
-                                errp)) {
+                                &ring->disk->budget, params->max_persistent,
+                                params->nr_pages, errp)) {
         return false;
     }
     ring->grants.copy_one_by_one = !params->batch_copies;

@@ -164,6 +164,8 @@ static void setup_disk(XenBlockDevice *blockdev)
 {
     const XenBlockConf *props = &blockdev->props;
 
+    blockdev->disk.domain = xen_block_domain_get(
+        XEN_DEVICE(blockdev)->frontend_id);
     blockdev->disk.blk = props->conf.blk;
     blockdev->disk.name = blockdev->vdev_name;
     blockdev->disk.limits.sector_size = XEN_BLKIF_SECTOR_SIZE;
@@ -312,6 +314,7 @@ static void xen_block_frontend_changed(XenDevice *xendev,
                                        Error **errp)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
+    Error *local_err = NULL;
 
     blockdev->changed_again = true;
     if (blockdev->changing) {
@@ -320,14 +323,24 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     blockdev->changing = true;
     while (blockdev->changed_again) {
         blockdev->changed_again = false;
-        xen_block_follow_frontend(blockdev, errp);
+        xen_block_follow_frontend(blockdev, &local_err);
     }
     blockdev->changing = false;
+    /* The frontend reads why in the key "error"; the log may hear of it. */
+    if (local_err && !xen_guest_log_may_say(&blockdev->disk.domain->log)) {
+        g_clear_pointer(&local_err, error_free);
+    }
+    error_propagate(errp, local_err);
 }
 
 static void xen_block_instance_finalize(Object *obj)
 {
-    stats_intervals_free(&XEN_BLOCK_DEVICE(obj)->props.stats_intervals);
+    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(obj);
+
+    stats_intervals_free(&blockdev->props.stats_intervals);
+    if (blockdev->disk.domain) {
+        xen_block_domain_put(blockdev->disk.domain);
+    }
 }
 
 static void get_vdev(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -395,7 +408,7 @@ static void xen_block_describe(ObjectClass *class)
     object_class_property_set_description(class, "persistent-grants",
         "Map the guest's pages once, not for every request");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Bound of mapped pages for each ring, 0: what a full ring can use");
+        "Bound of mapped pages for all rings, 0: as Linux's backend has it");
     object_class_property_set_description(class, "max-indirect-segments",
         "Pages that an indirect request can have, 0: no indirect requests");
     object_class_property_set_description(class, "write-barriers",

@@ -21,14 +21,46 @@ static struct {
     bool revoked[NR_REFS];
     unsigned mapped[NR_REFS];
     unsigned nr_mapped, most_mapped;
+    unsigned map_calls;
     unsigned handles;
     unsigned copy_calls;
     uint32_t max_grants;
+    unsigned areas;
 } table;
+
+static XenBlockBudget budget;
 
 static uint8_t *table_page(uint32_t ref)
 {
     return table.pages + ref * XEN_PAGE_SIZE;
+}
+
+/*
+ * An area of memory for one call: its first words tell what was mapped, which
+ * has to be unmapped as a whole.
+ */
+static void *table_area(const uint32_t *refs, uint32_t count)
+{
+    uint8_t *area = g_malloc0(count * XEN_PAGE_SIZE);
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t *page = (uint32_t *)(area + i * XEN_PAGE_SIZE);
+
+        page[0] = refs[i];
+        page[1] = count;
+    }
+    return area;
+}
+
+static void table_area_free(void *area, const uint32_t *refs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *page = area + i * XEN_PAGE_SIZE;
+
+        g_assert_cmpint(page[0], ==, refs[i]);
+        g_assert_cmpint(page[1], ==, count);
+    }
+    g_free(area);
 }
 
 static xengnttab_handle *table_open(void)
@@ -52,27 +84,34 @@ static int table_set_max(xengnttab_handle *xgt, uint32_t nr)
 static void *table_map(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
                        uint32_t *refs, int prot)
 {
-    g_assert_cmpint(count, ==, 1);
+    table.map_calls++;
     g_assert_cmpint(domid, ==, DOMID);
     g_assert_cmpint(prot, ==, PROT_READ | PROT_WRITE);
-    if (refs[0] >= NR_REFS || table.revoked[refs[0]]) {
-        errno = EINVAL;
-        return NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (refs[i] >= NR_REFS || table.revoked[refs[i]]) {
+            errno = EINVAL;
+            return NULL;
+        }
     }
-    table.mapped[refs[0]]++;
-    table.nr_mapped++;
+    for (uint32_t i = 0; i < count; i++) {
+        table.mapped[refs[i]]++;
+    }
+    table.nr_mapped += count;
     table.most_mapped = MAX(table.most_mapped, table.nr_mapped);
-    return table_page(refs[0]);
+    table.areas++;
+    return table_area(refs, count);
 }
 
 static int table_unmap(xengnttab_handle *xgt, void *start, uint32_t *refs,
                        uint32_t count)
 {
-    g_assert_cmpint(count, ==, 1);
-    g_assert_true(start == table_page(refs[0]));
-    g_assert_cmpint(table.mapped[refs[0]], >, 0);
-    table.mapped[refs[0]]--;
-    table.nr_mapped--;
+    table_area_free(start, refs, count);
+    for (uint32_t i = 0; i < count; i++) {
+        g_assert_cmpint(table.mapped[refs[i]], >, 0);
+        table.mapped[refs[i]]--;
+    }
+    table.nr_mapped -= count;
+    table.areas--;
     return 0;
 }
 
@@ -104,6 +143,7 @@ static int table_copy(xengnttab_handle *xgt, bool to_domain, uint32_t domid,
 }
 
 static struct gnttab_backend_ops table_ops = {
+    .features = XEN_GNTTAB_OP_FEATURE_MAP_MULTIPLE,
     .open = table_open,
     .close = table_close,
     .set_max_grants = table_set_max,
@@ -120,11 +160,20 @@ static void table_reset(void)
     xen_gnttab_ops = &table_ops;
 }
 
+static void start_more(XenBlockGrants *g, unsigned capacity)
+{
+    g_assert_true(xen_block_grants_start(g, DOMID, &budget, capacity, 4,
+                                         &error_abort));
+    g_assert_cmpint(table.max_grants, ==, capacity + 4);
+}
+
 static void start(XenBlockGrants *g, unsigned capacity)
 {
     table_reset();
-    g_assert_true(xen_block_grants_start(g, DOMID, capacity, 4, &error_abort));
-    g_assert_cmpint(table.max_grants, ==, capacity + 4);
+    budget = (XenBlockBudget) {
+        .limit = { [XEN_BLOCK_GRANTS] = capacity, [XEN_BLOCK_AREAS] = 1000 },
+    };
+    start_more(g, capacity);
 }
 
 static void stop(XenBlockGrants *g)
@@ -132,15 +181,44 @@ static void stop(XenBlockGrants *g)
     xen_block_grants_stop(g);
     g_assert_cmpint(table.nr_mapped, ==, 0);
     g_assert_cmpint(table.handles, ==, 0);
+    g_assert_cmpint(budget.used[XEN_BLOCK_GRANTS], ==, 0);
+    g_assert_cmpint(budget.used[XEN_BLOCK_AREAS], ==, 0);
+}
+
+static XenBlockGrant *get(XenBlockGrants *g, uint32_t ref)
+{
+    XenBlockGrant *grant = xen_block_grants_get(g, ref);
+
+    if (!grant) {
+        xen_block_grants_want(g, ref);
+        xen_block_grants_map_wanted(g);
+        grant = xen_block_grants_get(g, ref);
+    }
+    return grant;
+}
+
+static void put(XenBlockGrants *g, XenBlockGrant *grant)
+{
+    xen_block_grants_put(g, grant);
 }
 
 static void use(XenBlockGrants *g, uint32_t ref)
 {
-    XenBlockGrant *grant = xen_block_grants_get(g, ref);
+    XenBlockGrant *grant = get(g, ref);
 
     g_assert_nonnull(grant);
-    g_assert_true(grant->page == table_page(ref));
-    xen_block_grants_put(g, grant);
+    g_assert_cmpint(*(uint32_t *)grant->page, ==, ref);
+    put(g, grant);
+}
+
+static bool try_use(XenBlockGrants *g, uint32_t ref)
+{
+    XenBlockGrant *grant = get(g, ref);
+
+    if (grant) {
+        put(g, grant);
+    }
+    return grant;
 }
 
 static void test_hit(void)
@@ -155,7 +233,7 @@ static void test_hit(void)
         }
     }
     g_assert_cmpint(g.stats.maps, ==, 16);
-    g_assert_cmpint(g.stats.uses, ==, 160);
+    g_assert_cmpint(g.uses, ==, 160);
     g_assert_cmpint(g.stats.evictions, ==, 0);
     stop(&g);
 }
@@ -180,16 +258,30 @@ static void test_lru(void)
     stop(&g);
 }
 
-static void test_bound(void)
+/* Between two ticks no more is replaced than may be mapped. */
+static void test_no_thrashing(void)
 {
+    unsigned before, hits = 0;
     XenBlockGrants g;
 
     start(&g, 7);
     for (int i = 0; i < 5000; i++) {
-        use(&g, g_test_rand_int_range(0, NR_REFS));
+        try_use(&g, g_test_rand_int_range(0, NR_REFS));
     }
     g_assert_cmpint(table.most_mapped, ==, 7);
-    g_assert_cmpint(g.stats.uses, ==, 5000);
+    g_assert_cmpint(g.stats.maps, ==, 14);
+    g_assert_cmpint(g.stats.evictions, ==, 7);
+    before = table.map_calls;
+    for (uint32_t ref = 0; ref < NR_REFS; ref++) {
+        hits += try_use(&g, ref);
+    }
+    g_assert_cmpint(hits, ==, 7);
+    g_assert_cmpint(table.map_calls, ==, before);
+
+    xen_block_grants_tick(&g, false);
+    for (uint32_t ref = 0; ref < 7; ref++) {
+        use(&g, ref);
+    }
     stop(&g);
 }
 
@@ -200,66 +292,195 @@ static void test_in_use(void)
 
     start(&g, 4);
     for (uint32_t ref = 0; ref < 4; ref++) {
-        held[ref] = xen_block_grants_get(&g, ref);
+        held[ref] = get(&g, ref);
         g_assert_nonnull(held[ref]);
     }
     /* All are in use: nothing may be evicted, and nothing is added. */
-    g_assert_null(xen_block_grants_get(&g, 50));
+    g_assert_null(get(&g, 50));
     g_assert_cmpint(g.stats.refusals, ==, 1);
     g_assert_cmpint(g.stats.evictions, ==, 0);
-    g_assert_cmpint(g.nr_in_use, ==, 4);
 
-    again = xen_block_grants_get(&g, 2);
-    g_assert_cmpint(g.nr_in_use, ==, 4);
+    again = get(&g, 2);
     g_assert_true(again == held[2]);
-    xen_block_grants_put(&g, held[2]);
-    g_assert_null(xen_block_grants_get(&g, 50));
-    xen_block_grants_put(&g, again);
-    g_assert_cmpint(g.nr_in_use, ==, 3);
+    put(&g, held[2]);
+    xen_block_grants_tick(&g, true);
+    g_assert_null(get(&g, 50));
+    put(&g, again);
 
+    xen_block_grants_tick(&g, false);
     use(&g, 50);
     g_assert_cmpint(table.mapped[2], ==, 0);
-    xen_block_grants_put(&g, held[0]);
-    xen_block_grants_put(&g, held[1]);
-    xen_block_grants_put(&g, held[3]);
-    g_assert_cmpint(g.nr_in_use, ==, 0);
+    put(&g, held[0]);
+    put(&g, held[1]);
+    put(&g, held[3]);
     stop(&g);
 }
 
 static void test_bad_grant(void)
 {
+    unsigned calls;
     XenBlockGrants g;
 
     start(&g, 2);
     table.revoked[9] = true;
     for (int i = 0; i < 10; i++) {
-        g_assert_null(xen_block_grants_get(&g, 9));
-        g_assert_null(xen_block_grants_get(&g, UINT32_MAX));
+        g_assert_null(get(&g, 9));
+        g_assert_null(get(&g, UINT32_MAX));
     }
     use(&g, 1);
     use(&g, 2);
     g_assert_cmpint(table.nr_mapped, ==, 2);
-    g_assert_cmpint(g.nr_in_use, ==, 0);
     /* A grant mapped while it was good is good until unmapped. */
     table.revoked[1] = true;
     use(&g, 1);
+
+    /* Nobody makes us try without end. */
+    calls = table.map_calls;
+    for (int i = 0; i < 1000; i++) {
+        g_assert_null(get(&g, 9));
+    }
+    g_assert_cmpint(table.map_calls - calls, <=, XEN_BLOCK_GRANTS_FAILURES);
     stop(&g);
 }
 
-static void test_forget(void)
+static void want(XenBlockGrants *g, uint32_t first, unsigned n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        xen_block_grants_want(g, first + i);
+        xen_block_grants_want(g, first + i);
+    }
+    xen_block_grants_map_wanted(g);
+}
+
+/* What is wanted together is mapped with few calls, and unmapped with few. */
+static void test_chunks(void)
 {
     XenBlockGrant *held;
     XenBlockGrants g;
 
-    start(&g, 8);
-    held = xen_block_grants_get(&g, 1);
-    use(&g, 2);
-    use(&g, 3);
+    start(&g, 512);
+    want(&g, 0, 80);
+    g_assert_cmpint(table.map_calls, ==, 3);
+    g_assert_cmpint(table.nr_mapped, ==, 80);
+    g_assert_cmpint(budget.used[XEN_BLOCK_GRANTS], ==, 80);
+    g_assert_cmpint(budget.used[XEN_BLOCK_AREAS], ==, 3);
+    for (uint32_t ref = 0; ref < 80; ref++) {
+        use(&g, ref);
+    }
+    want(&g, 0, 80);
+    g_assert_cmpint(table.map_calls, ==, 3);
+
+    held = get(&g, 40);
     xen_block_grants_forget_idle(&g);
+    g_assert_cmpint(table.areas, ==, 1);
+    g_assert_cmpint(table.mapped[40], ==, 1);
+    g_assert_cmpint(table.mapped[0], ==, 0);
+    put(&g, held);
+    use(&g, 0);
+    stop(&g);
+}
+
+/* One that is bad does not keep the others from being mapped. */
+static void test_chunk_with_bad_grant(void)
+{
+    XenBlockGrants g;
+
+    start(&g, 512);
+    table.revoked[5] = true;
+    want(&g, 0, 32);
+    g_assert_cmpint(table.nr_mapped, ==, 31);
+    g_assert_cmpint(table.map_calls, ==, 1 + 32);
+    g_assert_null(get(&g, 5));
+    use(&g, 31);
+    stop(&g);
+}
+
+/* Without room for all of them, some are mapped. */
+static void test_chunk_without_room(void)
+{
+    XenBlockGrants g;
+
+    start(&g, 512);
+    budget.used[XEN_BLOCK_GRANTS] = 500;        /* of another ring */
+    want(&g, 0, 32);
+    g_assert_cmpint(table.nr_mapped, ==, 12);
+    g_assert_true(xen_block_budget_was_refused(&budget));
+    budget.used[XEN_BLOCK_GRANTS] -= 500;
+    stop(&g);
+
+    start(&g, 512);
+    budget.limit[XEN_BLOCK_AREAS] = 2;
+    want(&g, 0, 32);
+    want(&g, 32, 32);
+    g_assert_cmpint(table.areas, ==, 2);
+    want(&g, 64, 32);           /* takes the place of the first ones */
+    g_assert_cmpint(table.areas, ==, 2);
+    g_assert_cmpint(table.mapped[0], ==, 0);
+    use(&g, 95);
+    stop(&g);
+}
+
+/* Two rings share a budget: what one lets go, the other one may have. */
+static void test_share(void)
+{
+    XenBlockGrants a, b;
+
+    start(&a, 16);
+    start_more(&b, 16);
+    want(&a, 0, 16);
+    g_assert_false(try_use(&b, 100));
+    g_assert_true(xen_block_budget_was_refused(&budget));
+    g_assert_false(xen_block_budget_was_refused(&budget));
+
+    xen_block_grants_tick(&a, true);
+    xen_block_grants_tick(&b, true);
+    g_assert_cmpint(table.nr_mapped, ==, 14);
+    use(&b, 100);
+    use(&b, 101);
+    g_assert_cmpint(table.nr_mapped, ==, 16);
+
+    xen_block_grants_stop(&a);
+    xen_block_grants_tick(&b, true);
+    for (uint32_t ref = 200; ref < 215; ref++) {
+        use(&b, ref);
+    }
+    g_assert_cmpint(table.nr_mapped, ==, 16);
+    stop(&b);
+}
+
+/* Those not used for a minute go, with what was mapped together with them. */
+static void test_idle(void)
+{
+    XenBlockGrant *held;
+    XenBlockGrants g;
+
+    start(&g, 512);
+    want(&g, 0, 32);
+    want(&g, 32, 32);
+    held = get(&g, 5);
+    for (int t = 0; t < XEN_BLOCK_GRANTS_IDLE_TICKS; t++) {
+        xen_block_grants_tick(&g, false);
+        g_assert_cmpint(table.nr_mapped, ==, 64);
+        use(&g, 40);
+    }
+    xen_block_grants_tick(&g, false);
+    g_assert_cmpint(table.mapped[5], ==, 1);    /* in use */
+    g_assert_cmpint(table.mapped[40], ==, 0);
+    use(&g, 40);
+    g_assert_cmpint(table.nr_mapped, ==, 33);
+
+    put(&g, held);
+    for (int t = 0; t < XEN_BLOCK_GRANTS_IDLE_TICKS; t++) {
+        xen_block_grants_tick(&g, false);
+        use(&g, 40);
+    }
     g_assert_cmpint(table.nr_mapped, ==, 1);
-    xen_block_grants_put(&g, held);
-    use(&g, 2);
-    g_assert_cmpint(table.nr_mapped, ==, 2);
+    for (int t = 0; t <= XEN_BLOCK_GRANTS_IDLE_TICKS; t++) {
+        g_assert_cmpint(table.nr_mapped, ==, 1);
+        xen_block_grants_tick(&g, false);
+    }
+    g_assert_cmpint(table.nr_mapped, ==, 0);
+    g_assert_cmpint(budget.used[XEN_BLOCK_AREAS], ==, 0);
     stop(&g);
 }
 
@@ -347,10 +568,16 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/xen-block-grants/hit", test_hit);
     g_test_add_func("/xen-block-grants/lru", test_lru);
-    g_test_add_func("/xen-block-grants/bound", test_bound);
+    g_test_add_func("/xen-block-grants/no-thrashing", test_no_thrashing);
     g_test_add_func("/xen-block-grants/in-use", test_in_use);
     g_test_add_func("/xen-block-grants/bad-grant", test_bad_grant);
-    g_test_add_func("/xen-block-grants/forget", test_forget);
+    g_test_add_func("/xen-block-grants/chunks", test_chunks);
+    g_test_add_func("/xen-block-grants/chunk-with-bad-grant",
+                    test_chunk_with_bad_grant);
+    g_test_add_func("/xen-block-grants/chunk-without-room",
+                    test_chunk_without_room);
+    g_test_add_func("/xen-block-grants/share", test_share);
+    g_test_add_func("/xen-block-grants/idle", test_idle);
     g_test_add_func("/xen-block-grants/copy", test_copy);
     g_test_add_func("/xen-block-grants/copy-bad-grant", test_copy_bad_grant);
     g_test_add_func("/xen-block-grants/copy-large", test_copy_large);

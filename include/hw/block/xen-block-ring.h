@@ -26,6 +26,7 @@
 
 #include "block/accounting.h"
 #include "hw/block/block-queue.h"
+#include "hw/block/xen-block-buffers.h"
 #include "hw/block/xen-block-grants.h"
 #include "hw/block/xen-block-request.h"
 #include "qemu/defer-call.h"
@@ -40,6 +41,8 @@ typedef struct XenBlockDisk {
     BlockBackend *blk;
     const char *name;           /* for messages */
     XenBlkifLimits limits;
+    XenBlockDomain *domain;     /* of the frontend */
+    XenBlockBudget budget;      /* of all rings */
     /*
      * Ring @index was found malformed and has stopped for good.  Called in the
      * ring's thread.
@@ -55,7 +58,7 @@ typedef struct XenBlockRingParams {
     uint32_t event_channel;
     unsigned nr_pages;
     uint32_t *grefs;            /* @nr_pages of them */
-    unsigned max_persistent;    /* grants to keep mapped, 0: copy instead */
+    unsigned max_persistent;    /* grants that all rings keep, 0: copy */
     bool batch_copies;          /* one call for all that are copied at once */
 } XenBlockRingParams;
 
@@ -90,12 +93,17 @@ typedef struct XenBlockRequest {
 /* Most indirect requests of a ring in flight: bounds what they can hold. */
 #define XEN_BLOCK_MAX_INDIRECTS 32
 
-/* Buffers of one size, allocated when first needed and kept. */
-typedef struct XenBlockBuffers {
-    void **free;
-    unsigned nr_free;
-    size_t size;
-} XenBlockBuffers;
+/* Pages of the buffers that a ring has, the last for every request. */
+#define XEN_BLOCK_NR_BUFFER_SIZES 3
+extern const unsigned xen_block_buffer_pages[XEN_BLOCK_NR_BUFFER_SIZES];
+
+/* What control asks the ring's thread to do when it looks the next time. */
+typedef enum XenBlockTick {
+    XEN_BLOCK_TICK_NONE,
+    XEN_BLOCK_TICK,             /* let go of what is old */
+    XEN_BLOCK_TICK_SHARE,       /* and of some that others could use */
+    XEN_BLOCK_TICK_IDLE,        /* the ring was idle for long: of all */
+} XenBlockTick;
 
 struct XenBlockRing {
     BlockQueue queue;
@@ -137,9 +145,20 @@ struct XenBlockRing {
 
     BlockRequestPool requests;
     BlockRequestPool indirects;
-    XenBlockBuffers small_buffers, large_buffers;
+    XenBlockBuffers buffers[XEN_BLOCK_NR_BUFFER_SIZES];
     unsigned nr_bounced;        /* requests that have one of these */
     XenBlockGrants grants;
+
+    /*
+     * Requests of a batch whose grants are not mapped, in their order.  Those
+     * that have to wait for a buffer stay here, and nothing is taken then.
+     */
+    XenBlockRequest **unplaced;
+    unsigned nr_unplaced;
+
+    XenBlockTick tick;          /* atomic: control sets it, see there */
+    uint64_t requests_at_tick;  /* control's */
+    unsigned idle_ticks;        /* control's: none came since so many */
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
 /**
@@ -168,9 +187,24 @@ void xen_block_ring_stop(XenBlockRing *ring);
  *
  * Gives the data of every request in @ring->batch a place: granted pages or a
  * buffer, which for a write is filled.  A request that cannot have one gets a
- * fault.
+ * fault.  One that has to wait for a buffer goes to @ring->unplaced.
  */
 void xen_block_io_prepare(XenBlockRing *ring);
+
+/**
+ * xen_block_io_place:
+ *
+ * Does so for requests in @ring->unplaced; those that have a place then are
+ * added to @ring->batch.
+ */
+void xen_block_io_place(XenBlockRing *ring);
+
+/**
+ * xen_block_io_tick:
+ *
+ * Gives back what the ring has not needed lately.
+ */
+void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick);
 
 /**
  * xen_block_io_run:

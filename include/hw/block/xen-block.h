@@ -43,7 +43,7 @@ typedef struct XenBlockConf {
     uint32_t max_ring_page_order;
     uint16_t num_queues;
     uint16_t max_indirect_segments; /* 0: no indirect requests */
-    uint32_t max_persistent_grants; /* of a ring; 0: by its size */
+    uint32_t max_persistent_grants; /* of all rings; 0: as blkback */
     OnOffAuto persistent_grants;
     bool write_barriers;
     bool batch_copies;
@@ -59,6 +59,7 @@ struct XenBlockDevice {
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
     QEMUBH *resize_bh;          /* main loop: publishes another size */
+    QEMUTimer *tick_timer;      /* while connected: rings let go of things */
 
     XenBlockDisk disk;
     char *vdev_name;
@@ -109,6 +110,14 @@ void xen_block_offer(XenBlockDevice *blockdev);
  * it goes on.  Under the BQL.
  */
 void xen_block_serve_rings(XenBlockDevice *blockdev);
+
+/**
+ * xen_block_tick_rings:
+ *
+ * Every ten seconds from now on, while there are rings, has them let go of
+ * what they have not used lately.  Under the BQL.
+ */
+void xen_block_tick_rings(XenBlockDevice *blockdev);
 
 /**
  * xen_block_control_begin:
