@@ -147,6 +147,7 @@ static void ring_submit(XenBlockRing *ring)
 static bool ring_submit_unplaced(XenBlockRing *ring)
 {
     xen_block_io_place(ring);
+    trace_xen_block_ring_wait(ring, ring->queue.index, ring->nr_unplaced);
     if (!ring->nr_batch) {
         return false;
     }
@@ -350,12 +351,22 @@ static void channel_poll_end(EventNotifier *e)
     ring_rearm(ring);
 }
 
+static void ring_trace_kept(XenBlockRing *ring)
+{
+    const XenBlockGrants *g = &ring->grants;
+
+    trace_xen_block_ring_kept(ring, ring->queue.index, g->nr_mapped,
+                              g->stats.maps, g->stats.evictions,
+                              g->stats.refusals, g->stats.copies);
+}
+
 static void ring_look(BlockQueue *queue)
 {
     XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
     XenBlockTick tick = qatomic_xchg(&ring->tick, XEN_BLOCK_TICK_NONE);
 
     if (tick != XEN_BLOCK_TICK_NONE) {
+        ring_trace_kept(ring);
         xen_block_io_tick(ring, tick);
     }
     ring_process(ring);
@@ -509,6 +520,7 @@ void xen_block_ring_stop(XenBlockRing *ring)
                               ring->queue.stats.requests,
                               ring->queue.stats.batches,
                               ring->queue.stats.notifications);
+    ring_trace_kept(ring);
     block_queue_cleanup(&ring->queue);
     ring_unbind(ring);
     ring_unmap(ring);
