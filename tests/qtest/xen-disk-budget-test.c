@@ -155,6 +155,47 @@ static void test_disks_share(void)
     xen_disk_end(&d);
 }
 
+#define NR_DISKS 9
+#define PAGES_PER_DISK 300
+
+/*
+ * Nine disks, each read once: what they keep leaves half of the guest's grant
+ * table to others, and the ninth one is served as the first one is.
+ */
+static void test_grant_table(void)
+{
+    g_autoptr(GString) args = g_string_new("-global "
+                                           "xen-standin.max-grants=4096 ");
+    Blkfront *disk[NR_DISKS];
+    BlkBuffer *b[NR_DISKS];
+    XenGuest *g;
+
+    for (int i = 0; i < NR_DISKS; i++) {
+        g_autofree char *name = g_strdup_printf("xvd%c", 'a' + i);
+
+        g_string_append_printf(args, NULL_DISK("%s", ""), name, name, name,
+                               name);
+    }
+    g = xen_guest_start("%s", args->str);
+    for (int i = 0; i < NR_DISKS; i++) {
+        disk[i] = blkfront_new(g, BLK_VDEV_XVDA + (i << 4));
+        blkfront_connect(disk[i], &persistent);
+        b[i] = blk_buffer_new(g, PAGES_PER_DISK, false);
+        read_pages(&disk[i]->ring[0], b[i]);
+    }
+    g_assert_cmpint(grant_stats(g).mapped, ==, NR_DISKS + 4096 / 2);
+    g_assert_cmpint(nr_kept(g, b[0]), ==, PAGES_PER_DISK);
+    g_assert_cmpint(nr_kept(g, b[NR_DISKS - 1]), ==, 0);
+
+    for (int i = 0; i < NR_DISKS; i++) {
+        blkfront_disconnect(disk[i]);
+        blkfront_free(disk[i]);
+        blk_buffer_free(g, b[i]);
+    }
+    g_assert_cmpint(grant_stats(g).mapped, ==, 0);
+    xen_guest_quit(g);
+}
+
 static void put_reads(BlkRing *r, BlkBuffer **b, unsigned int n)
 {
     BlkRequest req;
@@ -376,6 +417,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/budget/default", test_default);
     qtest_add_func("/xen-disk/budget/rings-share", test_rings_share);
     qtest_add_func("/xen-disk/budget/disks-share", test_disks_share);
+    qtest_add_func("/xen-disk/budget/grant-table", test_grant_table);
     qtest_add_func("/xen-disk/budget/areas-of-many", test_areas_of_many);
     qtest_add_func("/xen-disk/budget/areas-bound", test_areas_bound);
     qtest_add_func("/xen-disk/budget/no-thrashing", test_no_thrashing);
