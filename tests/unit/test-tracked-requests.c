@@ -203,7 +203,7 @@ static void hammer(bool wander)
         aio_co_schedule(load->home, qemu_coroutine_create(load_entry, load));
     }
 
-    while (qatomic_read(&running)) {
+    do {
         bdrv_drained_begin(bs);
         check_idle(bs, blk);
         if (drains++ % 4 == 0) {
@@ -213,14 +213,13 @@ static void hammer(bool wander)
         }
         bdrv_drained_end(bs);
         aio_poll(qemu_get_aio_context(), false);
-    }
+    } while (qatomic_read(&running));
 
     for (int i = 0; i < THREADS; i++) {
         iothread_join(iothreads[i]);
     }
     check_idle(bs, blk);
     g_assert_cmpuint(bs->tracked_requests.scanning, ==, 0);
-    g_assert_cmpuint(drains, >, 0);
 
     node_close(bs, blk);
 }
