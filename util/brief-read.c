@@ -14,7 +14,7 @@ void brief_read_wait(void)
 {
     asym_mb_heavy();
 
-    for (unsigned slot = 0; slot < THREAD_SLOTS; slot++) {
+    for (unsigned slot = 0; slot < thread_slot_limit(); slot++) {
         unsigned turns = qatomic_load_acquire(&brief_readers[slot].turns);
         unsigned looks = 0;
 

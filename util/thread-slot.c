@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/bitmap.h"
 #include "qemu/coroutine-tls.h"
 #include "qemu/lockable.h"
@@ -15,6 +16,9 @@
 /* Protects slots_taken, and hands a slot's data from owner to owner. */
 static QemuMutex slots_lock;
 static DECLARE_BITMAP(slots_taken, THREAD_SLOTS);
+
+/* Above all numbers that were ever given; written under slots_lock */
+static unsigned slots_limit;
 
 /*
  * The thread's number plus one, 0 while it has none.  thread_slot() is the
@@ -48,6 +52,7 @@ static unsigned __attribute__((noinline)) slot_claim(void)
         slot = find_first_zero_bit(slots_taken, THREAD_SLOTS);
         if (slot < THREAD_SLOTS) {
             set_bit(slot, slots_taken);
+            qatomic_set(&slots_limit, MAX(slots_limit, slot + 1));
         }
     }
     QEMU_BUILD_BUG_ON(THREAD_SLOT_SHARED != THREAD_SLOTS);
@@ -58,6 +63,11 @@ static unsigned __attribute__((noinline)) slot_claim(void)
         qemu_thread_atexit_add(notifier);
     }
     return slot;
+}
+
+unsigned thread_slot_limit(void)
+{
+    return qatomic_read(&slots_limit);
 }
 
 unsigned __attribute__((noinline)) thread_slot(void)

@@ -42,4 +42,12 @@
  */
 unsigned thread_slot(void);
 
+/**
+ * thread_slot_limit: a number above all that thread_slot() has returned to
+ * threads whose writes since then the caller can see; THREAD_SLOTS at most.
+ *
+ * Any thread.  It only grows.
+ */
+unsigned thread_slot_limit(void);
+
 #endif /* QEMU_THREAD_SLOT_H */
