@@ -8,12 +8,36 @@
 #include "block/in-flight.h"
 #include "qemu/memalign.h"
 
-/* Counts wrap; only differences are used. */
+/* Requests with barriers of their own before a shard does without again */
+#define CAREFUL_REQUESTS    64
+
+/* Counts wrap; only differences are used.  Written by the slot's thread. */
 struct InFlightShard {
     unsigned started;
     unsigned ended;
     unsigned writes;
+
+    /* The era in which its requests have no barrier; 0 to begin with */
+    unsigned light_era;
+
+    /* Requests in this era that had one */
+    unsigned careful;
 };
+
+/* From now on there is a shard in @slot. */
+static void slots_grow(InFlight *in_flight, unsigned slot)
+{
+    unsigned slots = qatomic_read(&in_flight->slots);
+    unsigned seen;
+
+    while (slots <= slot) {
+        seen = qatomic_cmpxchg(&in_flight->slots, slots, slot + 1);
+        if (seen == slots) {
+            break;
+        }
+        slots = seen;
+    }
+}
 
 static __attribute__((noinline))
 InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
@@ -22,6 +46,7 @@ InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
     InFlightShard *other;
 
     *shard = (InFlightShard) { 0 };
+    slots_grow(in_flight, slot);
 
     /* Only the shared slot can have been filled meanwhile */
     other = qatomic_cmpxchg(&in_flight->shards[slot], NULL, shard);
@@ -49,12 +74,34 @@ static inline void count_up(unsigned *counter, unsigned slot)
     }
 }
 
+/* A drain need not strike at this thread: it has a barrier itself. */
+static __attribute__((noinline))
+void start_carefully(InFlight *in_flight, InFlightShard *shard, unsigned slot)
+{
+    /* Between the count and what the caller reads; see in_flight_close() */
+    smp_mb();
+    if (slot == THREAD_SLOT_SHARED) {
+        return;
+    }
+    if (++shard->careful >= CAREFUL_REQUESTS) {
+        shard->careful = 0;
+        qatomic_set(&shard->light_era, qatomic_read(&in_flight->era) + 1);
+        /* Who closes sees this, or the next requests see that it has closed */
+        smp_mb();
+    }
+}
+
 void in_flight_inc(InFlight *in_flight)
 {
     unsigned slot = thread_slot();
+    InFlightShard *shard = shard_get(in_flight, slot);
 
-    count_up(&shard_get(in_flight, slot)->started, slot);
+    count_up(&shard->started, slot);
     asym_mb_light();
+    /* After the count: the barrier of the next era counts who finds this one */
+    if (unlikely(shard->light_era != qatomic_read(&in_flight->era) + 1)) {
+        start_carefully(in_flight, shard, slot);
+    }
 }
 
 void in_flight_dec(InFlight *in_flight)
@@ -64,12 +111,18 @@ void in_flight_dec(InFlight *in_flight)
     count_up(&shard_get(in_flight, slot)->ended, slot);
 }
 
+/* The shards that there are; those that a loop misses are made meanwhile. */
+static inline unsigned slots_now(InFlight *in_flight)
+{
+    return qatomic_load_acquire(&in_flight->slots);
+}
+
 static unsigned count_now(InFlight *in_flight)
 {
     InFlightShard *shard;
     unsigned count = 0;
 
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
         shard = qatomic_load_acquire(&in_flight->shards[slot]);
         if (shard) {
             count -= qatomic_load_acquire(&shard->ended);
@@ -77,7 +130,7 @@ static unsigned count_now(InFlight *in_flight)
     }
 
     /* A shard that the first pass missed has ended nothing that it saw */
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
         shard = qatomic_load_acquire(&in_flight->shards[slot]);
         if (shard) {
             count += qatomic_read(&shard->started);
@@ -86,9 +139,28 @@ static unsigned count_now(InFlight *in_flight)
     return count;
 }
 
+static bool some_are_light(InFlight *in_flight)
+{
+    unsigned light = qatomic_read(&in_flight->era) + 1;
+
+    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
+        InFlightShard *shard = qatomic_load_acquire(&in_flight->shards[slot]);
+
+        if (shard && qatomic_read(&shard->light_era) == light) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void in_flight_close(InFlight *in_flight)
 {
-    qatomic_set(&in_flight->closed, asym_mb_moment());
+    /* The caller's write, then which requests may not have seen it */
+    smp_mb();
+    if (some_are_light(in_flight)) {
+        qatomic_inc(&in_flight->era);
+        qatomic_set(&in_flight->closed, asym_mb_moment());
+    }
 }
 
 unsigned in_flight_count(InFlight *in_flight)
@@ -117,7 +189,7 @@ unsigned in_flight_writes(InFlight *in_flight)
     InFlightShard *shard;
     unsigned writes = 0;
 
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
         shard = qatomic_load_acquire(&in_flight->shards[slot]);
         if (shard) {
             writes += qatomic_load_acquire(&shard->writes);
@@ -128,8 +200,9 @@ unsigned in_flight_writes(InFlight *in_flight)
 
 void in_flight_cleanup(InFlight *in_flight)
 {
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+    for (unsigned slot = 0; slot < in_flight->slots; slot++) {
         qemu_vfree(in_flight->shards[slot]);
         in_flight->shards[slot] = NULL;
     }
+    in_flight->slots = 0;
 }

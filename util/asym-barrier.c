@@ -63,6 +63,9 @@ static bool barrier_in_all_threads(void)
 static void __attribute__((__constructor__)) asym_mb_init(void)
 {
     asym_mb_works = barrier_register() && barrier_in_all_threads();
+
+    /* The first, so that a moment that is zero has passed */
+    asym_mb_heavy();
 }
 
 /*

@@ -26,8 +26,19 @@
  *
  * Either the request sees the drain and steps back, or the drain counts it.
  * The barrier may be anybody's that began after in_flight_close(), so one does
- * for all that were closed before it, and for all sums from then on.  A drain
- * has one anyway, in AIO_WAIT_WHILE().
+ * for all that were closed before it, and for all sums from then on.
+ *
+ * A barrier interrupts the processors that run other threads, so it strikes
+ * only if requests have gone by without one of their own.  They do so from the
+ * 65th of their thread on, in an era; in_flight_close() begins a new era if it
+ * finds such a thread.  A request looks at the era after it is counted:
+ *
+ *      it found the old one    it was counted before the barrier, which comes
+ *                              after the new era began
+ *      it found the new one    it executes a barrier before it reads what may
+ *                              have been closed
+ *
+ * So whoever closes again before a thread has had 65 requests needs none.
  *
  * Beside these two lies a third counter, of requests that wrote: a node whose
  * sum has not changed since the last flush needs no other.
@@ -44,11 +55,17 @@ typedef struct InFlightShard InFlightShard;
 
 /* All zero to begin with. */
 typedef struct InFlight {
+    /* Slots above all that have a shard; only grows */
+    unsigned slots;
+
+    /* Counts the times that requests were told to be careful again */
+    unsigned era;
+
+    /* When that was last: atomic */
+    AsymMoment closed;
+
     /* Made when the slot's thread first counts something here */
     InFlightShard *shards[THREAD_SLOTS_ALL];
-
-    /* When it was last closed: atomic */
-    AsymMoment closed;
 } InFlight;
 
 /**
@@ -70,7 +87,8 @@ void in_flight_dec(InFlight *in_flight);
  * in_flight_close: the caller has written something that starting requests
  * read and obey, such as a quiesce_counter, and will wait for the others.
  *
- * Any thread.  To be called after each such write; nothing has to be undone.
+ * One thread at a time for each @in_flight.  To be called after each such
+ * write; nothing has to be undone.
  */
 void in_flight_close(InFlight *in_flight);
 
@@ -78,8 +96,8 @@ void in_flight_close(InFlight *in_flight);
  * in_flight_count: how many requests had started and not ended.  Any thread.
  *
  * Zero is exact for some moment of the call, and what ended requests wrote is
- * then visible.  Costs an asym_mb_heavy() if nothing is under way and there has
- * been none since the last in_flight_close() that the caller knows of.
+ * then visible.  Costs an asym_mb_heavy() if nothing is under way, the last
+ * in_flight_close() began an era, and there has been none since.
  */
 unsigned in_flight_count(InFlight *in_flight);
 

@@ -24,6 +24,7 @@ extern bool asym_mb_works;
 
 /*
  * How many asym_mb_heavy() have begun so far: a moment among them.  Wraps.
+ * Zero is before main().
  */
 typedef unsigned AsymMoment;
 

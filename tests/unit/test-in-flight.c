@@ -80,14 +80,24 @@ static unsigned barriers_since(AsymMoment before)
     return asym_mb_moment() - before;
 }
 
-/* A count needs a barrier after the last close, and no more than one. */
+/* Enough for the thread to do without barriers of its own. */
+static void go_light(InFlight *in_flight)
+{
+    for (int i = 0; i < 100; i++) {
+        in_flight_inc(in_flight);
+        in_flight_dec(in_flight);
+    }
+}
+
+/* After much traffic a count needs a barrier, one for all that were closed. */
 static void test_close(void)
 {
     g_autofree InFlight *in_flight = g_new0(InFlight, 2);
     AsymMoment before;
 
-    asym_mb_heavy();
     for (int round = 0; round < 3; round++) {
+        go_light(&in_flight[0]);
+        go_light(&in_flight[1]);
         in_flight_inc(&in_flight[0]);
         in_flight_close(&in_flight[0]);
         in_flight_close(&in_flight[1]);
@@ -109,10 +119,103 @@ static void test_close(void)
     in_flight_cleanup(&in_flight[1]);
 }
 
+/* Without traffic, or after little, it needs none, however often it closes. */
+static void test_close_idle(void)
+{
+    g_autofree InFlight *in_flight = g_new0(InFlight, 1);
+    AsymMoment before = asym_mb_moment();
+
+    for (int round = 0; round < 5; round++) {
+        in_flight_close(in_flight);
+        g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+        in_flight_inc(in_flight);
+        in_flight_close(in_flight);
+        g_assert_cmpuint(in_flight_count(in_flight), ==, 1);
+        in_flight_dec(in_flight);
+        g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    }
+    g_assert_cmpuint(barriers_since(before), ==, 0);
+
+    go_light(in_flight);
+    for (int round = 0; round < 5; round++) {
+        in_flight_close(in_flight);
+        g_assert_cmpuint(in_flight_count(in_flight), ==, 0);
+    }
+    g_assert_cmpuint(barriers_since(before), ==, 1);
+    in_flight_cleanup(in_flight);
+}
+
+/* Requests of many threads against somebody who closes again and again. */
+typedef struct Gate {
+    InFlight in_flight;
+    bool closed;
+    bool alone;
+    bool stop;
+    unsigned entered;
+} Gate;
+
+#define GUESTS          3
+#define CLOSES          1000
+
+static void *guest_run(void *opaque)
+{
+    Gate *gate = opaque;
+
+    while (!qatomic_read(&gate->stop)) {
+        in_flight_inc(&gate->in_flight);
+        if (!qatomic_load_acquire(&gate->closed)) {
+            for (int spin = 0; spin < 10; spin++) {
+                g_assert_false(qatomic_read(&gate->alone));
+            }
+            qatomic_inc(&gate->entered);
+        }
+        in_flight_dec(&gate->in_flight);
+    }
+    return NULL;
+}
+
+static void test_close_threads(void)
+{
+    g_autofree Gate *gate = g_new0(Gate, 1);
+    QemuThread guests[GUESTS];
+
+    for (int i = 0; i < GUESTS; i++) {
+        qemu_thread_create(&guests[i], "guest", guest_run, gate,
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (int i = 0; i < CLOSES; i++) {
+        unsigned entered = qatomic_read(&gate->entered);
+
+        /* Most rounds are too short for anybody to go without barriers */
+        while (i % 100 == 0 &&
+               qatomic_read(&gate->entered) - entered < 100 * GUESTS) {
+            g_thread_yield();
+        }
+        qatomic_set(&gate->closed, true);
+        in_flight_close(&gate->in_flight);
+        while (in_flight_count(&gate->in_flight)) {
+            g_thread_yield();
+        }
+        qatomic_set(&gate->alone, true);
+        for (int spin = 0; spin < i % 200; spin++) {
+            g_assert_true(qatomic_read(&gate->alone));
+        }
+        qatomic_set(&gate->alone, false);
+        qatomic_store_release(&gate->closed, false);
+    }
+    qatomic_set(&gate->stop, true);
+    for (int i = 0; i < GUESTS; i++) {
+        qemu_thread_join(&guests[i]);
+    }
+    in_flight_cleanup(&gate->in_flight);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/in-flight/count", test_count);
     g_test_add_func("/in-flight/close", test_close);
+    g_test_add_func("/in-flight/close-idle", test_close_idle);
+    g_test_add_func("/in-flight/close-threads", test_close_threads);
     return g_test_run();
 }
