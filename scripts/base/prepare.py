@@ -6,6 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import collections
 import filecmp
 import hashlib
 import os
@@ -25,6 +26,20 @@ def series(repo):
     lines = (folder / 'series').read_text().splitlines()
     return [folder / line.strip() for line in lines
             if line.strip() and not line.startswith('#')]
+
+
+def groups(repo):
+    """{group: [patch, ...]}, as headlines "## NAME" divide the series."""
+    found = collections.defaultdict(list)
+    group = None
+    for line in (repo / 'patches' / 'series').read_text().splitlines():
+        if line.startswith('## '):
+            group = found[line[3:].strip()]
+        elif line.strip() and not line.startswith('#'):
+            if group is None:
+                raise Refusal(f'patches/series: {line} is in no group')
+            group.append(repo / 'patches' / line.strip())
+    return found
 
 
 def stamp_of(source, lock, stock, repo=REPO):
@@ -48,16 +63,19 @@ def schemas(repo):
     return sorted((repo / 'qapi').glob('*.json'))
 
 
+def apply_patch(base, path, name, log):
+    """Apply the patch in file `path`, which the user knows as `name`."""
+    log.unlink(missing_ok=True)
+    if not run_logged(['patch', '-p1', '-F0', '-f', '-s', '-r', '-',
+                       '--no-backup-if-mismatch', '-i', path], log, cwd=base):
+        reason = last_line(log, "can't find", '1 out', 'Hunk',
+                           'patch:') or 'see patch(1)'
+        raise Refusal(f'{name} does not apply to the base ({reason})')
+
+
 def apply_patches(base, log, repo=REPO):
     for patch in series(repo):
-        log.unlink(missing_ok=True)
-        if not run_logged(['patch', '-p1', '-F0', '-f', '-s', '-r', '-',
-                           '--no-backup-if-mismatch', '-i', patch], log,
-                          cwd=base):
-            reason = last_line(log, "can't find", '1 out', 'Hunk',
-                               'patch:') or 'see patch(1)'
-            raise Refusal(f'{patch.name} does not apply to the base '
-                          f'({reason})')
+        apply_patch(base, patch, patch.name, log)
 
 
 def hook_in(base, final, lock, repo=REPO):
