@@ -18,6 +18,8 @@
 #: make stock           build the untouched base too, in build/stock
 #: make bench           compare ours with stock; QUICK=1 in three minutes;
 #:                      BENCH="ARGUMENT..." for tests/bench/run --help
+#: make export          a git branch of QEMU with our changes, a commit each, in
+#:                      build/export; FIXES=1 with the fixes of the base only
 #: make install         install to the configured prefix; DESTDIR is heeded
 #: make clean           remove what was built, keep the prepared base
 #: make distclean       remove the build folder
@@ -40,7 +42,7 @@ bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
 early = @command -v python3 >/dev/null || exit 0;
 
 # A variable that no program knows would be a wish that nobody hears.
-known = BUILD TARGETS TESTS BENCH QUICK DESTDIR QEMU QUEUES IOTHREADS VCPUS \
+known = BUILD TARGETS TESTS BENCH QUICK FIXES DESTDIR QEMU QUEUES IOTHREADS VCPUS \
         IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR
 # What other programs take from the environment.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
@@ -57,7 +59,7 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench install clean distclean help
+        check-threads bench export install clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -99,6 +101,10 @@ bench:
 	$(tool) build --build=$(BUILD)
 	$(tool) stock --build=$(BUILD)
 	@$(bench)
+
+export:
+	$(setup) build
+	$(tool) export --build=$(BUILD) $(if $(FIXES),fixes)
 
 install:
 	$(setup) build

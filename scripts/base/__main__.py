@@ -7,6 +7,8 @@
 #     run check-full                all of them, the long ones too
 #     run check-sanitizers [TEST]...
 #     run check-threads [TEST]...   in a build of their own, see sanitize.py
+#     run export [fixes]            a branch of QEMU with our changes, in
+#                                   BUILD/export
 #     run install                   install what was built (DESTDIR is heeded)
 #
 # All take --build=DIR.
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import check
 import debian
+import export
 import firmware
 import ninja
 import prepare
@@ -227,6 +230,15 @@ def main_sanitize(sanitizer, ours, rest):
     sys.exit(0 if good and passed and not failed else 1)
 
 
+def main_export(ours, rest):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(ours['build'])
+    with build_folder(layout.build):
+        source = find_source(load_state(layout)['with_base'], cache_folder(),
+                             lock)
+        export.export(layout.build / 'export', source, lock, 'fixes' in rest)
+
+
 def main_install(ours, _rest):
     layout = Layout(ours['build'])
     # Meson alone would build the tests too.
@@ -250,6 +262,7 @@ def main(argv):
         'stock': lambda ours, rest: main_build(ours, rest, stock=True),
         'check': main_check,
         'check-full': lambda ours, rest: main_check(ours, rest, full=True),
+        'export': main_export,
         'install': main_install,
     }
     for name, sanitizer in sanitize.SANITIZERS.items():

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+#
+# "make export": which file goes into which commit, with a small base and a small
+# tree; and that patches/export of this tree has a place for every file.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from fake_base import REPO, FakeBase, FakeCheckout, write
+
+# pylint: disable=wrong-import-position,wrong-import-order
+import export  # noqa: E402
+from term import Refusal  # noqa: E402
+
+FIX = '''hw: keep less
+
+--- a/hw/kept.c
++++ b/hw/kept.c
+@@ -1 +1 @@
+-kept
++kept less
+'''
+DEVICE = '''hw: old is ours
+
+--- a/hw/meson.build
++++ b/hw/meson.build
+@@ -1,2 +1 @@
+ base_lines()
+-old()
+'''
+SERIES = '''## fixes
+0100-fix.patch
+
+## devices
+0010-device.patch
+
+## overlay
+0001-hook.patch
+'''
+PLAN = '''# comment
+= hw: the parts
+    | What both have.
+    hw/part.c include/part.h
+0010-device.patch
+    hw/new.c
+'''
+
+
+class ExportTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix='overlay.', dir='.')) \
+            .resolve()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.base = FakeBase(self.folder / 'base')
+        write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        self.tree = FakeCheckout(self.folder / 'tree')
+        for name, text in {
+                'patches/0100-fix.patch': FIX,
+                'patches/0010-device.patch': DEVICE,
+                'patches/series': SERIES, 'patches/export': PLAN,
+                'hw/part.c': '#include "part.h"\n',
+                'hw/new.c': '#include "trace/trace-qemu_mq_hw_block.h"\n',
+                'include/part.h': '', 'qapi/ours.json': '',
+                'hw/meson.build': "ss.add(files('part.c'))\n\n"
+                                  "ss.add(files(\n  'new.c',\n))\n"}.items():
+            write(self.tree.path / name, text)
+        (self.tree.path / 'qapi/ours.json').unlink()
+        self.git('init', '-q')
+        self.git('add', '-A')
+        self.branch = self.tree.build / 'export'
+
+    def git(self, *arguments, cwd=None):
+        return subprocess.run(['git', *arguments], cwd=cwd or self.tree.path,
+                              check=True, capture_output=True,
+                              text=True).stdout
+
+    def make(self, *arguments):
+        self.tree.configure(f'--with-base={self.base.path}')
+        return self.tree.run('scripts/base/run', 'export', *arguments)
+
+    def refused(self):
+        status, _out, err = self.make()
+        self.assertEqual((status, len(err.splitlines())), (1, 1), err)
+        return err
+
+    def show(self, commit, name):
+        return self.git('show', f'{commit}:{name}', cwd=self.branch)
+
+    def test_commits(self):
+        status, _out, err = self.make()
+        self.assertEqual((status, err), (0, ''))
+        log = self.git('log', '--reverse', '--format=%s', 'base..',
+                       cwd=self.branch)
+        self.assertEqual(log, 'hw: keep less\nhw: the parts\n'
+                              'hw: old is ours\n')
+        self.assertIn('What both have.\n',
+                      self.git('log', '-1', '--format=%b', 'HEAD~',
+                               cwd=self.branch))
+        self.assertEqual(self.show('HEAD~', 'hw/meson.build'),
+                         "base_lines()\nold()\n\nss.add(files('part.c'))\n")
+        self.assertEqual(self.show('HEAD', 'hw/meson.build'),
+                         "base_lines()\n\nss.add(files('part.c'))\n\n"
+                         "ss.add(files(\n  'new.c',\n))\n")
+        self.assertEqual(self.show('HEAD', 'hw/new.c'),
+                         '#include "trace.h"\n')
+        self.assertFalse((self.branch / 'hw/old.c').exists())
+        self.assertNotIn('qemu-mq', (self.branch / 'meson.build').read_text())
+
+    def test_fixes(self):
+        status, _out, err = self.make('fixes')
+        self.assertEqual((status, err), (0, ''))
+        self.assertEqual(self.git('diff', '--name-only', 'base',
+                                  cwd=self.branch), 'hw/kept.c\n')
+
+    def test_made_anew(self):
+        self.make()
+        self.make()
+        self.assertEqual(len(self.git('log', '--format=%h', 'base..',
+                                      cwd=self.branch).split()), 3)
+
+    def test_file_without_a_place(self):
+        write(self.tree.path / 'hw/more.c', '')
+        self.git('add', '-A')
+        self.assertIn('names no commit for hw/more.c', self.refused())
+
+    def test_place_without_a_file(self):
+        write(self.tree.path / 'patches/export', PLAN + '    hw/gone.c\n')
+        self.assertIn('hw/gone.c is no file of ours', self.refused())
+
+    def test_patch_of_the_plan_is_not_in_the_series(self):
+        write(self.tree.path / 'patches/export', PLAN + '0100-fix.patch\n')
+        self.assertIn('0100-fix.patch is not in the series', self.refused())
+
+    def test_include_of_a_later_file(self):
+        write(self.tree.path / 'hw/part.c', '#include "later.h"\n')
+        write(self.tree.path / 'include/later.h', '')
+        write(self.tree.path / 'patches/export', PLAN +
+              '    include/later.h\n')
+        self.git('add', '-A')
+        self.assertIn('hw/part.c comes before include/later.h',
+                      self.refused())
+
+    def test_patch_without_a_group(self):
+        write(self.tree.path / 'patches/series', '0100-fix.patch\n')
+        self.assertIn('0100-fix.patch is in no group', self.refused())
+
+
+class PlanTest(unittest.TestCase):
+    @unittest.skipUnless((REPO / '.git').exists(), 'files are listed by git')
+    def test_every_file_has_its_place(self):
+        steps = export.whole_plan(REPO, False)
+        try:
+            export.deal(steps, export.our_files(REPO))
+        except Refusal as refusal:
+            self.fail(refusal)
+
+
+if __name__ == '__main__':
+    unittest.main()
