@@ -103,7 +103,7 @@ bench:
 	@$(bench)
 
 export:
-	$(setup) build
+	$(setup) build export
 	$(tool) export --build=$(BUILD) $(if $(FIXES),fixes)
 
 install:

@@ -35,17 +35,18 @@ IDENTITY = {f'GIT_{who}_{what}': value
 
 
 class Step:
-    """A commit: a patch or nothing, and files of ours."""
+    """A commit: patches, and files of ours."""
 
-    def __init__(self, subject, patch=None):
-        self.subject = subject
-        self.patch = patch
+    def __init__(self, subject, patches=()):
+        self.subject = subject      # None: the patch has one
         self.body = []
+        self.patches = list(patches)
         self.patterns = []
+        self.files = []
 
     def message(self):
-        if self.patch:
-            return self.patch.read_text().split('\n--- ')[0]
+        if self.subject is None:
+            return self.patches[0].read_text().split('\n--- ')[0]
         return '\n'.join([self.subject, '', *self.body])
 
 
@@ -53,18 +54,21 @@ def read_plan(path):
     """The steps of patches/export, in its order."""
     steps = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip() or line.startswith('#'):
+        text = line.strip()
+        if not text or line.startswith('#'):
             continue
         if line.startswith('= '):
             steps.append(Step(line[2:].strip()))
         elif not line[0].isspace():
-            steps.append(Step(line.strip(), path.parent / line.strip()))
+            steps.append(Step(None, [path.parent / text]))
         elif not steps:
             raise Refusal(f'{path.name}, line {number}: a file of no commit')
-        elif line.strip().startswith('|'):
-            steps[-1].body.append(line.strip()[1:].strip())
+        elif text.startswith('|'):
+            steps[-1].body.append(text[1:].strip())
+        elif text.endswith('.patch'):
+            steps[-1].patches.append(path.parent / text)
         else:
-            steps[-1].patterns += line.split()
+            steps[-1].patterns += text.split()
     return steps
 
 
@@ -76,22 +80,27 @@ def whole_plan(repo, fixes_only):
     """
     by_group = groups(repo)
     if fixes_only:
-        return [Step(patch.name, patch) for patch in by_group['fixes']]
-    left = by_group['fixes'] + by_group['speed'] + by_group['devices']
+        return [Step(None, [patch]) for patch in by_group['fixes']]
+    plan = read_plan(repo / 'patches' / 'export')
+    gathered = [patch for step in plan if step.subject is not None
+                for patch in step.patches]
+    left = [patch for name in ('fixes', 'speed', 'devices')
+            for patch in by_group[name] if patch not in gathered]
     steps, components = [], []
-    for step in read_plan(repo / 'patches' / 'export'):
-        if not step.patch:
+    for step in plan:
+        if step.subject is not None:
             components.append(step)
             continue
-        if step.patch not in left:
-            raise Refusal(f'patches/export: {step.patch.name} is not in '
-                          'the series, or not in its order')
-        while left[0] != step.patch:
-            steps.append(Step(left[0].name, left.pop(0)))
+        patch = step.patches[0]
+        if patch not in left:
+            raise Refusal(f'patches/export: {patch.name} is not in the '
+                          'series, or not in its order')
+        while left[0] != patch:
+            steps.append(Step(None, [left.pop(0)]))
         left.pop(0)
         steps += [*components, step]
         components = []
-    return [*steps, *(Step(patch.name, patch) for patch in left), *components]
+    return [*steps, *(Step(None, [patch]) for patch in left), *components]
 
 
 def our_files(repo):
@@ -106,7 +115,6 @@ def deal(steps, names):
     """Give each step its files; each file has one step."""
     owner = {}
     for step in steps:
-        step.files = []
         for pattern in step.patterns:
             found = [name for name in names if fnmatch.fnmatch(name, pattern)
                      and name not in owner]
@@ -118,6 +126,21 @@ def deal(steps, names):
     homeless = [name for name in names if name not in owner]
     if homeless:
         raise Refusal(f'patches/export names no commit for {homeless[0]}')
+
+
+def check_includes(repo, steps):
+    """No file may include one of ours that comes in a later commit."""
+    later = set(our_files(repo))
+    for step in steps:
+        later.difference_update(step.files)
+        for name in step.files:
+            for header in re.findall(r'^#include "(.*)"',
+                                     (repo / name).read_text(), re.M):
+                for path in (f'include/{header}',
+                             f'{os.path.dirname(name)}/{header}'):
+                    if path in later:
+                        raise Refusal(f'patches/export: {name} comes before '
+                                      f'{path}, which it includes')
 
 
 def at_home(text):
@@ -220,24 +243,13 @@ class Branch:
                 self.joined[name] = '\n' + ours
                 path.write_text(text + '\n' + ours)
 
-    def check_includes(self):
-        """No file may include one of ours that comes in a later commit."""
-        ours = set(our_files(self.repo))
-        for name in sorted(self.present):
-            for header in re.findall(r'^#include "(.*)"', (
-                    self.folder / name).read_text(), re.M):
-                for path in (f'include/{header}',
-                             f'{os.path.dirname(name)}/{header}'):
-                    if path in ours - self.present:
-                        raise Refusal(f'patches/export: {name} comes before '
-                                      f'{path}, which it includes')
-
 
 def export(folder, source, lock, fixes_only, repo=REPO):
     """Make the branch in `folder` anew."""
     steps = whole_plan(repo, fixes_only)
     if not fixes_only:
         deal(steps, our_files(repo))
+        check_includes(repo, steps)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     source.unpack(folder, folder.parent / 'export.log')
@@ -250,12 +262,11 @@ def export(folder, source, lock, fixes_only, repo=REPO):
     branch.commit(f'QEMU {version} as its package has it')
     branch.git('tag', 'base')
     for step in steps:
-        if step.patch:
-            branch.apply(step.patch)
+        for patch in step.patches:
+            branch.apply(patch)
         if not fixes_only:
             branch.take(step.files)
             branch.join()
-            branch.check_includes()
         if step is steps[-1] and not fixes_only:
             branch.drop_replaced()
         branch.commit(step.message())

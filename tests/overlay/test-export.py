@@ -145,6 +145,18 @@ class ExportTest(unittest.TestCase):
         self.assertIn('hw/part.c comes before include/later.h',
                       self.refused())
 
+    def test_component_with_patches(self):
+        write(self.tree.path / 'patches/export', '''= hw: all of it
+    0100-fix.patch
+    0010-device.patch
+    hw/* include/part.h
+''')
+        status, _out, err = self.make()
+        self.assertEqual((status, err), (0, ''))
+        log = self.git('log', '--format=%s', 'base..', cwd=self.branch)
+        self.assertEqual(log, 'hw: all of it\n')
+        self.assertEqual(self.show('HEAD', 'hw/kept.c'), 'kept less\n')
+
     def test_patch_without_a_group(self):
         write(self.tree.path / 'patches/series', '0100-fix.patch\n')
         self.assertIn('0100-fix.patch is in no group', self.refused())
@@ -156,6 +168,7 @@ class PlanTest(unittest.TestCase):
         steps = export.whole_plan(REPO, False)
         try:
             export.deal(steps, export.our_files(REPO))
+            export.check_includes(REPO, steps)
         except Refusal as refusal:
             self.fail(refusal)
 
