@@ -61,9 +61,10 @@ static const MqAccel accels[] = {
 };
 
 typedef struct MqCpuTest {
-    void (*fn)(const MqVariant *v, const MqAccel *accel);
+    MqCpuTestFn *fn;
     const MqVariant *variant;
     const MqAccel *accel;
+    const void *what;
 } MqCpuTest;
 
 uint64_t mq_cpu_page(unsigned cpu)
@@ -145,7 +146,7 @@ static void test_run(const void *opaque)
         g_test_skip(line);
         return;
     }
-    test->fn(test->variant, test->accel);
+    test->fn(test->variant, test->accel, test->what);
 }
 
 /* Whether a combination is part of a short run */
@@ -157,9 +158,8 @@ static bool in_short_run(const MqVariant *v, unsigned a, unsigned set)
     return 1u << a != MQ_KVM_SPLIT || (v->modern && (set & MQ_SHORT_SPLIT));
 }
 
-void mq_cpu_test_add(const char *path,
-                     void (*fn)(const MqVariant *v, const MqAccel *accel),
-                     unsigned variants, unsigned set)
+void mq_cpu_test_add_with(const char *path, MqCpuTestFn *fn, const void *what,
+                          unsigned variants, unsigned set)
 {
     const MqVariant *v;
 
@@ -173,11 +173,26 @@ void mq_cpu_test_add(const char *path,
             if ((variants & 1u << i) && (set & 1u << a) &&
                 (g_test_slow() || in_short_run(v, a, set))) {
                 test = g_new(MqCpuTest, 1);
-                *test = (MqCpuTest) { fn, v, &accels[a] };
+                *test = (MqCpuTest) { fn, v, &accels[a], what };
                 qtest_add_data_func_full(full, test, test_run, g_free);
             }
         }
     }
+}
+
+static void run_plain(const MqVariant *v, const MqAccel *accel,
+                      const void *what)
+{
+    void (*fn)(const MqVariant *v, const MqAccel *accel) = what;
+
+    fn(v, accel);
+}
+
+void mq_cpu_test_add(const char *path,
+                     void (*fn)(const MqVariant *v, const MqAccel *accel),
+                     unsigned variants, unsigned set)
+{
+    mq_cpu_test_add_with(path, run_plain, fn, variants, set);
 }
 
 /*

@@ -111,6 +111,15 @@ void mq_cpu_test_add(const char *path,
                      void (*fn)(const MqVariant *v, const MqAccel *accel),
                      unsigned variants, unsigned accels);
 
+typedef void MqCpuTestFn(const MqVariant *v, const MqAccel *accel,
+                         const void *what);
+
+/**
+ * mq_cpu_test_add_with: the same for a test that is told @what to do.
+ */
+void mq_cpu_test_add_with(const char *path, MqCpuTestFn *fn, const void *what,
+                          unsigned variants, unsigned accels);
+
 /**
  * mq_cpus_start: start a machine with a disk in slot 0, and wait until its
  * first CPU runs.

@@ -100,20 +100,6 @@ static void load_end(Load *l)
     g_free(l);
 }
 
-/* What must not do harm, again and again, from half-way on with CPU 1 */
-static void check_disturbed(Load *l, void (*disturb)(MqCpus *c, unsigned i),
-                            unsigned times)
-{
-    for (unsigned i = 0; i < times; i++) {
-        if (i == times / 2 && l->c->accel->apic) {
-            storm(l);
-        }
-        disturb(l->c, i);
-        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
-    }
-    load_end(l);
-}
-
 static void command(MqCpus *c, const char *name)
 {
     qtest_qmp_assert_success(c->disk.m->qts, "{'execute': %s}", name);
@@ -123,35 +109,6 @@ static void nothing(MqCpus *c, unsigned i)
 {
 }
 
-static void test_plain(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), nothing, 4);
-}
-
-static void test_event(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL,
-                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), nothing, 4);
-}
-
-static void test_shared(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0,vectors=3", NULL, 0),
-                    nothing, 4);
-}
-
-static void test_no_ioeventfd(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "ioeventfd=off", NULL, 0), nothing,
-                    4);
-}
-
-static void test_intx(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0,vectors=0", NULL, 0),
-                    nothing, 4);
-}
-
 static void move(MqCpus *c, unsigned i)
 {
     static const char *const homes[] = { "io0", "io1", NULL };
@@ -159,17 +116,6 @@ static void move(MqCpus *c, unsigned i)
 
     mq_disk_move(&c->disk, i % QUEUES, home);
     mq_disk_check_home(&c->disk, i % QUEUES, home);
-}
-
-static void test_move(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), move, 8);
-}
-
-static void test_auto(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothreads=auto", NULL,
-                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), move, 6);
 }
 
 /* Each queue has its CPU, which drives it and hears of it; queues move. */
@@ -213,12 +159,6 @@ static void stop_cont(MqCpus *c, unsigned i)
     move(c, i);
     g_assert_cmpuint(mq_cpu_drive_turns(c, DRIVER), ==, turns);
     command(c, "cont");
-}
-
-static void test_stop(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), stop_cont,
-                    6);
 }
 
 /* Masked under load, a vector stands still, and goes on when unmasked. */
@@ -331,38 +271,73 @@ static void migrate(MqCpus *c, unsigned i)
     mq_cpus_migrate(c, i & 1);
 }
 
-static void test_migrate(const MqVariant *v, const MqAccel *accel)
-{
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL, 0), migrate, 4);
-}
+/**
+ * Disturbance: what must not do harm, though it happens again and again.
+ */
+typedef struct Disturbance {
+    const char *path;
+    const char *props;
+    uint64_t features;
+    void (*disturb)(MqCpus *c, unsigned i);
+    unsigned times;
+    unsigned variants;
+    unsigned accels;
+} Disturbance;
 
-static void test_migrate_event(const MqVariant *v, const MqAccel *accel)
+#define EVENT BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+
+static const Disturbance disturbances[] = {
+    { "load/plain", "iothread=io0", 0, nothing, 4, MQ_MODERN, MQ_ALL_APIC },
+    { "load/event", "iothread=io0", EVENT, nothing, 4, MQ_PC_MODERN,
+      MQ_WITH_APIC },
+    { "load/shared", "iothread=io0,vectors=3", 0, nothing, 4, MQ_PC_MODERN,
+      MQ_WITH_APIC },
+    { "load/no-ioeventfd", "ioeventfd=off", 0, nothing, 4, MQ_PC_MODERN,
+      MQ_WITH_APIC },
+    { "load/intx", "iothread=io0,vectors=0", 0, nothing, 4, MQ_PC_MODERN,
+      MQ_ANY_ACCEL },
+    { "load/move", "iothread=io0", 0, move, 8, MQ_MODERN, MQ_WITH_APIC },
+    { "load/auto", "iothreads=auto", EVENT, move, 6, MQ_PC_MODERN,
+      MQ_ONE_EACH },
+    { "load/stop", "iothread=io0", 0, stop_cont, 6, MQ_PC_MODERN,
+      MQ_WITH_APIC },
+    { "load/migrate", "iothread=io0", 0, migrate, 4, MQ_MODERN,
+      MQ_WITH_APIC },
+    { "load/migrate-event", "iothread=io0", EVENT, migrate, 4, MQ_PC_MODERN,
+      MQ_ONE_EACH },
+};
+
+/* From half-way on CPU 1 kicks, too. */
+static void test_disturbed(const MqVariant *v, const MqAccel *accel,
+                           const void *what)
 {
-    check_disturbed(load_begin(v, accel, "iothread=io0", NULL,
-                               BIT_ULL(VIRTIO_RING_F_EVENT_IDX)), migrate, 4);
+    const Disturbance *d = what;
+    Load *l = load_begin(v, accel, d->props, NULL, d->features);
+
+    for (unsigned i = 0; i < d->times; i++) {
+        if (i == d->times / 2 && accel->apic) {
+            storm(l);
+        }
+        d->disturb(l->c, i);
+        mq_cpu_drive_go_on(l->c, DRIVER, TURNS);
+    }
+    load_end(l);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_cpu_test_add("load/plain", test_plain, MQ_MODERN, MQ_ALL_APIC);
-    mq_cpu_test_add("load/event", test_event, MQ_PC_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/shared", test_shared, MQ_PC_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/no-ioeventfd", test_no_ioeventfd, MQ_PC_MODERN,
-                    MQ_WITH_APIC);
-    mq_cpu_test_add("load/intx", test_intx, MQ_PC_MODERN, MQ_ANY_ACCEL);
-    mq_cpu_test_add("load/move", test_move, MQ_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/auto", test_auto, MQ_PC_MODERN, MQ_ONE_EACH);
+    for (unsigned i = 0; i < ARRAY_SIZE(disturbances); i++) {
+        mq_cpu_test_add_with(disturbances[i].path, test_disturbed,
+                             &disturbances[i], disturbances[i].variants,
+                             disturbances[i].accels);
+    }
     mq_cpu_test_add("load/cpus", test_cpus, MQ_PC_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/stop", test_stop, MQ_PC_MODERN, MQ_WITH_APIC);
     mq_cpu_test_add("load/mask", test_mask, MQ_PC_MODERN, MQ_ALL_APIC);
     mq_cpu_test_add("load/reset", test_reset, MQ_PC_MODERN, MQ_WITH_APIC);
     mq_cpu_test_add("load/system-reset", test_system_reset, MQ_MODERN,
                     MQ_ONE_EACH);
     mq_cpu_test_add("load/unplug", test_unplug, MQ_MODERN, MQ_ONE_EACH);
     mq_cpu_test_add("load/werror", test_werror, MQ_PC_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/migrate", test_migrate, MQ_MODERN, MQ_WITH_APIC);
-    mq_cpu_test_add("load/migrate-event", test_migrate_event, MQ_PC_MODERN,
-                    MQ_ONE_EACH);
     return g_test_run();
 }

@@ -103,44 +103,26 @@ static void check_ring(MqDisk *disk, const MqRing *ring)
     }
 }
 
-static void check_rings(const MqVariant *v, const MqAccel *accel, MqBell bell,
-                        const char *props)
+/**
+ * RingsCase: every kind of ring, notified in one way.
+ */
+typedef struct RingsCase {
+    const char *path;
+    MqBell bell;
+    const char *props;
+    unsigned variants;
+    unsigned accels;
+} RingsCase;
+
+static void test_rings(const MqVariant *v, const MqAccel *accel,
+                       const void *what)
 {
-    MqCpus *c = open_disk(v, accel, bell, props);
+    const RingsCase *rings = what;
+    MqCpus *c = open_disk(v, accel, rings->bell, rings->props);
 
     c->disk.d->largest = 16;
     mq_disk_for_each_ring(&c->disk, check_ring);
     mq_cpus_stop(c);
-}
-
-static void test_port(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_PORT, "iothread=io0");
-}
-
-static void test_port_no_ioeventfd(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_PORT, "ioeventfd=off");
-}
-
-static void test_mmio(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_MMIO, "iothread=io0");
-}
-
-static void test_mmio_no_ioeventfd(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_MMIO, "ioeventfd=off");
-}
-
-static void test_config(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_CONFIG, "iothread=io0");
-}
-
-static void test_config_no_ioeventfd(const MqVariant *v, const MqAccel *accel)
-{
-    check_rings(v, accel, MQ_BELL_BY_CONFIG, "ioeventfd=off");
 }
 
 /*
@@ -268,23 +250,33 @@ static void test_bad_mmio(const MqVariant *v, const MqAccel *accel)
     check_bad(v, accel, MQ_BELL_BY_MMIO, "ioeventfd=off");
 }
 
+#define PC (MQ_PC_LEGACY | MQ_PC_MODERN)
+
+static const RingsCase cases[] = {
+    { "rings/port", MQ_BELL_BY_PORT, "iothread=io0", PC | MQ_Q35_MODERN,
+      MQ_ALL_APIC },
+    { "rings/port-no-ioeventfd", MQ_BELL_BY_PORT, "ioeventfd=off", PC,
+      MQ_WITH_APIC },
+    { "rings/mmio", MQ_BELL_BY_MMIO, "iothread=io0", MQ_PC_MODERN,
+      MQ_ALL_APIC },
+    { "rings/mmio-no-ioeventfd", MQ_BELL_BY_MMIO, "ioeventfd=off",
+      MQ_PC_MODERN, MQ_WITH_APIC },
+    { "rings/config", MQ_BELL_BY_CONFIG, "iothread=io0", MQ_MODERN,
+      MQ_ONE_EACH },
+    { "rings/config-no-ioeventfd", MQ_BELL_BY_CONFIG, "ioeventfd=off",
+      MQ_MODERN, MQ_ONE_EACH },
+};
+
 int main(int argc, char **argv)
 {
-    unsigned pc = MQ_PC_LEGACY | MQ_PC_MODERN;
-
     g_test_init(&argc, &argv, NULL);
-    mq_cpu_test_add("rings/port", test_port, pc | MQ_Q35_MODERN, MQ_ALL_APIC);
-    mq_cpu_test_add("rings/port-no-ioeventfd", test_port_no_ioeventfd, pc,
-                    MQ_WITH_APIC);
-    mq_cpu_test_add("rings/mmio", test_mmio, MQ_PC_MODERN, MQ_ALL_APIC);
-    mq_cpu_test_add("rings/mmio-no-ioeventfd", test_mmio_no_ioeventfd,
-                    MQ_PC_MODERN, MQ_WITH_APIC);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        mq_cpu_test_add_with(cases[i].path, test_rings, &cases[i],
+                             cases[i].variants, cases[i].accels);
+    }
     mq_cpu_test_add("rings/exits", test_exits, MQ_PC_MODERN,
                     MQ_KVM | MQ_KVM_SPLIT);
-    mq_cpu_test_add("rings/config", test_config, MQ_MODERN, MQ_ONE_EACH);
-    mq_cpu_test_add("rings/config-no-ioeventfd", test_config_no_ioeventfd,
-                    MQ_MODERN, MQ_ONE_EACH);
-    mq_cpu_test_add("rings/bad-port", test_bad_port, pc, MQ_WITH_APIC);
+    mq_cpu_test_add("rings/bad-port", test_bad_port, PC, MQ_WITH_APIC);
     mq_cpu_test_add("rings/bad-mmio", test_bad_mmio, MQ_PC_MODERN,
                     MQ_WITH_APIC);
     return g_test_run();

@@ -61,9 +61,11 @@ static void check_read(MqCpus *c, unsigned queue, unsigned cpu,
     mq_counts_check(c, before, cpu, cpu_vector, 1);
 }
 
-static void check_own(const MqVariant *v, const MqAccel *accel,
-                      unsigned queues)
+/* @what: the number of queues */
+static void test_own(const MqVariant *v, const MqAccel *accel,
+                     const void *what)
 {
+    unsigned queues = GPOINTER_TO_UINT(what);
     g_autofree char *props = g_strdup_printf("num-queues=%u,iothread=io0",
                                              queues);
     MqCpus *c = start(v, accel, props);
@@ -76,26 +78,6 @@ static void check_own(const MqVariant *v, const MqAccel *accel,
         }
     }
     mq_cpus_stop(c);
-}
-
-static void test_own_1(const MqVariant *v, const MqAccel *accel)
-{
-    check_own(v, accel, 1);
-}
-
-static void test_own_4(const MqVariant *v, const MqAccel *accel)
-{
-    check_own(v, accel, 4);
-}
-
-static void test_own_16(const MqVariant *v, const MqAccel *accel)
-{
-    check_own(v, accel, 16);
-}
-
-static void test_own_64(const MqVariant *v, const MqAccel *accel)
-{
-    check_own(v, accel, 64);
 }
 
 /* In the main loop, and a change of the configuration in between */
@@ -187,9 +169,11 @@ static void test_changed(const MqVariant *v, const MqAccel *accel)
     mq_cpus_stop(c);
 }
 
-static void check_shared(const MqVariant *v, const MqAccel *accel,
-                         unsigned vectors)
+/* @what: the number of vectors */
+static void test_shared(const MqVariant *v, const MqAccel *accel,
+                        const void *what)
 {
+    unsigned vectors = GPOINTER_TO_UINT(what);
     g_autofree char *props = g_strdup_printf("num-queues=4,iothread=io0,"
                                              "vectors=%u", vectors);
     MqCpus *c = start(v, accel, props);
@@ -207,16 +191,6 @@ static void check_shared(const MqVariant *v, const MqAccel *accel,
     wait_pending(c->disk.d, vectors - 1);
     mq_vector_mask(c->disk.d, vectors - 1, false);
     mq_cpus_stop(c);
-}
-
-static void test_shared_2(const MqVariant *v, const MqAccel *accel)
-{
-    check_shared(v, accel, 2);
-}
-
-static void test_shared_3(const MqVariant *v, const MqAccel *accel)
-{
-    check_shared(v, accel, 3);
 }
 
 /*
@@ -368,15 +342,21 @@ int main(int argc, char **argv)
     unsigned pc = MQ_PC_LEGACY | MQ_PC_MODERN;
 
     g_test_init(&argc, &argv, NULL);
-    mq_cpu_test_add("vectors/own-1", test_own_1, pc, MQ_WITH_APIC);
-    mq_cpu_test_add("vectors/own-4", test_own_4, all, MQ_WITH_APIC);
-    mq_cpu_test_add("vectors/own-16", test_own_16, pc, MQ_WITH_APIC);
-    mq_cpu_test_add("vectors/own-64", test_own_64, all, MQ_ALL_APIC);
+    mq_cpu_test_add_with("vectors/own-1", test_own, GUINT_TO_POINTER(1),
+                         pc, MQ_WITH_APIC);
+    mq_cpu_test_add_with("vectors/own-4", test_own, GUINT_TO_POINTER(4),
+                         all, MQ_WITH_APIC);
+    mq_cpu_test_add_with("vectors/own-16", test_own, GUINT_TO_POINTER(16),
+                         pc, MQ_WITH_APIC);
+    mq_cpu_test_add_with("vectors/own-64", test_own, GUINT_TO_POINTER(64),
+                         all, MQ_ALL_APIC);
     mq_cpu_test_add("vectors/main-loop", test_main_loop, pc, MQ_WITH_APIC);
     mq_cpu_test_add("vectors/masked", test_masked, all, MQ_ALL_APIC);
     mq_cpu_test_add("vectors/changed", test_changed, pc, MQ_ALL_APIC);
-    mq_cpu_test_add("vectors/shared-2", test_shared_2, pc, MQ_WITH_APIC);
-    mq_cpu_test_add("vectors/shared-3", test_shared_3, all, MQ_ALL_APIC);
+    mq_cpu_test_add_with("vectors/shared-2", test_shared,
+                         GUINT_TO_POINTER(2), pc, MQ_WITH_APIC);
+    mq_cpu_test_add_with("vectors/shared-3", test_shared,
+                         GUINT_TO_POINTER(3), all, MQ_ALL_APIC);
     mq_cpu_test_add("vectors/out-of-range", test_out_of_range, pc,
                     MQ_WITH_APIC);
     mq_cpu_test_add("vectors/exchanged", test_exchanged, pc, MQ_ALL_APIC);
