@@ -10,9 +10,14 @@
 #include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
 #include "qemu/memalign.h"
+#include "qemu/units.h"
 
-/* Each has a buffer; beyond that, tables are loaded with the lock held */
+/*
+ * Each has a buffer of an entry of the cache, 4 KiB or what l2-cache-entry-size
+ * says.  Beyond that, tables are loaded with the lock held.
+ */
 #define LOADS_MAX 64
+#define LOADS_MAX_BYTES (4 * MiB)
 
 /* Protected by the image's lock */
 struct Qcow2Load {
@@ -24,18 +29,29 @@ struct Qcow2Load {
 };
 
 /* Returns NULL if there is none of @table.  Called with the lock held. */
-static Qcow2Load *load_find(BDRVQcow2State *s, uint64_t table, unsigned *nb)
+static Qcow2Load *load_find(BDRVQcow2State *s, uint64_t table)
 {
     Qcow2Load *load;
 
-    *nb = 0;
     QLIST_FOREACH(load, &s->loads, next) {
         if (load->table == table && !load->stale) {
-            return load;
+            break;
         }
-        ++*nb;
     }
-    return NULL;
+    return load;
+}
+
+/* Whether there may be one more of @bytes.  Called with the lock held. */
+static bool load_may_begin(BDRVQcow2State *s, unsigned bytes)
+{
+    Qcow2Load *load;
+    unsigned nb = 1;
+
+    QLIST_FOREACH(load, &s->loads, next) {
+        bytes += load->bytes;
+        nb++;
+    }
+    return nb <= LOADS_MAX && (nb == 1 || bytes <= LOADS_MAX_BYTES);
 }
 
 /*
@@ -90,7 +106,7 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     BDRVQcow2State *s = bs->opaque;
     Qcow2Load *load;
     uint64_t table;
-    unsigned nb;
+    unsigned bytes;
     void *buf;
     int ret = 0;
 
@@ -102,12 +118,12 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     /* A table that is cached and not shown is shown by the next who gets it */
     if (qcow2_lookup_misses(s, offset, flags, &table) &&
         !qcow2_cache_is_table_offset(s->l2_table_cache, table)) {
-        load = load_find(s, table, &nb);
+        bytes = s->l2_slice_size * l2_entry_size(s);
+        load = load_find(s, table);
         if (load) {
             qemu_co_queue_wait(&load->waiters, &s->lock);
-        } else if (nb < LOADS_MAX) {
-            buf = qemu_try_blockalign(bs->file->bs,
-                                      s->l2_slice_size * l2_entry_size(s));
+        } else if (load_may_begin(s, bytes)) {
+            buf = qemu_try_blockalign(bs->file->bs, bytes);
             if (buf) {
                 ret = load_run(bs, offset, table, buf);
                 qemu_vfree(buf);
