@@ -8,8 +8,8 @@
  *             0 +------*****----> time
  */
 
-#ifndef HW_BLOCK_XEN_GUEST_LOG_H
-#define HW_BLOCK_XEN_GUEST_LOG_H
+#ifndef HW_XEN_XEN_GUEST_LOG_H
+#define HW_XEN_XEN_GUEST_LOG_H
 
 #include "qemu/thread.h"
 
@@ -45,4 +45,4 @@ bool xen_guest_log_take(XenGuestLog *log, int64_t now_ms, uint64_t *dropped);
  */
 bool xen_guest_log_may_say(XenGuestLog *log);
 
-#endif /* HW_BLOCK_XEN_GUEST_LOG_H */
+#endif /* HW_XEN_XEN_GUEST_LOG_H */
