@@ -29,7 +29,7 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* What Linux's backend keeps by default. */
+/* Linux's backend keeps as many for each ring, this one for a disk. */
 #define MAX_PERSISTENT_GRANTS 1056
 
 typedef struct XenBlockFrontend {

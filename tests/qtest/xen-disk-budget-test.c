@@ -67,7 +67,7 @@ static unsigned int nr_kept(XenGuest *g, BlkBuffer *b)
     return kept;
 }
 
-/* By default all rings together keep what Linux's backend does. */
+/* By default all rings keep as much as one ring of Linux's backend. */
 static void test_default(void)
 {
     BlkBuffer *b[3];
