@@ -21,6 +21,7 @@
 #: make export          a git branch of QEMU with our changes, a commit each, in
 #:                      build/export; FIXES=1 with the fixes of the base only
 #: make install         install to the configured prefix; DESTDIR is heeded
+#: make uninstall       remove what 'make install' has put there
 #: make clean           remove what was built, keep the prepared base
 #: make distclean       remove the build folder
 #:
@@ -59,7 +60,7 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench export install clean distclean help
+        check-threads bench export install uninstall clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -88,7 +89,7 @@ run-xen:
 	@$(run_xen)
 
 check check-full:
-	$(setup) build guest check
+	$(setup) build guest check $(if $(filter %-full,$@),man)
 	$(tool) $@ --build=$(BUILD) $(TESTS)
 
 check-sanitizers check-threads:
@@ -110,6 +111,9 @@ install:
 	$(setup) build
 	$(tool) build --build=$(BUILD)
 	$(tool) install --build=$(BUILD)
+
+uninstall:
+	$(tool) uninstall --build=$(BUILD)
 
 clean:
 	@rm -rf $(BUILD)/qemu $(BUILD)/stock $(BUILD)-asan $(BUILD)-tsan

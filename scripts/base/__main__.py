@@ -10,6 +10,7 @@
 #     run export [fixes]            a branch of QEMU with our changes, in
 #                                   BUILD/export
 #     run install                   install what was built (DESTDIR is heeded)
+#     run uninstall                 remove that again
 #
 # All take --build=DIR.
 #
@@ -21,14 +22,13 @@ import functools
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import check
 import debian
 import export
-import firmware
+import install
 import ninja
 import prepare
 import qemu
@@ -240,19 +240,11 @@ def main_export(ours, rest):
 
 
 def main_install(ours, _rest):
-    layout = Layout(ours['build'])
-    # Meson alone would build the tests too.
-    installed = [name for target in check.read_json(layout, 'targets')
-                 if target['installed']
-                 for name in check.outputs(layout, target)]
-    if not ninja.build(layout.qemu, installed):
-        sys.exit(1)
-    done = subprocess.run([layout.qemu / 'pyvenv/bin/meson', 'install',
-                           '--no-rebuild', '--quiet'], cwd=layout.qemu,
-                          check=False)
-    if done.returncode:
-        raise Refusal('installing failed')
-    firmware.install(layout, os.environ.get('DESTDIR'))
+    install.install(Layout(ours['build']))
+
+
+def main_uninstall(ours, _rest):
+    install.uninstall(Layout(ours['build']))
 
 
 def main(argv):
@@ -264,6 +256,7 @@ def main(argv):
         'check-full': lambda ours, rest: main_check(ours, rest, full=True),
         'export': main_export,
         'install': main_install,
+        'uninstall': main_uninstall,
     }
     for name, sanitizer in sanitize.SANITIZERS.items():
         commands[name] = functools.partial(main_sanitize, sanitizer)

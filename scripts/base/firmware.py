@@ -17,6 +17,10 @@ FOLDERS = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
 
 NEEDED = 'bios-256k.bin'
 
+X86_EMULATORS = ('qemu-system-x86_64', 'qemu-system-i386')
+# SeaBIOS and the BIOSes of its cards, and what starts a kernel without them.
+X86 = re.compile(r'(vga)?bios.*\.bin|(pxe|efi)-.*\.rom|sgabios\.bin|'
+                 r'(kvmvapic|(linux|multi)boot(_dma)?|pvh)\.bin|qboot\.rom')
 
 SUFFIXES = ('.bin', '.rom', '.fd', '.dtb', '.img')
 
@@ -34,9 +38,7 @@ def files(base):
 
 def data_folder(layout):
     """Where the configured programs expect their data."""
-    header = (layout.qemu / 'config-host.h').read_text()
-    match = re.search(r'#define CONFIG_QEMU_DATADIR "([^"]*)"', header)
-    return match[1].lstrip('/')
+    return layout.configured('CONFIG_QEMU_DATADIR')[0].lstrip('/')
 
 
 def link(layout):
@@ -54,8 +56,17 @@ def link(layout):
             'seabios, qemu-system-data and ipxe-qemu')
 
 
-def install(layout, destdir):
+def wanted(name, emulators):
+    """Whether one of these emulators loads the file."""
+    return X86.fullmatch(name) or not all(emulator in X86_EMULATORS
+                                          for emulator in emulators)
+
+
+def install(layout, destdir, emulators):
+    """Copy what the emulators need; the files that are there now."""
     folder = Path(destdir or '/') / data_folder(layout)
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in files(layout.base).items():
-        shutil.copyfile(path, folder / name)
+        if wanted(name, emulators):
+            shutil.copyfile(path, folder / name)
+            yield folder / name

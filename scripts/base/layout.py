@@ -11,6 +11,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import re
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
@@ -29,6 +30,12 @@ class Layout:
         self.tools = self.build / 'tools'
         # Not in the build folder, which goes if configuring fails.
         self.log = cache_folder() / 'configure.log'
+
+    def configured(self, name):
+        """The strings that config-host.h defines a name as."""
+        text = (self.qemu / 'config-host.h').read_text()
+        match = re.search(rf'^#define {name} (.*)', text, re.M)
+        return re.findall(r'"([^"]*)"', match[1]) if match else []
 
 
 def cache_folder():
