@@ -10,6 +10,7 @@
 import fnmatch
 import os
 import re
+import shutil
 import subprocess
 import unittest
 from pathlib import Path
@@ -56,10 +57,14 @@ def walk():
 
 
 def tracked_files():
-    done = subprocess.run(['git', '-C', REPO, 'ls-files', '-z'], check=False,
-                          capture_output=True, text=True)
-    names = done.stdout.split('\0')[:-1] if done.returncode == 0 else walk()
-    return sorted(name for name in names if (REPO / name).is_file())
+    names = None
+    if shutil.which('git'):
+        done = subprocess.run(['git', '-C', REPO, 'ls-files', '-z'],
+                              check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            names = done.stdout.split('\0')[:-1]
+    return sorted(name for name in names or walk()
+                  if (REPO / name).is_file())
 
 
 def covers(pattern, name):
