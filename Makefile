@@ -22,6 +22,7 @@
 #:                      build/export; FIXES=1 with the fixes of the base only
 #: make install         install to the configured prefix; DESTDIR is heeded
 #: make uninstall       remove what 'make install' has put there
+#: make deb             Debian packages beside the distribution's, in BUILD/deb
 #: make clean           remove what was built, keep the prepared base
 #: make distclean       remove the build folder
 #:
@@ -60,7 +61,7 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench export install uninstall clean distclean help
+        check-threads bench export install uninstall deb clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -114,6 +115,10 @@ install:
 
 uninstall:
 	$(tool) uninstall --build=$(BUILD)
+
+deb:
+	$(setup) build man
+	$(tool) deb --build=$(BUILD)
 
 clean:
 	@rm -rf $(BUILD)/qemu $(BUILD)/stock $(BUILD)-asan $(BUILD)-tsan

@@ -11,6 +11,7 @@
 #                                   BUILD/export
 #     run install                   install what was built (DESTDIR is heeded)
 #     run uninstall                 remove that again
+#     run deb                       make Debian packages of it
 #
 # All take --build=DIR.
 #
@@ -26,6 +27,7 @@ import sys
 from pathlib import Path
 
 import check
+import deb
 import debian
 import export
 import install
@@ -247,6 +249,16 @@ def main_uninstall(ours, _rest):
     install.uninstall(Layout(ours['build']))
 
 
+def main_deb(ours, _rest):
+    layout = Layout(ours['build'])
+    with build_folder(layout.build):
+        state = load_state(layout)
+        build_targets(layout, state, BaseLock(REPO / 'base.lock'),
+                      [name for names in deb.PROGRAMS.values()
+                       for name in names])
+        deb.make(layout)
+
+
 def main(argv):
     commands = {
         'configure': main_configure,
@@ -257,6 +269,7 @@ def main(argv):
         'export': main_export,
         'install': main_install,
         'uninstall': main_uninstall,
+        'deb': main_deb,
     }
     for name, sanitizer in sanitize.SANITIZERS.items():
         commands[name] = functools.partial(main_sanitize, sanitizer)
