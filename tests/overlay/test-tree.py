@@ -23,7 +23,7 @@ PROGRAMS = ('.c', '.h', '.py', '.sh', '.S')
 
 # A page, or a program with its folder.  What follows a name ('/x.rst', '*.py')
 # is no pointer, and Linux's pages are in Linux.
-POINTER = re.compile(r'(?<![\w./*:<>-])(?:(?!Documentation/)'
+POINTER = re.compile(r'(?<![\w./*:<>$-])(?:(?!Documentation/)'
                      r'(?:[\w.-]+/)*[\w.-]+\.(?:md|rst)|'
                      r'(?:[\w.-]+/)+[\w.-]+\.py)\b'
                      r'|(?<=<)[\w./-]+\.rst(?=>)')
@@ -35,13 +35,14 @@ def pointers(text):
 
 def leads_somewhere(pointer, name, base):
     """Whether a file called @name may point there: to what lies beside it or
-    beside its folder, to a path of ours or of the base, to a page of docs/."""
+    beside its folder, to a path of ours or of the base, to a page of docs/ or
+    at the top."""
     folder = (REPO / name).parent
     places = [folder / pointer, folder.parent / pointer]
     if '/' in pointer:
         places += [REPO / pointer, base / pointer]
-    elif pointer.endswith('.rst'):
-        places.append(REPO / 'docs' / pointer)
+    else:
+        places += [REPO / 'docs' / pointer, REPO / pointer]
     return any(place.exists() for place in places)
 
 
