@@ -1,34 +1,34 @@
-# Thin: every goal forwards to a program that does it.
+# Every goal calls a program that does the work.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-#: make                 build QEMU; the programs are then in build/
-#: make run             boot a Linux guest on a many-queue disk, and report
-#:                      QUEUES=N IOTHREADS=N VCPUS=N IMAGE=FILE FORMAT=raw
-#:                      ACCEL=kvm|tcg MACHINE=pc RUNTIME=SECONDS
-#: make shell           the same guest, interactive
-#: make run-xen         the same on a real Xen: a domU on our disk;
-#:                      VCPUS=N CPUS=N RUNTIME=SECONDS
-#: make check           the tests; TESTS="NAME..." runs only these
-#: make check-full      all tests, the long ones too
-#: make check-sanitizers  our tests with sanitizers for addresses and undefined
-#:                      behaviour, built in BUILD-asan; TESTS as above
-#: make check-threads   those with several threads with ThreadSanitizer,
-#:                      built in BUILD-tsan
-#: make stock           build the untouched base too, in build/stock
-#: make bench           compare ours with stock; QUICK=1 in three minutes;
-#:                      BENCH="ARGUMENT..." for tests/bench/run --help
-#: make export          a git branch of QEMU with our changes, a commit each, in
-#:                      build/export; FIXES=1 with the fixes of the base only
-#: make install         install to the configured prefix; DESTDIR is heeded
-#: make uninstall       remove what 'make install' has put there
-#: make deb             Debian packages beside the distribution's, in BUILD/deb
-#: make clean           remove what was built, keep the prepared base
-#: make distclean       remove the build folder
+#: make                   build QEMU; the programs are then in build/
+#: make run               boot a Linux guest on a disk with several queues, and
+#:                        report; QUEUES=N IOTHREADS=N VCPUS=N IMAGE=FILE
+#:                        FORMAT=raw ACCEL=kvm|tcg MACHINE=pc RUNTIME=SECONDS
+#: make shell             open a shell in the same guest
+#: make run-xen           boot a real Xen with a domU on our disk, and report;
+#:                        VCPUS=N CPUS=N RUNTIME=SECONDS
+#: make check             run the tests; TESTS="NAME..." runs only these
+#: make check-full        run all tests, the long ones too
+#: make check-sanitizers  run our tests with sanitizers for addresses and
+#:                        undefined behaviour, in BUILD-asan; TESTS as above
+#: make check-threads     run our threaded tests with ThreadSanitizer, in
+#:                        BUILD-tsan; TESTS as above
+#: make stock             build the untouched base too, in build/stock
+#: make bench             compare ours with stock; QUICK=1 takes three minutes,
+#:                        BENCH="ARGUMENT..." goes to tests/bench/run
+#: make export            make a git branch of QEMU with our changes, one commit
+#:                        each, in build/export; FIXES=1 takes only the fixes
+#: make install           install to the configured prefix, below DESTDIR
+#: make uninstall         remove what 'make install' has installed
+#: make deb               make Debian packages, in BUILD/deb, that live beside
+#:                        the distribution's
+#: make clean             remove what was built, but keep the prepared base
+#: make distclean         remove the build folder
 #:
-#: BUILD=DIR works in another build folder than build, QEMU=FILE runs another
-#: binary.
-#: ./configure takes options, --help lists them.  make runs it where needed.
+#: BUILD=DIR names another build folder than build, QEMU=FILE another binary to
+#: run.  make runs ./configure where needed; ./configure --help lists its options.
 
 BUILD ?= build
 TARGETS ?=
@@ -39,14 +39,14 @@ tool = @scripts/base/run
 run = scripts/run BUILD=$(BUILD)
 run_xen = scripts/run-xen BUILD=$(BUILD)
 bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
-# Whether arguments make sense is known before the long build.  A machine that
-# has no Python yet is told after the set-up.
+# Arguments are checked before the long build.  Where there is no Python yet, they
+# are checked after the set-up.
 early = @command -v python3 >/dev/null || exit 0;
 
-# A variable that no program knows would be a wish that nobody hears.
-known = BUILD TARGETS TESTS BENCH QUICK FIXES DESTDIR QEMU QUEUES IOTHREADS VCPUS \
-        IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR
-# What other programs take from the environment.
+# A variable that no program knows, such as a misspelt one, is refused.
+known = BUILD TARGETS TESTS BENCH QUICK FIXES DESTDIR QEMU QUEUES \
+        IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR
+# Variables of other programs.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
         CCACHE_% NINJA_STATUS MESON_% XDG_% TMPDIR PATH HOME LC_% LANG% \
         NO_COLOR TERM %SAN_OPTIONS G_% MALLOC_% QTEST_% QEMU_% XEN_% \
@@ -61,7 +61,8 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench export install uninstall deb clean distclean help
+        check-threads bench export install uninstall deb clean \
+        distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 

@@ -44,17 +44,17 @@ from term import Refusal, say, tell_refusal
 HELP = '''\
 Usage: ./configure [OPTION]...
 
-Prepares the base, QEMU's source, and configures the build in build/.
+Prepares the base, which is QEMU's source, and configures the build in build/.
 
   --with-base=PATH    take the base from this folder or tarball
                       [Debian's source package]
-  --update-base       fetch Debian's source package anew
-  --build=DIR         another build folder than build
+  --update-base       fetch Debian's source package again
+  --build=DIR         use another build folder than build
   --update-lock       write the base's checksums into base.lock, and stop
-  --help              this text, followed by the base's own options, all of
-                      which may be given too
+  --help              print this text and the base's own options; all of these
+                      may be given too
 
-Defaults, which later options override:
+Default options, which yours override:
 '''
 
 # Bytes that a first build takes: two trees, objects, programs, tests.
