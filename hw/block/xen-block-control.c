@@ -185,6 +185,20 @@ static void xen_block_vm_state_change(void *opaque, bool running,
 /* After so many ticks without a request nothing is kept. */
 #define IDLE_TICKS XEN_BLOCK_GRANTS_IDLE_TICKS
 
+static void trimmed(struct rcu_head *head)
+{
+    g_free(head);
+}
+
+/*
+ * What rings free stays with the allocator of their threads.  QEMU's RCU
+ * thread gives such memory back to the host after it has run a callback.
+ */
+static void trim_memory(void)
+{
+    call_rcu1(g_new(struct rcu_head, 1), trimmed);
+}
+
 static void ring_tick(XenBlockRing *ring, bool share)
 {
     uint64_t requests = qatomic_read__nocheck(&ring->queue.stats.requests);
@@ -193,10 +207,13 @@ static void ring_tick(XenBlockRing *ring, bool share)
     if (requests != ring->requests_at_tick) {
         ring->requests_at_tick = requests;
         ring->idle_ticks = 0;
-    } else if (ring->idle_ticks > IDLE_TICKS) {
+    } else if (ring->idle_ticks == IDLE_TICKS + 2) {
         return;     /* it has nothing left: let its thread sleep */
-    } else if (++ring->idle_ticks > IDLE_TICKS) {
+    } else if (++ring->idle_ticks == IDLE_TICKS + 1) {
         tick = XEN_BLOCK_TICK_IDLE;
+    } else if (ring->idle_ticks == IDLE_TICKS + 2) {
+        trim_memory();
+        return;
     }
     qatomic_set(&ring->tick, tick);
     block_queue_look(&ring->queue);
