@@ -31,10 +31,12 @@ FIRMWARE = bytes((64 << 10) - 16) + b'\xfa\xf4\xeb\xfd' + bytes(12)
 @functools.lru_cache(None)
 def accelerator(binary):
     """The one without processors; distributions leave it out, and then one
-    that halts the processor at once."""
-    run = subprocess.run([binary, '-accel', 'help'], stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL, check=False)
-    return 'qtest' if b'qtest' in run.stdout else 'tcg'
+    that halts the processor at once.  No list shows it, so it is tried."""
+    run = subprocess.run([binary, '-accel', 'qtest', '-machine', 'none',
+                          '-nodefaults', '-display', 'none',
+                          '-monitor', 'stdio'], input=b'quit\n', check=False,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return 'tcg' if run.returncode else 'qtest'
 
 
 class Qemu:
@@ -206,6 +208,17 @@ class Qemu:
             return int(re.search(r'^Anonymous: *(\d+)', f.read(), re.M)[1])
 
     # --- The end ---
+
+    def settled_kib(self):
+        """The same once it stays: threads give back what others have freed."""
+        known = None
+        for _ in range(50):
+            now = self.anonymous_kib()
+            if now == known:
+                break
+            known = now
+            time.sleep(0.2)
+        return known
 
     def quit(self):
         """Ask QEMU to end, and wait until it has."""

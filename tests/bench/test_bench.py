@@ -20,10 +20,12 @@ import kinds                                        # noqa: E402
 import qemu                                         # noqa: E402
 import sharing                                      # noqa: E402
 import stats                                        # noqa: E402
+import xen_stock                                    # noqa: E402
 from qemu import BenchError, Qemu                   # noqa: E402
 from scenario import Bench, Scenario, Session       # noqa: E402
 
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
+STOCK = os.environ.get('STOCK_QEMU_BINARY', '')
 
 PROFILE = """\
 # callgrind format
@@ -139,12 +141,16 @@ class KindsTest(unittest.TestCase):
 class PeerTest(unittest.TestCase):
     def test_accelerator(self):
         with tempfile.TemporaryDirectory() as folder:
-            for text in ('tcg', 'qtest'):
-                path = os.path.join(folder, text)
+            for name, status in ('tcg', 1), ('qtest', 0):
+                path = os.path.join(folder, name)
                 with open(path, 'w') as f:
-                    f.write(f'#!/bin/sh\necho {text}\n')
+                    f.write(f'#!/bin/sh\nexit {status}\n')
                 os.chmod(path, 0o755)
-                self.assertEqual(qemu.accelerator(path), text)
+                self.assertEqual(qemu.accelerator(path), name)
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_accelerator_of_what_was_built(self):
+        self.assertEqual(qemu.accelerator(QEMU), 'qtest')
 
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
     def test_processor_that_halts(self):
@@ -271,6 +277,18 @@ class ProgramsTest(unittest.TestCase):
     def test_no_program(self):
         with self.assertRaisesRegex(BenchError, '/nowhere: no such program'):
             Session(self.bench, '/nowhere', Scenario())
+
+
+@unittest.skipUnless(STOCK, 'the untouched base was not built')
+class StockXenTest(unittest.TestCase):
+    """The stand-in for Xen is compiled for a base without our patches."""
+
+    def test_stand_in(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = xen_stock.build(STOCK, folder)
+            devices = subprocess.run([program, '-device', 'help'], check=True,
+                                     capture_output=True, text=True).stdout
+            self.assertIn('"xen-standin"', devices)
 
 
 class SharingTest(unittest.TestCase):
