@@ -21,13 +21,20 @@ OBJECT_DECLARE_SIMPLE_TYPE(XenStandin, XEN_STANDIN)
 
 typedef struct XenStandinControl XenStandinControl;
 
+/* As the backends are told with XenGnttabLimits; 0: there is no limit. */
+typedef struct XenStandinLimits {
+    uint32_t grant_entries;
+    uint32_t maptrack_entries;
+    uint32_t areas;
+} XenStandinLimits;
+
 struct XenStandin {
     DeviceState parent_obj;
 
     CharBackend chr;            /* the frontend's and toolstack's words */
     uint16_t domid;             /* of the one guest domain */
     uint32_t nested_watches;    /* fire in this nested poll; 0: in none */
-    XenGnttabLimits limits;     /* told to backends and enforced; 0: none */
+    XenStandinLimits limits;    /* told to backends and enforced */
     XenStandinControl *control;
 };
 
@@ -175,7 +182,7 @@ typedef struct XenStandinGrantStats {
     uint64_t unmaps;            /* calls that unmapped */
 } XenStandinGrantStats;
 
-void xen_standin_gnttab_init(uint16_t domid, const XenGnttabLimits *limits);
+void xen_standin_gnttab_init(uint16_t domid, const XenStandinLimits *limits);
 
 /**
  * xen_standin_gnttab_setup: say where the table of version 1 lies

@@ -76,7 +76,7 @@ def compile_one(compile_like, source, folder, parts):
         elif word in ('-MF', '-MQ'):
             command[i + 1] = target + '.d'
     # Headers that the base does not have; where both have one, the base's.
-    run([*command, '-iquote', parts, '-idirafter',
+    run([*command, '-DXEN_STANDIN_FOR_STOCK', '-iquote', parts, '-idirafter',
          os.path.join(REPO, 'include')], cwd=folder)
     return target
 
