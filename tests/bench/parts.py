@@ -248,6 +248,24 @@ def memory(bench, arguments):
         print(f'{title:8}{ready:+12.1f}{used:+20.1f}', flush=True)
         result[title] = {'ready_mib': round(ready, 2),
                          'used_mib': round(used, 2)}
+    result['xen'] = xen_memory(bench, arguments)
+    return result
+
+
+def xen_memory(bench, arguments):
+    """A Xen disk of 16 rings beside stock's of one."""
+    programs = (xen_stock.build(arguments.stock, bench.output),
+                arguments.ours)
+    print(f'\n{"Xen disk, MiB of the process":32}{"after full rings":>18}'
+          f'{"idle for 2 minutes":>20}')
+    result = {}
+    for title, program, rings in zip(('stock', 'ours'), programs, (1, 16)):
+        used, idle = (kib / 1024 for kib in bench.xen_memory_kib(
+            program, rings, 120))
+        print(f'{f"{title}, rings: {rings}":32}{used:18.1f}'
+              f'{idle:20.1f}', flush=True)
+        result[title] = {'rings': rings, 'used_mib': round(used, 2),
+                         'idle_mib': round(idle, 2)}
     return result
 
 

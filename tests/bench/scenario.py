@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One cell of the benchmark: a machine, its disk, and the load on it."""
 
+import contextlib
 import dataclasses
 import glob
 import json
@@ -205,13 +206,31 @@ class Bench:
         s = Scenario(queues=queues, depth=ring_size, indirect=True)
         with Qemu(binary, self.machine(binary, s, ring_size, 1)) as qemu:
             disk = VirtioBlk(qemu, PCI_SLOT, queues, ring_size, s.depth, True)
-            ready = qemu.anonymous_kib()
+            ready = qemu.settled_kib()
             self.drive(qemu, disk,
                        ['--batch', '--pause-ns=20000',
                         f'--requests={queues * ring_size * 4}'])
-            used = qemu.anonymous_kib()
+            used = qemu.settled_kib()
             qemu.quit()
         return ready, used
+
+    def xen_memory_kib(self, binary, rings, seconds):
+        """Private memory with a Xen disk: (after full rings of requests of
+        all sizes, after @seconds without one, of the machine's clock)."""
+        s = Scenario(xen=True, queues=rings, persistent=rings > 1)
+        with self.start(binary, s) as qemu:
+            with contextlib.closing(s.connect(qemu)) as disk:
+                self.drive(qemu, disk,
+                           ['--batch', '--pause-ns=20000',
+                            f'--requests={rings * xen_blk.RING_ENTRIES * 8}'])
+                used = qemu.settled_kib()
+                for _ in range(seconds):
+                    qemu.qtest('clock_step 1000000000')
+                    # Threads take a look when they wake up.
+                    qemu.qmp('query-iothreads')
+                idle = qemu.settled_kib()
+                qemu.quit()
+        return used, idle
 
 
 class Session:
