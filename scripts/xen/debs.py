@@ -2,26 +2,35 @@
 """Debian packages, fetched and unpacked without installing anything.
 
 apt-get works on lists, a cache and an (empty) record of installed packages
-of our own, with the system's own sources: an ordinary user can do that, the
-system is left as it was, and what is needed is found from nothing, whatever
-happens to be installed here.
+of our own, with the system's own sources or with those of another release of
+Debian: an ordinary user can do that, the system is left as it was, and what is
+needed is found from nothing, whatever happens to be installed here.
 """
 
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 from guest.errors import RunError
 
 from .stage import remove
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'base'))
+# pylint: disable=wrong-import-position
+import debian                                           # noqa: E402
+
 
 class Apt:
-    """apt-get and apt-cache on private state in @folder."""
+    """apt-get and apt-cache on private state in @folder.
 
-    def __init__(self, folder, say):
+    The packages are those of @suite, "trixie" for one, or of the system.
+    """
+
+    def __init__(self, folder, say, suite=None):
         self.folder = folder
         self.say = say
         for tool in ('apt-get', 'apt-cache', 'dpkg-deb'):
@@ -31,6 +40,18 @@ class Apt:
         for part in ('lists/partial', 'cache/archives/partial'):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / 'status').write_text('', encoding='ascii')
+        self.sources = self._sources(suite) if suite else []
+
+    def _sources(self, suite):
+        """The options that make apt read @suite from a mirror of Debian."""
+        mirrors = debian.mirrors()
+        if not mirrors:
+            raise RunError('apt on this machine knows no Debian mirror')
+        path = self.folder / 'sources.list'
+        path.write_text(f'deb [signed-by={debian.KEYRING}] {mirrors[0]} '
+                        f'{suite} main\n', encoding='ascii')
+        return [f'Dir::Etc::sourcelist={path}', 'Dir::Etc::sourceparts=-',
+                'Dir::Etc::preferences=-', 'Dir::Etc::preferencesparts=-']
 
     def _run(self, tool, *words, cwd=None):
         options = []
@@ -40,7 +61,7 @@ class Apt:
                        'APT::Architecture=amd64', 'APT::Architectures=amd64',
                        'APT::Install-Recommends=false',
                        'APT::Sandbox::User=', 'Debug::NoLocking=1',
-                       'Acquire::Retries=2'):
+                       'Acquire::Retries=2', *self.sources):
             options += ['-o', option]
         run = subprocess.run([tool, '-q', *options, *words], cwd=cwd,
                              env={**os.environ, 'LC_ALL': 'C'}, text=True,
@@ -52,7 +73,7 @@ class Apt:
         return run.stdout
 
     def update(self):
-        """Fetch the lists of the system's sources."""
+        """Fetch the lists of the sources."""
         self.say('fetching the package lists')
         remove(self.folder / 'lists')
         (self.folder / 'lists/partial').mkdir(parents=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The PV domU: its life, its disks, and what each side knows of a queue.
+"""A domU: its life, its disks, and what each side knows of a queue.
 
     the domU     /sys/block/xvda/mq      queue -> vCPUs
                  /proc/interrupts        queue -> interrupts of its channel
@@ -20,18 +20,6 @@ from .machine import DOMU_MIB, LOGS
 NAME = 'guest'
 DISK = ('format=raw,access=rw,backendtype=qdisk,'
         'vdev={vdev},target=/images/{vdev}')
-CONFIG = f'''
-name = "{NAME}"
-type = "pv"
-kernel = "/domu/vmlinux"
-ramdisk = "/domu/initrd"
-extra = "console=hvc0 loglevel=3 mitigations=off panic=1"
-memory = {DOMU_MIB - 32}
-vcpus = VCPUS
-on_crash = "preserve"
-device_model_override = "{MODEL}"
-disk = ["{DISK.format(vdev='xvda')}"]
-'''
 VDEVS = {'xvda': 51712, 'xvdb': 51728}
 START_SECONDS = 150
 BLOCK = 4096
@@ -46,11 +34,33 @@ class XenDisk:
     ring_pages: int = 1
 
 
-class DomU:
-    """The one PV domU of a XenMachine."""
+def config(vcpus, name=NAME, disks=(DISK.format(vdev='xvda'),), kind='pv'):
+    """xl's configuration of a domU that boots our kernel and ramdisk."""
+    disks = ', '.join(f'"{disk}"' for disk in disks)
+    return f'''
+name = "{name}"
+type = "{kind}"
+kernel = "/domu/vmlinux"
+ramdisk = "/domu/initrd"
+extra = "console=hvc0 loglevel=3 mitigations=off panic=1"
+memory = {DOMU_MIB - 32}
+vcpus = {vcpus}
+on_crash = "preserve"
+device_model_override = "{MODEL}"
+disk = [{disks}]
+'''
 
-    def __init__(self, machine):
+
+class DomU:
+    """A domU of a XenMachine.
+
+    Its agent's port is shared by all domUs of the machine: select() says who
+    has it.  A new domU has it.
+    """
+
+    def __init__(self, machine, name=NAME):
         self.machine = machine
+        self.name = name
         self.dom0 = machine.dom0
         self.run = machine.domu.run
         self.begin = machine.domu.begin
@@ -61,14 +71,21 @@ class DomU:
     def create(self, vcpus, mib):
         """Make and boot it with a disk of that size."""
         self.new_image('xvda', mib)
-        self.boot(CONFIG.replace('VCPUS', str(vcpus)))
+        self.boot(config(vcpus, self.name))
 
-    def boot(self, config, seconds=START_SECONDS):
-        """Make it as xl's @config says, which names the disk."""
-        self.dom0.run(f"cat >/etc/domu.cfg <<'END'\n{config}\nEND")
+    def boot(self, text, seconds=START_SECONDS):
+        """Make it as xl's configuration @text says, which names the disks."""
+        self.dom0.run(f"cat >/etc/domu.cfg <<'END'\n{text}\nEND")
+        self.machine.domu.port.release = None
         self.xl('create /etc/domu.cfg')
-        self.dom0.run(f'attach-domu {NAME}')
+        self.dom0.run(f'attach-domu {self.name}')
         self.machine.domu.wait_ready(seconds)
+
+    def select(self):
+        """What is run in a domU from now on is run in this one."""
+        self.dom0.run('xenstore-read /local/domain/'
+                      f'$(xl domid {self.name})/console/tty '
+                      '>/run/domu-console')
 
     def xl(self, words, timeout=START_SECONDS):
         """A command of the toolstack, with its log if it fails."""
@@ -85,23 +102,23 @@ class DomU:
 
     def attach(self, vdev):
         """Plug a disk in; returns when the domU has it."""
-        self.xl(f"block-attach {NAME} '{DISK.format(vdev=vdev)}'")
+        self.xl(f"block-attach {self.name} '{DISK.format(vdev=vdev)}'")
         self.run('until [ "$(cat /sys/block/%s/size 2>/dev/null || echo 0)"'
                  ' -gt 0 ]; do usleep 20000; done' % vdev)
 
     def detach(self, vdev):
         """Unplug a disk; returns when the domU has lost it."""
-        self.xl(f'block-detach {NAME} {vdev}')
+        self.xl(f'block-detach {self.name} {vdev}')
         self.run(f'while [ -e /sys/block/{vdev} ]; do usleep 20000; done')
 
     def restore(self, path):
         """Bring it back as it was when it was saved in @path of dom0."""
         self.xl(f'restore {path}')
-        self.dom0.run(f'attach-domu {NAME}')
+        self.dom0.run(f'attach-domu {self.name}')
 
     def state(self):
         """xl's letters for its state, or None if it is not there."""
-        match = re.search(rf'^{NAME}\s+\d+\s+\d+\s+\d+\s+(\S+)',
+        match = re.search(rf'^{self.name}\s+\d+\s+\d+\s+\d+\s+(\S+)',
                           self.xl('list'), re.M)
         return match[1] if match else None
 
@@ -109,7 +126,7 @@ class DomU:
         """From inside; returns when dom0 has cleaned up after it."""
         self.begin('poweroff -f')
         self.dom0.run('while xenstore-exists /local/domain/0/backend/qdisk/*'
-                      f' || xl domid {NAME}; do usleep 100000; done '
+                      f' || xl domid {self.name}; do usleep 100000; done '
                       '2>/dev/null >&2')
 
     # Its disks
@@ -137,7 +154,7 @@ class DomU:
 
     def _read_xenstore(self, disk):
         """Event channels and the size of a ring."""
-        domid = self.dom0.run(f'xl domid {NAME}').strip()
+        domid = self.dom0.run(f'xl domid {self.name}').strip()
         nodes = dict(re.findall(r'^(\S+) = "(.*)"$', self.dom0.run(
             'xenstore-ls -f '
             f'/local/domain/{domid}/device/vbd/{VDEVS[disk.name]}'), re.M))
@@ -179,9 +196,9 @@ class DomU:
 
     def iothread_times(self):
         """{IOThread: nanoseconds of CPU so far}."""
-        said = self.xl(f"qemu-monitor-command {NAME} 'info queues'")
+        said = self.xl(f"qemu-monitor-command {self.name} 'info queues'")
         threads = dict(re.findall(r'iothread=(\S+) thread_id=(\d+)', said))
-        domid = self.dom0.run(f'xl domid {NAME}').strip()
+        domid = self.dom0.run(f'xl domid {self.name}').strip()
         times = self.dom0.run(
             'cd /proc/$(xenstore-read '
             f'/local/domain/{domid}/image/device-model-pid)/task\n'

@@ -9,8 +9,10 @@
     model.cpio  the device model under test with its libraries
     initrd      dom0.cpio and model.cpio, what dom0 boots
 
-The device model has an archive of its own since it changes all the time,
-and its libraries are those of the system that built it.
+The device model has an archive of its own since it changes all the time.  Its
+libraries are those of the system that built it, and dom0 may be of another
+release of Debian; so they lie in a folder beside the device model, with the
+loader that belongs to them.
 """
 
 import glob
@@ -34,20 +36,29 @@ HERE = Path(__file__).resolve().parent
 LIBS = 'usr/lib/x86_64-linux-gnu'
 LOADER = 'ld-linux-x86-64.so.2'
 MODEL = '/usr/lib/qemu-mq/bin/qemu-system-x86_64'
+MODEL_NAME = 'device-model'     # of its process, as pidof knows it
 GRUB = 'usr/lib/grub-xen/grub-x86_64-xen.bin'
 DOM0_MODULES = ('xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev',
-                'xen-gntalloc')
+                'xen-gntalloc', 'xen-blkback', 'brd')
 DOMU_MODULES = ('xen-blkfront',)
-DOM0_PROGRAMS = ('xl', 'xenconsoled', 'xenstored', 'xen-init-dom0',
+DOM0_PROGRAMS = ('xl', 'xenconsoled', 'xenstored', 'xen-init-dom0', 'lsevtchn',
                  'libxl-save-helper')
+START_MODEL = f'''#!/bin/sh
+folder={os.path.dirname(MODEL)}
+exec $folder/{MODEL_NAME} --library-path $folder $folder/model "$@"
+'''
 XENSTORE_TOOLS = ('read', 'write', 'list', 'ls', 'exists')
 
 
 class Images:
-    """The finished files in one folder."""
+    """The finished files in one folder.
 
-    def __init__(self, folder, model, say=print):
+    Xen, dom0 and the domU are those of @suite of Debian, or of the system.
+    """
+
+    def __init__(self, folder, model, say=print, suite=None):
         self.folder = Path(folder).absolute()
+        self.suite = suite
         self.model = Path(model).absolute()
         self.root = self.folder / 'packages'
         self.hypervisor = self.folder / 'xen'
@@ -67,7 +78,7 @@ class Images:
     def _build(self):
         packages = [code('debs.py'), _is_needed.__code__.co_code,
                     _is_needed.__code__.co_consts, kernel.PACKAGES,
-                    DOM0_MODULES, DOMU_MODULES, GRUB]
+                    DOM0_MODULES, DOMU_MODULES, GRUB, str(self.suite)]
         boot = [packages, code('images.py')]
         domu = [boot, code('inside/agent'), code('inside/domu-init')]
         dom0 = [domu, code('inside/dom0-init'), code('inside/attach-domu')]
@@ -88,7 +99,7 @@ class Images:
     # From packages
 
     def _unpack(self, root):
-        apt = debs.Apt(self.folder / 'apt', self.say)
+        apt = debs.Apt(self.folder / 'apt', self.say, self.suite)
         apt.update()
         hypervisor, version = apt.newest('xen-hypervisor-',
                                          r'xen-hypervisor-([\d.]+)-amd64')
@@ -200,19 +211,28 @@ class Images:
         archive.file('etc/xen/xl.conf', b'autoballoon="off"\n')
 
     def _model(self, out):
+        """The device model; MODEL starts it with a loader of its own.
+
+        It looks for its data beside the program that the kernel has started,
+        which is the loader.
+        """
+        folder = os.path.dirname(MODEL)
         lean = out.with_suffix('.lean')
         with open(out, 'wb') as stream:
             archive = Archive(stream)
             try:
                 strip(self.model, lean)
-                add_file(archive, MODEL, lean)
+                add_file(archive, f'{folder}/model', lean)
             finally:
                 stage.remove(lean)
             for library in libraries(self.model):
                 name = os.path.basename(library)
-                add_file(archive, f'{LIBS}/{name}', library)
+                if name == LOADER:
+                    name = MODEL_NAME
+                add_file(archive, f'{folder}/{name}', library)
+            archive.file(MODEL, START_MODEL.encode(), 0o755)
             # -vnc wants them even if nobody will type
-            share = os.path.dirname(MODEL) + '/../share/qemu/keymaps'
+            share = folder + '/../share/qemu/keymaps'
             for keymap in bundled(self.model, 'keymaps/*'):
                 add_file(archive, os.path.normpath(
                     f'{share}/{os.path.basename(keymap)}'), keymap)

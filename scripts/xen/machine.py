@@ -33,7 +33,7 @@ XEN_MIB = 192
 
 XEN_OPTIONS = ('com1=115200,8n1 console=com1 loglvl=warning '
                f'guest_loglvl=warning dom0_max_vcpus={DOM0_CPUS} '
-               f'dom0_mem={DOM0_MIB}M spec-ctrl=no noreboot=1')
+               'spec-ctrl=no noreboot=1')
 DOM0_OPTIONS = 'console=hvc0 loglevel=4 mitigations=off panic=1'
 # The device model's and the domU's words, in dom0
 LOGS = '''
@@ -113,7 +113,9 @@ class Domain:
 class XenMachine:
     """A machine with Xen; use it in a with statement."""
 
-    def __init__(self, qemu, images, folder, cpus=1):
+    def __init__(self, qemu, images, folder, cpus=1, dom0_mib=DOM0_MIB,
+                 domus=1, more=()):
+        """Memory is for @domus domains; @more are QEMU's further options."""
         self.folder = folder
         self.console_log = folder / 'console.log'
         self.process = None
@@ -125,11 +127,13 @@ class XenMachine:
             'tcg,thread=multi' if cpus > 1 else 'tcg,thread=single',
             # Xen and the emulated AVX state do not get along: no -cpu max
             '-cpu', 'qemu64', '-machine', 'pc', '-smp', str(cpus),
-            '-m', str(DOM0_MIB + DOMU_MIB + XEN_MIB),
+            '-m', str(dom0_mib + domus * DOMU_MIB + XEN_MIB),
             '-nodefaults', '-no-user-config', '-display', 'none',
             '-no-reboot', *firmware(qemu),
-            '-kernel', str(images.hypervisor), '-append', XEN_OPTIONS,
-            '-initrd', ','.join(x.replace(',', ',,') for x in modules)]
+            '-kernel', str(images.hypervisor),
+            '-append', f'{XEN_OPTIONS} dom0_mem={dom0_mib}M',
+            '-initrd', ','.join(x.replace(',', ',,') for x in modules),
+            *more]
 
     def __enter__(self):
         return self

@@ -19,8 +19,9 @@ from guest import workload
 from guest.arguments import build_folder
 from guest.disk import MIB
 from xen.domu import NAME, DomU
-from xen.images import Images
+from xen.images import Images, MODEL_NAME
 from xen.machine import XenMachine
+from xen_load import Load
 
 QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
                            'qemu-system-x86_64')).absolute()
@@ -30,51 +31,6 @@ QUEUES = 1 if STOCK else VCPUS
 FEATURE = 'disabled' if STOCK else 'enabled'
 DISK_MIB = 64
 VERIFY = 4 * MIB
-
-# Each vCPU writes an area of its own, reads back and compares, without haste,
-# until fio is told to end.  Its threads use one queue each.
-BUSY = f'''
-cd /run
-cat >busy <<'END'
-[global]
-filename=/dev/xvda
-ioengine=libaio
-direct=1
-thread=1
-iodepth=4
-rw=randwrite
-bs=4k
-size=1M
-verify=crc32c
-verify_fatal=1
-verify_backlog=16
-time_based=1
-runtime=3600
-rate_iops=6
-{"".join(f"""
-[cpu{cpu}]
-cpus_allowed={cpu}
-offset={32 + cpu}M
-""" for cpu in range(VCPUS))}
-END
-fio --output-format=json --output=busy.out busy >busy.log 2>&1 &
-echo $! >busy.pid
-wait $!
-cat busy.log
-grep '"error" :' busy.out
-'''
-
-# Until each queue has raised some interrupts more.
-PROGRESS = f'''
-counts() {{
-    awk '/ blkif$/ {{ print $2 + $3 + $4 + $5 }}' /proc/interrupts | head -n {QUEUES}
-}}
-counts >/run/start
-until counts | paste /run/start - | awk '
-        $2 < $1 + 6 {{ idle = 1 }}  END {{ exit idle || NR < {QUEUES} }}'; do
-    usleep 300000
-done
-'''
 
 LARGE = '''
 [large]
@@ -111,7 +67,8 @@ class XenDiskTest(unittest.TestCase):
         cls.domu = DomU(cls.machine)
         cls.domu.create(VCPUS, DISK_MIB)
         say('the domU is up')
-        cls.load = None
+        # Without haste, so that what is done meanwhile is not slow.
+        cls.load = Load(cls.domu, VCPUS, QUEUES, rate=6)
 
     def check_negotiated(self, disk, queues=QUEUES):
         self.assertEqual(disk.features['persistent grants'], FEATURE)
@@ -133,21 +90,6 @@ class XenDiskTest(unittest.TestCase):
         done = workload.write_and_verify(self.domu, disk, VCPUS, VERIFY)
         self.assertEqual(done.errors, [])
         self.assertEqual(done.checked, VERIFY // workload.BLOCK)
-
-    def keep_busy(self):
-        """Load on xvda from every vCPU; progress() shows that it runs."""
-        type(self).load = self.domu.begin(BUSY)
-        self.progress()
-
-    def progress(self):
-        self.domu.run(PROGRESS)
-
-    def end_busy(self):
-        """No thread may have met an error, such as a wrong checksum."""
-        load, type(self).load = self.load, None
-        self.domu.run('kill -INT $(cat /run/busy.pid)')
-        said = self.domu.wait(load)
-        self.assertEqual(said.count('"error" : 0,'), VCPUS, said)
 
     def test_01_negotiated(self):
         self.check_negotiated(self.domu.survey())
@@ -172,7 +114,7 @@ class XenDiskTest(unittest.TestCase):
         self.assertGreater(sum(after.values()), sum(before.values()))
 
     def test_06_attach_and_detach_while_busy(self):
-        self.keep_busy()
+        self.load.begin()
         self.domu.new_image('xvdb', 16)
         self.domu.attach('xvdb')
         self.domu.run('''
@@ -181,22 +123,23 @@ dd if=/dev/urandom of=/run/second bs=64k count=8
 dd if=/run/second of=/dev/xvdb bs=64k oflag=direct
 dd if=/dev/xvdb bs=64k count=8 iflag=direct of=/run/second.back
 cmp /run/second /run/second.back''')
-        self.progress()
+        self.load.progress()
         self.domu.detach('xvdb')
-        self.progress()
+        self.load.progress()
 
     def test_07_pause_and_unpause(self):
         self.domu.xl(f'pause {NAME}')
         self.assertIn('p', self.domu.state())
         self.domu.xl(f'unpause {NAME}')
-        self.progress()
+        self.load.progress()
 
     def test_08_save_and_restore(self):
         self.domu.xl(f'save {NAME} /images/saved')
         self.assertIsNone(self.domu.state())
         self.domu.restore('/images/saved')
-        self.progress()
-        self.end_busy()
+        self.load.progress()
+        said, right = self.load.end()
+        self.assertTrue(right, said)
 
     def test_09_as_before_after_restore(self):
         disk = self.domu.survey()
@@ -218,7 +161,7 @@ cmp /run/second /run/second.back''')
         """Nothing stays behind: no device model, no disk in xenstore."""
         self.domu.power_off()
         self.assertEqual(self.machine.dom0.run(
-            'pidof qemu-system-x86_64; '
+            f'pidof {MODEL_NAME}; '
             'xenstore-ls -f /local/domain/0/backend/qdisk 2>/dev/null; true'),
             '')
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tap
 from guest.arguments import build_folder
-from xen.domu import CONFIG, DomU
+from xen.domu import DomU, config
 from xen.images import Images
 from xen.machine import XenMachine
 
@@ -55,8 +55,7 @@ def say(text):
 
 def grub_config():
     """xl's configuration of a domU that GRUB boots."""
-    lines = CONFIG.replace('VCPUS', str(VCPUS)).replace(
-        '/domu/vmlinux', '/domu/grub').splitlines()
+    lines = config(VCPUS).replace('/domu/vmlinux', '/domu/grub').splitlines()
     return '\n'.join(line for line in lines
                      if not line.startswith(('ramdisk', 'extra')))
 
