@@ -1,0 +1,255 @@
+/*
+ * The words of an HBitmap, whose bits several threads set
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/hbitmap-shared.h"
+#include "qemu/host-utils.h"
+#include "qemu/memalign.h"
+
+#define LAST_LEVEL (HBITMAP_LEVELS - 1)
+
+/* Written by the slot's thread. */
+struct HBitmapShard {
+    /* Odd from before the first bit is set until the bits are counted */
+    unsigned turns;
+
+    /* Bits that were clear; only grows */
+    uint64_t added;
+};
+
+/* --- Counts --- */
+
+static __attribute__((noinline))
+HBitmapShard *shard_new(HBitmapCount *count, unsigned slot)
+{
+    HBitmapShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
+
+    *shard = (HBitmapShard) { 0 };
+    qatomic_store_release(&count->shards[slot], shard);
+    return shard;
+}
+
+/* Before the first bit of the calling thread is set. */
+static HBitmapShard *shard_begin(HBitmapCount *count)
+{
+    unsigned slot = thread_slot();
+    HBitmapShard *shard = qatomic_read(&count->shards[slot]);
+
+    if (unlikely(!shard)) {
+        shard = shard_new(count, slot);
+    }
+    qatomic_set(&shard->turns, shard->turns + 1);
+    return shard;
+}
+
+/* @added bits have been set, and are found from above. */
+static void shard_end(HBitmapShard *shard, uint64_t added)
+{
+    qatomic_set_u64(&shard->added, shard->added + added);
+    qatomic_store_release(&shard->turns, shard->turns + 1);
+}
+
+static uint64_t shard_count(HBitmapShard *shard)
+{
+    unsigned turns = qatomic_load_acquire(&shard->turns);
+    unsigned looks = 0;
+
+    while (turns % 2 && qatomic_load_acquire(&shard->turns) == turns) {
+        /* Its thread may need this processor, and have less priority */
+        if (++looks < 100) {
+            g_thread_yield();
+        } else {
+            g_usleep(50);
+        }
+    }
+    return qatomic_read_u64(&shard->added);
+}
+
+static uint64_t shards_count(const HBitmapCount *count)
+{
+    unsigned limit = thread_slot_limit();
+    uint64_t bits = 0;
+
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        HBitmapShard *shard;
+
+        if (slot == limit) {
+            slot = THREAD_SLOT_SHARED;
+        }
+        shard = qatomic_load_acquire(&count->shards[slot]);
+        if (shard) {
+            bits += shard_count(shard);
+        }
+    }
+    return bits;
+}
+
+uint64_t hbitmap_bits_count(const HBitmapCount *count)
+{
+    /* The first, so that no bit is missing that has been cleared since */
+    uint64_t bits = qatomic_read_u64(&count->base);
+
+    /* Pairs with the one in hbitmap_bits_reset() */
+    smp_rmb();
+    return bits + shards_count(count);
+}
+
+void hbitmap_bits_recount(HBitmapCount *count, uint64_t bits)
+{
+    qatomic_set_u64(&count->base, bits - shards_count(count));
+}
+
+void hbitmap_bits_cleanup(HBitmapCount *count)
+{
+    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
+        qemu_vfree(count->shards[slot]);
+        count->shards[slot] = NULL;
+    }
+}
+
+/* --- Bits --- */
+
+/* Those of the word @pos that lie from @first to @last. */
+static inline unsigned long mask_in_word(uint64_t pos, uint64_t first,
+                                         uint64_t last)
+{
+    uint64_t low = pos << BITS_PER_LEVEL;
+    uint64_t high = low + BITS_PER_LONG - 1;
+    unsigned long mask = ~0UL;
+
+    if (first > low) {
+        mask <<= first - low;
+    }
+    if (last < high) {
+        mask &= ~0UL >> (high - last);
+    }
+    return mask;
+}
+
+static inline bool all_set(const unsigned long *word, unsigned long mask)
+{
+    return (qatomic_load_acquire(word) & mask) == mask;
+}
+
+/* Words @first to @last of the last level are not empty. */
+static void link_words(unsigned long *const levels[HBITMAP_LEVELS],
+                       uint64_t first, uint64_t last)
+{
+    for (unsigned level = LAST_LEVEL; level-- > 0; ) {
+        unsigned long *words = levels[level];
+        uint64_t pos = first >> BITS_PER_LEVEL;
+        uint64_t end = last >> BITS_PER_LEVEL;
+
+        for (uint64_t i = pos; i <= end; i++) {
+            unsigned long mask = mask_in_word(i, first, last);
+
+            if (!all_set(&words[i], mask)) {
+                qatomic_or(&words[i], mask);
+                smp_mb__after_rmw();
+            }
+        }
+        first = pos;
+        last = end;
+    }
+}
+
+bool hbitmap_bits_set(unsigned long *const levels[HBITMAP_LEVELS],
+                      HBitmapCount *count, uint64_t first, uint64_t last)
+{
+    unsigned long *words = levels[LAST_LEVEL];
+    uint64_t pos = first >> BITS_PER_LEVEL;
+    uint64_t end = last >> BITS_PER_LEVEL;
+    HBitmapShard *shard = NULL;
+    uint64_t added = 0;
+
+    for (uint64_t i = pos; i <= end; i++) {
+        unsigned long mask = mask_in_word(i, first, last);
+
+        if (!all_set(&words[i], mask)) {
+            if (!shard) {
+                shard = shard_begin(count);
+            }
+            added += ctpopl(mask & ~qatomic_fetch_or(&words[i], mask));
+            smp_mb__after_rmw();
+        }
+    }
+    link_words(levels, pos, end);
+    if (shard) {
+        shard_end(shard, added);
+    }
+    return added;
+}
+
+/* Bits of @mask, in the word above, whose words are empty. */
+static unsigned long empty_words(const unsigned long *words, uint64_t pos,
+                                 unsigned long mask)
+{
+    unsigned long empty = 0;
+
+    while (mask) {
+        unsigned long bit = mask & -mask;
+
+        if (!qatomic_read(&words[(pos << BITS_PER_LEVEL) + ctzl(bit)])) {
+            empty |= bit;
+        }
+        mask ^= bit;
+    }
+    return empty;
+}
+
+/* Words @first to @last of the last level may have become empty. */
+static void unlink_words(unsigned long *const levels[HBITMAP_LEVELS],
+                         uint64_t first, uint64_t last)
+{
+    for (unsigned level = LAST_LEVEL; level-- > 0; ) {
+        const unsigned long *below = levels[level + 1];
+        unsigned long *words = levels[level];
+        uint64_t pos = first >> BITS_PER_LEVEL;
+        uint64_t end = last >> BITS_PER_LEVEL;
+
+        for (uint64_t i = pos; i <= end; i++) {
+            unsigned long mask = mask_in_word(i, first, last);
+
+            mask = empty_words(below, i, mask & qatomic_read(&words[i]));
+            if (!mask) {
+                continue;
+            }
+            qatomic_and(&words[i], ~mask);
+            smp_mb__after_rmw();
+            mask ^= empty_words(below, i, mask);
+            if (mask) {
+                qatomic_or(&words[i], mask);
+            }
+        }
+        first = pos;
+        last = end;
+    }
+}
+
+bool hbitmap_bits_reset(unsigned long *const levels[HBITMAP_LEVELS],
+                        HBitmapCount *count, uint64_t first, uint64_t last)
+{
+    unsigned long *words = levels[LAST_LEVEL];
+    uint64_t pos = first >> BITS_PER_LEVEL;
+    uint64_t end = last >> BITS_PER_LEVEL;
+    uint64_t cleared = 0;
+
+    for (uint64_t i = pos; i <= end; i++) {
+        unsigned long mask = mask_in_word(i, first, last);
+
+        if (qatomic_read(&words[i]) & mask) {
+            cleared += ctpopl(mask & qatomic_fetch_and(&words[i], ~mask));
+        }
+    }
+    if (cleared) {
+        unlink_words(levels, pos, end);
+        /* Whose bits were cleared has been seen to be at work before */
+        smp_wmb();
+        qatomic_set_u64(&count->base, count->base - cleared);
+    }
+    return cleared;
+}
