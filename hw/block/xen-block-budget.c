@@ -17,7 +17,7 @@
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
 #include "qemu/units.h"
-#include "hw/block/xen-block-budget.h"
+#include "xen-block-budget.h"
 
 /* What Xen and Linux have by default, for where they cannot be asked. */
 #define DEFAULT_MAPTRACK_ENTRIES (1024 * 512)

@@ -8,7 +8,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/block/xen-block-buffers.h"
+#include "xen-block-buffers.h"
 
 static size_t buffers_size(const XenBlockBuffers *b)
 {

@@ -22,10 +22,10 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qapi/error.h"
-#include "hw/block/xen-block.h"
 #include "hw/boards.h"
 #include "hw/xen/interface/io/protocols.h"
 #include "qemu/timer.h"
+#include "xen-block.h"
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 

@@ -22,8 +22,8 @@
 #include "qemu/timer.h"
 #include "block/block_int-common.h"
 #include "hw/block/block-queue-device.h"
-#include "hw/block/xen-block.h"
 #include "system/runstate.h"
+#include "xen-block.h"
 #include "trace/trace-hw_block.h"
 
 static void publish_sectors(XenBlockDevice *blockdev, uint64_t nr_sectors)

@@ -21,9 +21,9 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/block/xen-block.h"
 #include "hw/xen/xen-bus-helper.h"
 #include "qemu/main-loop.h"
+#include "xen-block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
 /* Xenstore takes 4096 bytes; the name of a file may have as many. */

@@ -26,7 +26,7 @@
 #include "qemu/error-report.h"
 #include "qemu/host-utils.h"
 #include "qapi/error.h"
-#include "hw/block/xen-block-grants.h"
+#include "xen-block-grants.h"
 
 /* Segments that one grant copy call takes. */
 #define COPY_SEGS_MAX 1024

@@ -18,7 +18,7 @@
 #include "qemu/osdep.h"
 #include "qemu/coroutine.h"
 #include "qemu/units.h"
-#include "hw/block/xen-block-ring.h"
+#include "xen-block-ring.h"
 
 /* Largest part of a discard; the block layer takes no more than an int. */
 #define DISCARD_CHUNK (1 * GiB)

@@ -25,7 +25,7 @@
 #include "qemu/bswap.h"
 #include "qemu/host-utils.h"
 #include "hw/block/xen_blkif.h"
-#include "hw/block/xen-block-request.h"
+#include "xen-block-request.h"
 
 QEMU_BUILD_BUG_ON(sizeof(struct blkif_request_segment) != 8);
 QEMU_BUILD_BUG_ON(offsetof(blkif_x86_32_response_t, status) !=

@@ -24,7 +24,7 @@
 #include "qemu/defer-call.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
-#include "hw/block/xen-block-ring.h"
+#include "xen-block-ring.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
 static uint8_t *ring_slot(XenBlockRing *ring, RING_IDX index)

@@ -23,8 +23,8 @@
 #include "qapi/qapi-visit-block-core.h"
 #include "qapi/visitor.h"
 #include "block/qdict.h"
-#include "hw/block/xen-block.h"
 #include "qobject/qdict.h"
+#include "xen-block.h"
 #include "trace/trace-hw_block.h"
 
 /* What a device that was made for a toolstack takes along when it goes. */

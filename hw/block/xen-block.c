@@ -21,11 +21,11 @@
 #include "qapi/error.h"
 #include "qapi/visitor.h"
 #include "hw/block/block-queue-device.h"
-#include "hw/block/xen-block.h"
 #include "hw/qdev-properties.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen-bus-helper.h"
 #include "migration/blocker.h"
+#include "xen-block.h"
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 

@@ -12,7 +12,7 @@
 #include "qemu/ctype.h"
 #include "qemu/cutils.h"
 #include "qapi/error.h"
-#include "hw/block/xen-vdev.h"
+#include "xen-vdev.h"
 
 /* One run of disk indices that a scheme numbers under one major number. */
 typedef struct VdevRange {

@@ -5,7 +5,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/block/xen-block-buffers.h"
+#include "../../hw/block/xen-block-buffers.h"
 
 /* The first domain sets up the process: limits of 80 grants and 40 areas. */
 static void get_limits(uint32_t domid, XenGnttabLimits *limits)

@@ -9,7 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/block/xen-block-grants.h"
+#include "../../hw/block/xen-block-grants.h"
 
 #define NR_REFS 512
 #define DOMID 3

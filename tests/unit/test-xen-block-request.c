@@ -11,7 +11,7 @@
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "hw/block/xen_blkif.h"
-#include "hw/block/xen-block-request.h"
+#include "../../hw/block/xen-block-request.h"
 
 #define DISK_SECTORS 1000
 

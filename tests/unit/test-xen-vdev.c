@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/block/xen-vdev.h"
+#include "../../hw/block/xen-vdev.h"
 
 static void check(const char *name, unsigned number, const char *printed)
 {

@@ -16,10 +16,10 @@
 #include "hw/block/block.h"
 #include "hw/block/queue-iothreads.h"
 #include "hw/block/stats-intervals.h"
-#include "hw/block/xen-block-ring.h"
-#include "hw/block/xen-vdev.h"
 #include "hw/xen/xen-backend.h"
 #include "hw/xen/xen-bus.h"
+#include "xen-block-ring.h"
+#include "xen-vdev.h"
 
 #define TYPE_XEN_BLOCK_DEVICE "xen-block"
 #define TYPE_XEN_DISK_DEVICE "xen-disk"

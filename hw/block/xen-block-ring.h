@@ -26,13 +26,13 @@
 
 #include "block/accounting.h"
 #include "hw/block/block-queue.h"
-#include "hw/block/xen-block-buffers.h"
-#include "hw/block/xen-block-grants.h"
-#include "hw/block/xen-block-request.h"
 #include "qemu/defer-call.h"
 #include "qemu/event_notifier.h"
 #include "qemu/iov.h"
 #include "system/block-backend.h"
+#include "xen-block-buffers.h"
+#include "xen-block-grants.h"
+#include "xen-block-request.h"
 
 typedef struct XenBlockRing XenBlockRing;
 

@@ -14,8 +14,8 @@
 
 #include "qemu/queue.h"
 #include "hw/xen/xen_backend_ops.h"
-#include "hw/block/xen-block-budget.h"
-#include "hw/block/xen-block-request.h"
+#include "xen-block-budget.h"
+#include "xen-block-request.h"
 
 /* Most grants that are mapped with one call and make one area of memory. */
 #define XEN_BLOCK_GRANTS_CHUNK 32

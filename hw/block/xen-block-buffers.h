@@ -12,7 +12,7 @@
 #ifndef HW_BLOCK_XEN_BLOCK_BUFFERS_H
 #define HW_BLOCK_XEN_BLOCK_BUFFERS_H
 
-#include "hw/block/xen-block-budget.h"
+#include "xen-block-budget.h"
 
 /* Buffers of one size. */
 typedef struct XenBlockBuffers {
