@@ -309,7 +309,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 
     /* From here on they are told of drains, but not of one that is going on. */
     for (unsigned i = 0; i < blockdev->nr_rings && blk_in_drain(blk); i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+        block_queue_quiesce_begin(&blockdev->rings[i].common);
     }
     /* It polls: drains may begin and end, or another may disconnect. */
     queue_iothreads_place_node(&blockdev->iothreads, blk, NULL);
@@ -328,12 +328,12 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
         return;
     }
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+        block_queue_quiesce_begin(&blockdev->rings[i].common);
     }
     /* Not only waits: requests that a throttle holds back go ahead. */
     blk_drain(blk);
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_wait(&blockdev->rings[i].queue);
+        block_queue_quiesce_wait(&blockdev->rings[i].common);
     }
     timer_del(blockdev->tick_timer);
     stop_rings(blockdev);

@@ -95,7 +95,7 @@ static void xen_block_drained_begin(void *opaque)
     XenBlockDevice *blockdev = opaque;
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+        block_queue_quiesce_begin(&blockdev->rings[i].common);
     }
 }
 
@@ -104,7 +104,7 @@ static bool xen_block_drained_poll(void *opaque)
     XenBlockDevice *blockdev = opaque;
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        if (!block_queue_quiesced(&blockdev->rings[i].queue)) {
+        if (!block_queue_quiesced(&blockdev->rings[i].common)) {
             return true;
         }
     }
@@ -116,7 +116,7 @@ static void xen_block_drained_end(void *opaque)
     XenBlockDevice *blockdev = opaque;
 
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_end(&blockdev->rings[i].queue);
+        block_queue_quiesce_end(&blockdev->rings[i].common);
     }
     /* A node that was replaced or reopened may have another size. */
     xen_block_resized(blockdev);
@@ -135,7 +135,7 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
 {
     for (unsigned i = 0; !blockdev->vm_stopped && i < blockdev->nr_rings;
          i++) {
-        BlockQueue *queue = &blockdev->rings[i].queue;
+        BlockQueue *queue = &blockdev->rings[i].common;
 
         block_queue_event(queue, BLOCK_QUEUE_START);
         block_queue_event(queue, BLOCK_QUEUE_RING_UP);
@@ -147,14 +147,14 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
 static void xen_block_halt_rings(XenBlockDevice *blockdev)
 {
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].queue);
+        block_queue_quiesce_begin(&blockdev->rings[i].common);
     }
     blk_drain(blockdev->props.conf.blk);
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_wait(&blockdev->rings[i].queue);
+        block_queue_quiesce_wait(&blockdev->rings[i].common);
     }
     for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_event(&blockdev->rings[i].queue, BLOCK_QUEUE_STOP);
+        block_queue_event(&blockdev->rings[i].common, BLOCK_QUEUE_STOP);
     }
 }
 
@@ -201,7 +201,7 @@ static void trim_memory(void)
 
 static void ring_tick(XenBlockRing *ring, bool share)
 {
-    uint64_t requests = qatomic_read__nocheck(&ring->queue.stats.requests);
+    uint64_t requests = qatomic_read__nocheck(&ring->common.stats.requests);
     XenBlockTick tick = share ? XEN_BLOCK_TICK_SHARE : XEN_BLOCK_TICK;
 
     if (requests != ring->requests_at_tick) {
@@ -216,7 +216,7 @@ static void ring_tick(XenBlockRing *ring, bool share)
         return;
     }
     qatomic_set(&ring->tick, tick);
-    block_queue_look(&ring->queue);
+    block_queue_look(&ring->common);
 }
 
 static void xen_block_tick(void *opaque)
@@ -293,7 +293,7 @@ static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
 
-    return index < blockdev->nr_rings ? &blockdev->rings[index].queue : NULL;
+    return index < blockdev->nr_rings ? &blockdev->rings[index].common : NULL;
 }
 
 static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
@@ -323,7 +323,7 @@ static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
     }
     old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
     if (index < blockdev->nr_rings) {
-        block_queue_move(&blockdev->rings[index].queue,
+        block_queue_move(&blockdev->rings[index].common,
                          queue_iothreads_context(&blockdev->iothreads, index));
     }
     if (bs) {

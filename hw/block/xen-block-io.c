@@ -66,7 +66,7 @@ void xen_block_io_cleanup(XenBlockRing *ring)
 
 void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick)
 {
-    bool idle = tick == XEN_BLOCK_TICK_IDLE && !ring->queue.in_flight;
+    bool idle = tick == XEN_BLOCK_TICK_IDLE && !ring->common.in_flight;
 
     xen_block_grants_tick(&ring->grants, tick == XEN_BLOCK_TICK_SHARE);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {

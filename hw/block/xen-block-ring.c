@@ -40,20 +40,20 @@ static unsigned ring_pending(XenBlockRing *ring)
 
 static bool ring_may_take(XenBlockRing *ring)
 {
-    return block_queue_listening(&ring->queue) &&
-           block_queue_running(&ring->queue) && !ring->held &&
+    return block_queue_listening(&ring->common) &&
+           block_queue_running(&ring->common) && !ring->waiting &&
            !ring->nr_unplaced;
 }
 
 static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
 {
-    block_queue_event(&ring->queue, BLOCK_QUEUE_FAULT);
-    ring->disk->ring_broken(ring->disk, ring->queue.index, req_prod);
+    block_queue_event(&ring->common, BLOCK_QUEUE_FAULT);
+    ring->disk->ring_broken(ring->disk, ring->common.index, req_prod);
 }
 
 static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
 {
-    trace_xen_block_ring_fault(ring, ring->queue.index, r->req.operation,
+    trace_xen_block_ring_fault(ring, ring->common.index, r->req.operation,
                                xen_blkif_fault_text(r->fault));
     if (!ring->fault_reported) {
         ring->fault_reported = true;
@@ -61,7 +61,7 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
             return;
         }
         error_report("xen-block: %s: ring %u: %s (operation %u)",
-                     ring->disk->name, ring->queue.index,
+                     ring->disk->name, ring->common.index,
                      xen_blkif_fault_text(r->fault), r->req.operation);
     }
 }
@@ -98,7 +98,7 @@ static bool ring_take_one(XenBlockRing *ring)
     r->fault = xen_blkif_decode(ring->layout, ring_slot(ring, ring->req_cons),
                                 &ring->disk->limits, &r->req, r->segs);
     ring->req_cons++;
-    block_queue_request_begin(&ring->queue);
+    block_queue_request_begin(&ring->common);
 
     if (unlikely(r->fault)) {
         xen_block_ring_done(r);
@@ -106,7 +106,7 @@ static bool ring_take_one(XenBlockRing *ring)
     }
     if (unlikely(r->req.action == XEN_BLKIF_BARRIER ||
                  (r->req.nr_indirect && !request_attach_indirect(r)))) {
-        ring->held = r;
+        ring->waiting = r;
         return false;
     }
     ring->batch[ring->nr_batch++] = r;
@@ -135,9 +135,9 @@ static void ring_submit(XenBlockRing *ring)
     if (!ring->nr_batch) {
         return;
     }
-    block_queue_count(&ring->queue.stats.requests, ring->nr_batch);
-    block_queue_count(&ring->queue.stats.batches, 1);
-    trace_xen_block_ring_batch(ring, ring->queue.index, ring->nr_batch);
+    block_queue_count(&ring->common.stats.requests, ring->nr_batch);
+    block_queue_count(&ring->common.stats.batches, 1);
+    trace_xen_block_ring_batch(ring, ring->common.index, ring->nr_batch);
 
     xen_block_io_prepare(ring);
     xen_block_io_run(ring);
@@ -147,7 +147,7 @@ static void ring_submit(XenBlockRing *ring)
 static bool ring_submit_unplaced(XenBlockRing *ring)
 {
     xen_block_io_place(ring);
-    trace_xen_block_ring_wait(ring, ring->queue.index, ring->nr_unplaced);
+    trace_xen_block_ring_wait(ring, ring->common.index, ring->nr_unplaced);
     if (!ring->nr_batch) {
         return false;
     }
@@ -155,27 +155,27 @@ static bool ring_submit_unplaced(XenBlockRing *ring)
     return true;
 }
 
-/* Can the held request start?  A barrier has to be the only one in flight. */
-static bool held_can_start(XenBlockRing *ring)
+/* Can the waiting one start?  A barrier has to be the only one in flight. */
+static bool waiting_can_start(XenBlockRing *ring)
 {
-    XenBlockRequest *r = ring->held;
+    XenBlockRequest *r = ring->waiting;
 
     if (r->req.action == XEN_BLKIF_BARRIER) {
         /* Bottom halves that resume count as requests in flight, too. */
-        return ring->queue.in_flight ==
+        return ring->common.in_flight ==
                1u + ring->resume_scheduled + ring->resume_runs;
     }
     return request_attach_indirect(r);
 }
 
-static void ring_start_held(XenBlockRing *ring)
+static void ring_start_waiting(XenBlockRing *ring)
 {
-    XenBlockRequest *r = ring->held;
+    XenBlockRequest *r = ring->waiting;
 
     if (r->req.action == XEN_BLKIF_BARRIER) {
-        ring->held_runs = true; /* and keeps back what follows it */
+        ring->barrier_runs = true; /* and keeps back what follows it */
     } else {
-        ring->held = NULL;
+        ring->waiting = NULL;
     }
     ring->batch[ring->nr_batch++] = r;
     ring_submit(ring);
@@ -196,11 +196,11 @@ static bool ring_step(XenBlockRing *ring)
     if (unlikely(ring->nr_unplaced)) {
         return ring_submit_unplaced(ring);
     }
-    if (unlikely(ring->held)) {
-        if (ring->held_runs || !held_can_start(ring)) {
+    if (unlikely(ring->waiting)) {
+        if (ring->barrier_runs || !waiting_can_start(ring)) {
             return false;
         }
-        ring_start_held(ring);
+        ring_start_waiting(ring);
         return true;
     }
     if (!ring_may_take(ring)) {
@@ -231,7 +231,7 @@ static void ring_resume_bh(void *opaque)
     ring->resume_runs = true;
     ring_process(ring);
     ring->resume_runs = false;
-    block_queue_request_end(&ring->queue);
+    block_queue_request_end(&ring->common);
 }
 
 /*
@@ -243,8 +243,8 @@ static void ring_resume_later(XenBlockRing *ring)
 {
     if (!ring->resume_scheduled) {
         ring->resume_scheduled = true;
-        block_queue_request_begin(&ring->queue);
-        aio_bh_schedule_oneshot(ring->queue.ctx, ring_resume_bh, ring);
+        block_queue_request_begin(&ring->common);
+        aio_bh_schedule_oneshot(ring->common.ctx, ring_resume_bh, ring);
     }
 }
 
@@ -260,7 +260,7 @@ static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
     smp_mb();
     rsp_event = qatomic_read(&ring->sring->rsp_event);
     if (rsp_prod - rsp_event < nr_responses) {
-        block_queue_count(&ring->queue.stats.notifications, 1);
+        block_queue_count(&ring->common.stats.notifications, 1);
         qemu_xen_evtchn_notify(ring->channel, ring->port);
     }
 }
@@ -286,23 +286,23 @@ void xen_block_ring_flush(void *opaque)
         if (unlikely(r->indirect)) {
             block_request_pool_put(&ring->indirects, r->indirect);
         }
-        if (unlikely(r == ring->held)) {
-            ring->held = NULL;
-            ring->held_runs = false;
+        if (unlikely(r == ring->waiting)) {
+            ring->waiting = NULL;
+            ring->barrier_runs = false;
             ring_resume_later(ring);
         }
         block_request_pool_put(&ring->requests, r);
     }
     ring->nr_done = 0;
     ring_publish(ring, n);
-    trace_xen_block_ring_responses(ring, ring->queue.index, n);
+    trace_xen_block_ring_responses(ring, ring->common.index, n);
 
-    if (unlikely((ring->held && !ring->held_runs) || ring->nr_unplaced)) {
+    if (unlikely((ring->waiting && !ring->barrier_runs) || ring->nr_unplaced)) {
         ring_resume_later(ring);
     }
     /* Nothing of the ring may be touched after the last one has ended. */
-    ring->queue.in_flight -= n - 1;
-    block_queue_request_end(&ring->queue);
+    ring->common.in_flight -= n - 1;
+    block_queue_request_end(&ring->common);
 }
 
 static XenBlockRing *channel_to_ring(EventNotifier *e)
@@ -320,7 +320,7 @@ static void channel_event(EventNotifier *e)
     }
     ring_process(ring);
     /* The port stays masked until then; that of a broken ring for ever. */
-    if (!block_queue_faulted(&ring->queue)) {
+    if (!block_queue_faulted(&ring->common)) {
         qemu_xen_evtchn_unmask(ring->channel, ring->port);
     }
 }
@@ -355,14 +355,14 @@ static void ring_trace_kept(XenBlockRing *ring)
 {
     const XenBlockGrants *g = &ring->grants;
 
-    trace_xen_block_ring_kept(ring, ring->queue.index, g->nr_mapped,
+    trace_xen_block_ring_kept(ring, ring->common.index, g->nr_mapped,
                               g->stats.maps, g->stats.evictions,
                               g->stats.refusals, g->stats.copies);
 }
 
-static void ring_look(BlockQueue *queue)
+static void ring_look(BlockQueue *common)
 {
-    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+    XenBlockRing *ring = container_of(common, XenBlockRing, common);
     XenBlockTick tick = qatomic_xchg(&ring->tick, XEN_BLOCK_TICK_NONE);
 
     if (tick != XEN_BLOCK_TICK_NONE) {
@@ -372,22 +372,22 @@ static void ring_look(BlockQueue *queue)
     ring_process(ring);
 }
 
-static void ring_start_listening(BlockQueue *queue)
+static void ring_start_listening(BlockQueue *common)
 {
-    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+    XenBlockRing *ring = container_of(common, XenBlockRing, common);
 
-    aio_set_event_notifier(queue->ctx, &ring->channel_fd, channel_event,
+    aio_set_event_notifier(common->ctx, &ring->channel_fd, channel_event,
                            channel_poll, channel_poll_ready);
-    aio_set_event_notifier_poll(queue->ctx, &ring->channel_fd,
+    aio_set_event_notifier_poll(common->ctx, &ring->channel_fd,
                                 channel_poll_begin, channel_poll_end);
     ring_process(ring);
 }
 
-static void ring_stop_listening(BlockQueue *queue)
+static void ring_stop_listening(BlockQueue *common)
 {
-    XenBlockRing *ring = container_of(queue, XenBlockRing, queue);
+    XenBlockRing *ring = container_of(common, XenBlockRing, common);
 
-    aio_set_event_notifier(queue->ctx, &ring->channel_fd, NULL, NULL, NULL);
+    aio_set_event_notifier(common->ctx, &ring->channel_fd, NULL, NULL, NULL);
     ring->polling = false;
 }
 
@@ -416,7 +416,7 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
                                    PROT_READ | PROT_WRITE);
     if (!map) {
         error_setg_errno(errp, errno, "failed to map ring %u",
-                         ring->queue.index);
+                         ring->common.index);
         return false;
     }
     ring->sring = map;
@@ -456,7 +456,7 @@ static bool ring_bind(XenBlockRing *ring, const XenBlockRingParams *params,
                                             params->event_channel);
     if (port < 0) {
         error_setg_errno(errp, errno, "failed to bind event channel %u of "
-                         "ring %u", params->event_channel, ring->queue.index);
+                         "ring %u", params->event_channel, ring->common.index);
         qemu_xen_evtchn_close(ring->channel);
         ring->channel = NULL;
         return false;
@@ -502,13 +502,13 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
         .layout = xen_blkif_layout(params->protocol),
     };
     ring->size = xen_blkif_ring_size(ring->layout, params->nr_pages);
-    ring->queue.index = index;
+    ring->common.index = index;
     if (!ring_map(ring, params, errp) || !ring_bind(ring, params, errp)) {
         ring_unmap(ring);
         return false;
     }
     ring_alloc(ring);
-    block_queue_init(&ring->queue, index, ctx, &ring_queue_ops);
+    block_queue_init(&ring->common, index, ctx, &ring_queue_ops);
     trace_xen_block_ring_start(ring, index, ring->size, params->event_channel,
                                ring->grants.capacity);
     return true;
@@ -516,12 +516,12 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
 
 void xen_block_ring_stop(XenBlockRing *ring)
 {
-    trace_xen_block_ring_stop(ring, ring->queue.index,
-                              ring->queue.stats.requests,
-                              ring->queue.stats.batches,
-                              ring->queue.stats.notifications);
+    trace_xen_block_ring_stop(ring, ring->common.index,
+                              ring->common.stats.requests,
+                              ring->common.stats.batches,
+                              ring->common.stats.notifications);
     ring_trace_kept(ring);
-    block_queue_cleanup(&ring->queue);
+    block_queue_cleanup(&ring->common);
     ring_unbind(ring);
     ring_unmap(ring);
     ring_free(ring);

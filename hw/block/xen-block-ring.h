@@ -82,7 +82,7 @@ typedef struct XenBlockRequest {
     XenBlockGrant **grants;
     XenBlockIndirect *indirect; /* NULL for a direct request */
     void *bounce;               /* NULL: I/O goes straight to mapped pages */
-    unsigned nr_grants;         /* mapped ones that are held */
+    unsigned nr_grants;         /* mapped ones that it uses */
     QEMUIOVector qiov;
     BlockAcctCookie acct;
     XenBlkifSegment direct_segs[BLKIF_MAX_SEGMENTS_PER_REQUEST];
@@ -106,7 +106,7 @@ typedef enum XenBlockTick {
 } XenBlockTick;
 
 struct XenBlockRing {
-    BlockQueue queue;
+    BlockQueue common;          /* first: a XenBlockRing is a BlockQueue */
 
     /* Written while starting, read-only then. */
     XenBlockDisk *disk;
@@ -127,8 +127,8 @@ struct XenBlockRing {
     bool fault_reported;        /* one bad request in the log is enough */
 
     /* A request that waits for others, or that others wait for. */
-    XenBlockRequest *held;
-    bool held_runs;
+    XenBlockRequest *waiting;
+    bool barrier_runs;
     bool resume_scheduled;      /* a bottom half will take again */
     bool resume_runs;
 
