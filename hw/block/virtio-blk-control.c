@@ -60,7 +60,7 @@ static void queue_create(VirtIOBlock *s, unsigned i)
     q->vdev = VIRTIO_DEVICE(s);
     q->blk = s->blk;
     q->vq = virtio_get_queue(q->vdev, i);
-    block_request_pool_init(&q->requests, n, sizeof(VirtIOBlkRequest));
+    block_slab_init(&q->requests, n, sizeof(VirtIOBlkRequest));
     virtio_blk_segments_init(q);
 }
 
@@ -106,7 +106,7 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
             vring_cleanup(&q->ring);
         }
         block_queue_cleanup(&q->common);
-        block_request_pool_cleanup(&q->requests);
+        block_slab_cleanup(&q->requests);
         virtio_blk_segments_cleanup(q);
     }
     block_queue_free(s->queues);
@@ -383,7 +383,7 @@ static void queue_forget_driver(VirtIOBlkQueue *q)
 {
     virtio_blk_ring_detach(q);
     virtio_blk_queue_drop_held(q);
-    block_request_pool_cleanup(&q->requests);
+    block_slab_cleanup(&q->requests);
     virtio_blk_segments_cleanup(q);
     q->place = VIRTIO_BLK_PLACE_OWN;
     block_queue_event(&q->common, BLOCK_QUEUE_RING_DOWN);

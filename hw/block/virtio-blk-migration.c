@@ -113,7 +113,7 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     VirtIOBlkRequest **last = &q->held;
     unsigned n = elem->out_num + elem->in_num;
     g_autofree struct iovec *iov = g_new(struct iovec, n);
-    VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
+    VirtIOBlkRequest *req = block_slab_get(&q->requests);
 
     if (!req) {
         error_report("virtio-blk: more failed requests than queue %u has "

@@ -147,7 +147,7 @@ static int queue_take_native(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 
 static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
 {
-    VirtIOBlkRequest *req = block_request_pool_get(&q->requests);
+    VirtIOBlkRequest *req = block_slab_get(&q->requests);
     VirtQueueElement *elem = NULL;
     int ret;
 
@@ -166,7 +166,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
         ret = elem != NULL;
     }
     if (unlikely(ret <= 0)) {
-        block_request_pool_put(&q->requests, req);
+        block_slab_put(&q->requests, req);
         if (ret == -EAGAIN) {
             queue_want_main(q);
         } else if (ret < 0) {
@@ -288,7 +288,7 @@ static void request_put(VirtIOBlkRequest *req)
     VirtIOBlkQueue *q = req->queue;
 
     virtio_blk_request_release(req);
-    block_request_pool_put(&q->requests, req);
+    block_slab_put(&q->requests, req);
 }
 
 /* Give one answered request back, by the ring reader it came from. */

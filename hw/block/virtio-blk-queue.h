@@ -22,7 +22,7 @@
 #include "hw/virtio/vring.h"
 #include "qemu/iov.h"
 
-/* Segments that a request can hold without a list from the queue's pools. */
+/* Segments that a request can hold without a list from the queue's slabs. */
 #define VIRTIO_BLK_INLINE_SEGMENTS 4
 
 /* Sizes of longer lists, see virtio-blk-segments.c. */
@@ -39,7 +39,7 @@ enum {
 typedef struct VirtIOBlkRequest VirtIOBlkRequest;
 
 struct VirtIOBlkRequest {
-    VirtIOBlkRequest *next;     /* in the pool, a run, done or held */
+    VirtIOBlkRequest *next;     /* in the slab, a run, done or held */
     VirtIOBlkQueue *queue;
     VRingChain chain;           /* chain.iov is a copy owned by the request */
 
@@ -55,8 +55,8 @@ struct VirtIOBlkRequest {
 
     struct iovec *list;         /* longer than inline_iov, or NULL */
     bool rechecked;             /* the node was asked for its size once more */
-    uint8_t list_size;          /* the pool that it is from, if not @elem */
-    uint8_t merged_size;        /* the pool that @merged's list is from */
+    uint8_t list_size;          /* the slab that it is from, if not @elem */
+    uint8_t merged_size;        /* the slab that @merged's list is from */
     struct iovec inline_iov[VIRTIO_BLK_INLINE_SEGMENTS];
 };
 
@@ -73,7 +73,7 @@ typedef struct VirtIOBlkRun {
 
 /* Lists of up to @len segments. */
 typedef struct VirtIOBlkSegments {
-    BlockRequestPool pool;
+    BlockSlab slab;
     unsigned len;
 } VirtIOBlkSegments;
 
@@ -120,7 +120,7 @@ struct VirtIOBlkQueue {
     VirtIOBlkRequest *done;     /* answered, not yet given back */
     VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
     VirtIOBlkRun run;
-    BlockRequestPool requests;
+    BlockSlab requests;
     VirtIOBlkSegments segments[VIRTIO_BLK_SEGMENTS_SIZES];
     VRing ring;
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
@@ -231,11 +231,11 @@ bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
 
 /* virtio-blk-segments.c: memory for lists of segments */
 
-/** virtio_blk_segments_init: make the pools of a new queue.  BQL. */
+/** virtio_blk_segments_init: make the slabs of a new queue.  BQL. */
 void virtio_blk_segments_init(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_segments_set_max: bound the pools.
+ * virtio_blk_segments_set_max: bound the slabs.
  * @all: have a list for every request that a ring can hold
  *
  * BQL, queue quiesced.
@@ -248,7 +248,7 @@ void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
 /**
  * virtio_blk_segments_get: a list of @n segments, 2 * VRING_MAX_SEGMENTS at
  * most.
- * @size: set to the pool's number, for virtio_blk_segments_put()
+ * @size: set to the slab's number, for virtio_blk_segments_put()
  *
  * Returns NULL when there is none, which does not happen while the queue is
  * not starved.  Owner thread.

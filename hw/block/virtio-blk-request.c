@@ -16,6 +16,7 @@
 #include "qemu/osdep.h"
 #include "block/aio.h"
 #include "qemu/coroutine.h"
+#include "qemu/uninitialized.h"
 #include "system/block-backend-io.h"
 #include "virtio-blk-queue.h"
 #include "trace/trace-hw_block.h"
@@ -37,7 +38,7 @@ static void request_move_segments(VirtIOBlkRequest *req, unsigned room)
     struct iovec *iov = req->inline_iov;
 
     if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
-        /* Where @elem was allocated, the pools are not counted upon. */
+        /* Where @elem was allocated, the slabs are not counted upon. */
         req->list = req->elem
                     ? g_new(struct iovec, room)
                     : virtio_blk_segments_get(req->queue, room,

@@ -36,7 +36,7 @@ void virtio_blk_queue_drop_held(VirtIOBlkQueue *q)
             vring_drop(&q->ring, &req->chain);
         }
         virtio_blk_request_release(req);
-        block_request_pool_put(&q->requests, req);
+        block_slab_put(&q->requests, req);
     }
 }
 

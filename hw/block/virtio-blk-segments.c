@@ -11,7 +11,7 @@
  *                  (twice, for chains whose data needs a list of its own)
  *
  * What a chain needs is known only when it has been taken, so nothing is taken
- * while one of the pools has run out: the ring holds what waits, and the
+ * while one of the slabs has run out: the ring holds what waits, and the
  * return of a list makes the queue look at it again.
  *
  * Where kicks are calls there is a list for every request of the ring.  Such a
@@ -38,7 +38,7 @@ void virtio_blk_segments_init(VirtIOBlkQueue *q)
 
     for (unsigned i = 0; i < VIRTIO_BLK_SEGMENTS_SIZES; i++) {
         q->segments[i].len = len[i];
-        block_request_pool_init(&q->segments[i].pool, 0,
+        block_slab_init(&q->segments[i].slab, 0,
                                 len[i] * sizeof(struct iovec));
     }
     virtio_blk_segments_set_max(q, false);
@@ -50,24 +50,24 @@ void virtio_blk_segments_set_max(VirtIOBlkQueue *q, bool all)
     unsigned all_requests = VIRTQUEUE_MAX_SIZE + VIRTQUEUE_MAX_SIZE / 2;
     unsigned queue_size = q->dev->conf.queue_size;
 
-    q->segments[VIRTIO_BLK_SEGMENTS_SHORT].pool.max =
+    q->segments[VIRTIO_BLK_SEGMENTS_SHORT].slab.max =
         all ? all_requests : queue_size + queue_size / 2;
-    q->segments[VIRTIO_BLK_SEGMENTS_LONG].pool.max =
+    q->segments[VIRTIO_BLK_SEGMENTS_LONG].slab.max =
         all ? all_requests : LONG_BLOCKS;
-    q->segments[VIRTIO_BLK_SEGMENTS_ANY].pool.max = all ? all_requests : 1;
+    q->segments[VIRTIO_BLK_SEGMENTS_ANY].slab.max = all ? all_requests : 1;
 }
 
 void virtio_blk_segments_cleanup(VirtIOBlkQueue *q)
 {
     for (unsigned i = 0; i < VIRTIO_BLK_SEGMENTS_SIZES; i++) {
-        block_request_pool_cleanup(&q->segments[i].pool);
+        block_slab_cleanup(&q->segments[i].slab);
     }
 }
 
 static bool segments_left(const VirtIOBlkQueue *q)
 {
     for (unsigned i = 0; i < VIRTIO_BLK_SEGMENTS_SIZES; i++) {
-        if (!block_request_pool_has(&q->segments[i].pool)) {
+        if (!block_slab_has(&q->segments[i].slab)) {
             return false;
         }
     }
@@ -85,8 +85,8 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
         assert(i < VIRTIO_BLK_SEGMENTS_SIZES);
     }
     *size = i;
-    iov = block_request_pool_get(&q->segments[i].pool);
-    if (unlikely(!block_request_pool_has(&q->segments[i].pool))) {
+    iov = block_slab_get(&q->segments[i].slab);
+    if (unlikely(!block_slab_has(&q->segments[i].slab))) {
         q->supply = VIRTIO_BLK_SUPPLY_SHORT;
     }
     return iov;
@@ -95,7 +95,7 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
 void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
                              uint8_t size)
 {
-    block_request_pool_put(&q->segments[size].pool, iov);
+    block_slab_put(&q->segments[size].slab, iov);
     if (unlikely(q->supply != VIRTIO_BLK_SUPPLY_ENOUGH) && segments_left(q)) {
         if (q->supply == VIRTIO_BLK_SUPPLY_SHORT_LOOK) {
             block_queue_look(&q->common);

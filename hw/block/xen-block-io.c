@@ -43,7 +43,7 @@ void xen_block_io_init(XenBlockRing *ring)
     ring->copies = g_new(XenBlockCopy, ring->size);
     ring->copy_pages = g_new(XenBlkifSegment, XEN_BLOCK_MAX_INDIRECTS *
                                               XEN_BLKIF_MAX_INDIRECT_PAGES);
-    block_request_pool_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
+    block_slab_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
                             sizeof(XenBlockIndirect));
     ring->unplaced = g_new(XenBlockRequest *, ring->size);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
@@ -59,7 +59,7 @@ void xen_block_io_cleanup(XenBlockRing *ring)
         xen_block_buffers_cleanup(&ring->buffers[i]);
     }
     g_clear_pointer(&ring->unplaced, g_free);
-    block_request_pool_cleanup(&ring->indirects);
+    block_slab_cleanup(&ring->indirects);
     g_clear_pointer(&ring->copy_pages, g_free);
     g_clear_pointer(&ring->copies, g_free);
 }
@@ -73,8 +73,8 @@ void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick)
         xen_block_buffers_tick(&ring->buffers[i]);
     }
     if (idle) {
-        block_request_pool_cleanup(&ring->requests);
-        block_request_pool_cleanup(&ring->indirects);
+        block_slab_cleanup(&ring->requests);
+        block_slab_cleanup(&ring->indirects);
         xen_block_grants_trim(&ring->grants);
     }
 }

@@ -69,7 +69,7 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
 /* Room for many segments; %false if all there is is in use. */
 static bool request_attach_indirect(XenBlockRequest *r)
 {
-    r->indirect = block_request_pool_get(&r->ring->indirects);
+    r->indirect = block_slab_get(&r->ring->indirects);
     if (!r->indirect) {
         return false;
     }
@@ -83,7 +83,7 @@ static bool request_attach_indirect(XenBlockRequest *r)
 /* Takes one entry; %false if it has to wait and so has all that follows. */
 static bool ring_take_one(XenBlockRing *ring)
 {
-    XenBlockRequest *r = block_request_pool_get(&ring->requests);
+    XenBlockRequest *r = block_slab_get(&ring->requests);
 
     /* There are as many requests as slots, and used slots were checked. */
     r->ring = ring;
@@ -284,14 +284,14 @@ void xen_block_ring_flush(void *opaque)
             ring_report_fault(ring, r);
         }
         if (unlikely(r->indirect)) {
-            block_request_pool_put(&ring->indirects, r->indirect);
+            block_slab_put(&ring->indirects, r->indirect);
         }
         if (unlikely(r == ring->waiting)) {
             ring->waiting = NULL;
             ring->barrier_runs = false;
             ring_resume_later(ring);
         }
-        block_request_pool_put(&ring->requests, r);
+        block_slab_put(&ring->requests, r);
     }
     ring->nr_done = 0;
     ring_publish(ring, n);
@@ -480,7 +480,7 @@ static void ring_alloc(XenBlockRing *ring)
 {
     ring->batch = g_new(XenBlockRequest *, ring->size);
     ring->done = g_new(XenBlockRequest *, ring->size);
-    block_request_pool_init(&ring->requests, ring->size,
+    block_slab_init(&ring->requests, ring->size,
                             sizeof(XenBlockRequest));
     xen_block_io_init(ring);
 }
@@ -488,7 +488,7 @@ static void ring_alloc(XenBlockRing *ring)
 static void ring_free(XenBlockRing *ring)
 {
     xen_block_io_cleanup(ring);
-    block_request_pool_cleanup(&ring->requests);
+    block_slab_cleanup(&ring->requests);
     g_clear_pointer(&ring->done, g_free);
     g_clear_pointer(&ring->batch, g_free);
 }

@@ -143,8 +143,8 @@ struct XenBlockRing {
     XenBlockCopy *copies;
     XenBlkifSegment *copy_pages;
 
-    BlockRequestPool requests;
-    BlockRequestPool indirects;
+    BlockSlab requests;
+    BlockSlab indirects;
     XenBlockBuffers buffers[XEN_BLOCK_NR_BUFFER_SIZES];
     unsigned nr_bounced;        /* requests that have one of these */
     XenBlockGrants grants;

@@ -25,15 +25,8 @@
 
 #include "block/aio.h"
 #include "hw/block/block-queue-life.h"
+#include "hw/block/block-slab.h"
 #include "qemu/atomic.h"
-#include "qemu/queue.h"
-#include "qemu/uninitialized.h"
-
-/*
- * Two lines: adjacent-line prefetch makes neighbours in a pair of 64 byte
- * lines disturb each other.
- */
-#define BLOCK_QUEUE_ALIGN 128
 
 typedef struct BlockQueue BlockQueue;
 
@@ -221,77 +214,5 @@ void *block_queue_alloc(unsigned n, size_t size);
 
 /** block_queue_free: counterpart of block_queue_alloc(). */
 void block_queue_free(void *queues);
-
-/*
- * A stack of requests, used by the queue's owner only.  A free request's first
- * word links to the next.
- *
- *    max  ---------------------------------------------------------
- *    made -------+-------+---------------+
- *         chunk  | chunk |     chunk     |   each as large as all before it
- *         -------+-------+---------------+
- *                           ^ unused     ^ end
- *
- * Memory is made as the load needs it, for more requests at a time than there
- * are already.  So a ring that is at work soon allocates nothing any more, and
- * one that never sees much load takes little.
- */
-typedef struct BlockRequestPool {
-    void *free;
-    char *unused;               /* from here to end nothing was ever used */
-    char *end;
-    size_t size;
-    unsigned made;
-    unsigned max;
-    void *chunks;               /* their first words link them */
-} BlockRequestPool;
-
-/**
- * block_request_pool_init: a pool of at most @max requests of @size bytes.
- *
- * @size is rounded up to whole cache lines.  Allocates nothing yet.
- */
-void block_request_pool_init(BlockRequestPool *pool, unsigned max,
-                             size_t size);
-
-/**
- * block_request_pool_cleanup: give the memory back; no request is in use.
- *
- * The pool may be used again.
- */
-void block_request_pool_cleanup(BlockRequestPool *pool);
-
-/** block_request_pool_grow: the rest of block_request_pool_get(). */
-void *block_request_pool_grow(BlockRequestPool *pool);
-
-/** block_request_pool_get: a request with undefined content, NULL if none. */
-static inline void *block_request_pool_get(BlockRequestPool *pool)
-{
-    void **request = pool->free;
-
-    if (likely(request)) {
-        pool->free = *request;
-    } else if (likely(pool->unused < pool->end)) {
-        request = (void **)pool->unused;
-        pool->unused += pool->size;
-    } else {
-        request = block_request_pool_grow(pool);
-    }
-    return request;
-}
-
-/** block_request_pool_has: will block_request_pool_get() find one? */
-static inline bool block_request_pool_has(const BlockRequestPool *pool)
-{
-    return pool->free || pool->unused < pool->end || pool->made < pool->max;
-}
-
-/** block_request_pool_put: give a request back. */
-static inline void block_request_pool_put(BlockRequestPool *pool,
-                                          void *request)
-{
-    *(void **)request = pool->free;
-    pool->free = request;
-}
 
 #endif /* HW_BLOCK_BLOCK_QUEUE_H */
