@@ -15,7 +15,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "vring-internal.h"
+#include "vring-chain.h"
+#include "vring-layout.h"
 
 /* The flags in a copied descriptor. */
 #define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 48)

@@ -11,7 +11,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "vring-internal.h"
+#include "vring-chain.h"
+#include "vring-layout.h"
 
 /* The flags in a copied descriptor. */
 #define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 32)
@@ -174,7 +175,7 @@ bool vring_split_wants_interrupt(VRing *r)
 {
     uint16_t event;
 
-    if (r->notify_on_empty && !r->inuse && vring_empty(r)) {
+    if (r->notify_on_empty && !r->inuse && vring_empty_split(r)) {
         return true;
     }
     if (!r->event_idx) {

@@ -9,9 +9,9 @@
  *
  * A VRing belongs to one thread at a time (the queue's AioContext).  It takes
  * no lock, allocates nothing but on a change of the memory view and for the
- * first indirect table that is scattered, and touches no line that another queue writes.  Split and
- * packed rings have the same functions here; vring-split.c and vring-packed.c
- * are the two layouts.
+ * first indirect table that is scattered, and touches no line that another
+ * queue writes.  Split and packed rings have the same functions here;
+ * vring-split.c and vring-packed.c are the two layouts.
  *
  * Every ring entry and descriptor is copied once, then checked, then used.  A
  * guest that changes it afterwards changes nothing.
@@ -184,7 +184,7 @@ struct VRing {
     /* Seldom used */
     VRingConfig config;
     AddressSpace *as;
-    void *table;                /* copy of a scattered indirect table, or NULL */
+    void *table;                /* copy of a scattered indirect table */
     VRingHold *retired;         /* older views with requests in flight */
 };
 
@@ -249,7 +249,7 @@ void vring_cleanup(VRing *r);
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
- * vring_can_attach() - would vring_attach() find a ring of this layout in @view?
+ * vring_can_attach() - would vring_attach() find such a ring in @view?
  *
  * Allocates nothing.  Any thread.
  */

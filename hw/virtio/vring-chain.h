@@ -1,11 +1,11 @@
 /*
- * What the two ring layouts share and nobody else needs
+ * Chains as both ring layouts take and push them
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef HW_VIRTIO_VRING_INTERNAL_H
-#define HW_VIRTIO_VRING_INTERNAL_H
+#ifndef HW_VIRTIO_VRING_CHAIN_H
+#define HW_VIRTIO_VRING_CHAIN_H
 
 #include "qemu/bswap.h"
 #include "exec/memory.h"
@@ -149,6 +149,12 @@ slow:
 int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                     const struct vring_desc **table);
 
+/* The pages that a chain's segments lie in have been written. */
+void vring_chain_report(const VRingChain *chain);
+
+/* Unmap slow segments, of which @written bytes in all were written. */
+void vring_chain_unmap(VRing *r, VRingChain *chain, uint64_t written);
+
 /* Tell the driver's author of a table that it had no right to use. */
 void vring_log_indirect(void);
 
@@ -221,14 +227,4 @@ static inline void vring_mark_own(VRing *r, const void *host, size_t len)
     }
 }
 
-/* The layouts' parts of the functions of vring.h. */
-bool vring_empty_split(const VRing *r);
-bool vring_empty_packed(const VRing *r);
-void vring_split_publish(VRing *r);
-bool vring_split_wants_interrupt(VRing *r);
-void vring_split_set_notification(VRing *r, bool enable);
-void vring_packed_publish(VRing *r);
-bool vring_packed_wants_interrupt(VRing *r);
-void vring_packed_set_notification(VRing *r, bool enable);
-
-#endif /* HW_VIRTIO_VRING_INTERNAL_H */
+#endif /* HW_VIRTIO_VRING_CHAIN_H */
