@@ -22,14 +22,14 @@ static int find_queues(Object *obj, void *opaque)
 {
     Object **found = opaque;
 
-    if (object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE)) {
+    if (object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE_IF)) {
         *found = obj;
         return 1;
     }
     return 0;
 }
 
-static BlockQueueDevice *device_by_id(const char *id, Error **errp)
+static Object *device_by_id(const char *id, Error **errp)
 {
     Object *obj = NULL, *found = NULL;
 
@@ -52,7 +52,7 @@ static BlockQueueDevice *device_by_id(const char *id, Error **errp)
                           "see query-block-queues.\n");
         return NULL;
     }
-    return BLOCK_QUEUE_DEVICE(found);
+    return found;
 }
 
 /* The ID that the user gave, to the device or to its proxy. */
@@ -72,19 +72,27 @@ static const char *device_id(Object *obj)
     return NULL;
 }
 
+static BlockQueueDevice *get_device(Object *obj)
+{
+    return BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj)->get_device(
+        BLOCK_QUEUE_DEVICE_IF(obj));
+}
+
 static int list_queues(Object *obj, void *opaque)
 {
     BlockQueueInfoList ***tail = opaque;
-    BlockQueueDeviceClass *k;
+    BlockQueueDeviceIfClass *k;
     BlockQueueDevice *device;
 
-    if (!object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE)) {
+    if (!object_dynamic_cast(obj, TYPE_BLOCK_QUEUE_DEVICE_IF)) {
         return 0;
     }
-    device = BLOCK_QUEUE_DEVICE(obj);
-    k = BLOCK_QUEUE_DEVICE_GET_CLASS(device);
-    for (unsigned i = 0; i < k->num_queues(device); i++) {
-        BlockQueue *queue = k->get_queue(device, i);
+    device = get_device(obj);
+    k = BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj);
+    /* Those that it offers; a driver may be using fewer of them, or none. */
+    for (unsigned i = 0; i < device->map.num_queues; i++) {
+        BlockQueue *queue = i < device->nr_queues
+                            ? block_queue_device_get(device, i) : NULL;
         IOThread *iothread = k->get_iothread(device, i);
         const BlockQueueStats none = {};
         const BlockQueueStats *stats = queue ? &queue->stats : &none;
@@ -112,10 +120,10 @@ BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
     BlockQueueInfoList *head = NULL, **tail = &head;
 
     if (id) {
-        BlockQueueDevice *device = device_by_id(id, errp);
+        Object *obj = device_by_id(id, errp);
 
-        if (device) {
-            list_queues(OBJECT(device), &tail);
+        if (obj) {
+            list_queues(obj, &tail);
         }
     } else {
         object_child_foreach_recursive(object_get_root(), list_queues, &tail);
@@ -126,14 +134,16 @@ BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
 void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
                                   const char *iothread_id, Error **errp)
 {
-    BlockQueueDevice *device = device_by_id(id, errp);
+    Object *obj = device_by_id(id, errp);
+    BlockQueueDevice *device;
     IOThread *iothread = NULL;
     unsigned n;
 
-    if (!device) {
+    if (!obj) {
         return;
     }
-    n = BLOCK_QUEUE_DEVICE_GET_CLASS(device)->num_queues(device);
+    device = get_device(obj);
+    n = device->map.num_queues;
     if (queue >= n) {
         error_setg(errp, "Device '%s' has no queue %u", id, queue);
         if (n) {
@@ -149,8 +159,8 @@ void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
             return;
         }
     }
-    BLOCK_QUEUE_DEVICE_GET_CLASS(device)->set_iothread(device, queue,
-                                                       iothread, errp);
+    BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj)->set_iothread(device, queue, iothread,
+                                                       errp);
 }
 
 static void hmp_queue_set_iothread(Monitor *mon, const QDict *qdict)
@@ -193,9 +203,9 @@ static void hmp_info_queues(Monitor *mon, const QDict *qdict)
 
 static const TypeInfo block_queue_device_types[] = {
     {
-        .name = TYPE_BLOCK_QUEUE_DEVICE,
+        .name = TYPE_BLOCK_QUEUE_DEVICE_IF,
         .parent = TYPE_INTERFACE,
-        .class_size = sizeof(BlockQueueDeviceClass),
+        .class_size = sizeof(BlockQueueDeviceIfClass),
     },
 };
 

@@ -168,6 +168,20 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx)
     block_queue_quiesce_end(queue);
 }
 
+void block_queue_notifier_set(BlockQueue *queue, EventNotifier *notifier,
+                              const BlockQueueNotifierOps *ops)
+{
+    aio_set_event_notifier(queue->ctx, notifier, ops->event, ops->poll,
+                           ops->poll_ready);
+    aio_set_event_notifier_poll(queue->ctx, notifier, ops->poll_begin,
+                                ops->poll_end);
+}
+
+void block_queue_notifier_clear(BlockQueue *queue, EventNotifier *notifier)
+{
+    aio_set_event_notifier(queue->ctx, notifier, NULL, NULL, NULL);
+}
+
 void *block_queue_alloc(unsigned n, size_t size)
 {
     void *queues;

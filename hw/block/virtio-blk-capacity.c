@@ -20,9 +20,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/coroutine.h"
 #include "system/block-backend-io.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-request.h"
 
 bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
 {
@@ -43,39 +42,13 @@ uint64_t virtio_blk_capacity(const VirtIOBlock *s, int64_t length)
 }
 
 /* Written only when it is another one: all queues read it. */
-static void coroutine_fn update_capacity(VirtIOBlock *s)
+void coroutine_fn virtio_blk_update_capacity(VirtIOBlock *s)
 {
     uint64_t capacity = virtio_blk_capacity(s, blk_co_getlength(s->blk));
 
     if (capacity != qatomic_read(&s->nb_sectors)) {
         qatomic_set(&s->nb_sectors, capacity);
     }
-}
-
-static void coroutine_fn virtio_blk_recheck_co(void *opaque)
-{
-    VirtIOBlkRequest *req = opaque;
-    VirtIOBlkQueue *q = req->queue;
-
-    /* @req may be answered in submit; the queue stays ours to the end. */
-    block_queue_request_begin(&q->common);
-    update_capacity(q->dev);
-    virtio_blk_request_submit(req);
-    if (!q->gathering) {
-        /* This has waited for the node, and the batch has ended without it. */
-        virtio_blk_run_submit(q);
-    }
-    block_queue_request_end(&q->common);
-}
-
-bool virtio_blk_request_recheck(VirtIOBlkRequest *req)
-{
-    if (req->rechecked) {
-        return false;
-    }
-    req->rechecked = true;
-    qemu_coroutine_enter(qemu_coroutine_create(virtio_blk_recheck_co, req));
-    return true;
 }
 
 bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
@@ -86,6 +59,6 @@ bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
     if (ret != -EIO) {
         return false;
     }
-    update_capacity(s);
+    virtio_blk_update_capacity(s);
     return !virtio_blk_range_ok(s, req->sector, bytes);
 }

@@ -20,104 +20,17 @@
 #include "hw/virtio/virtio-bus.h"
 #include "system/runstate.h"
 #include "trace/trace-qemu_mq_hw_block.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-control.h"
 
 bool virtio_blk_vm_runs(void)
 {
     return runstate_is_live(runstate_get());
 }
 
-/* In the order of VirtIOBlkLife. */
-static const struct {
-    const char *name;
-    unsigned next;              /* states that may follow, a bit each */
-} device_life[VIRTIO_BLK_LIFE__MAX] = {
-    { "stopped", BIT(VIRTIO_BLK_STARTING) | BIT(VIRTIO_BLK_CALLS) },
-    { "starting", BIT(VIRTIO_BLK_NOTIFIERS) | BIT(VIRTIO_BLK_STOPPED) },
-    { "served by notifiers", BIT(VIRTIO_BLK_STOPPING) },
-    { "stopping", BIT(VIRTIO_BLK_STOPPED) },
-    { "served by calls", BIT(VIRTIO_BLK_STOPPED) },
-};
-
-void virtio_blk_set_life(VirtIOBlock *s, VirtIOBlkLife to)
-{
-    assert(device_life[s->life].next & BIT(to));
-    trace_virtio_blk_life(s, device_life[s->life].name, device_life[to].name);
-    s->life = to;
-}
-
-static void virtio_blk_memory_bh(void *opaque);
-
-static void queue_create(VirtIOBlock *s, unsigned i)
-{
-    VirtIOBlkQueue *q = &s->queues[i];
-    /* A migrated guest may have a ring of any size up to this. */
-    unsigned n = VIRTQUEUE_MAX_SIZE;
-
-    block_queue_init(&q->common, i, queue_iothreads_context(&s->map, i),
-                     &virtio_blk_queue_ops);
-    q->dev = s;
-    q->vdev = VIRTIO_DEVICE(s);
-    q->blk = s->blk;
-    q->vq = virtio_get_queue(q->vdev, i);
-    block_slab_init(&q->requests, n, sizeof(VirtIOBlkRequest));
-    virtio_blk_segments_init(q);
-}
-
-bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    BusState *bus = qdev_get_parent_bus(DEVICE(s));
-    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
-    const char *alias = queue_iothreads_alias(s->blk, "virtio-blk");
-
-    if (queue_iothreads_wanted(&s->conf.iothreads)) {
-        if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
-            error_setg(errp, "device is incompatible with iothread "
-                       "(transport does not support notifiers)");
-            return false;
-        }
-        if (!virtio_device_ioeventfd_enabled(vdev)) {
-            error_setg(errp, "ioeventfd is required for iothread");
-            return false;
-        }
-    }
-    if (!queue_iothreads_init(&s->map, &s->conf.iothreads, s->conf.num_queues,
-                              virtio_blk_id(vdev), alias, errp)) {
-        return false;
-    }
-    s->queues = block_queue_alloc(s->conf.num_queues, sizeof(VirtIOBlkQueue));
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_create(s, i);
-    }
-    s->memory_bh = qemu_bh_new(virtio_blk_memory_bh, s);
-    return true;
-}
-
-void virtio_blk_queues_cleanup(VirtIOBlock *s)
-{
-    g_clear_pointer(&s->memory_bh, qemu_bh_delete);
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
-
-        assert(block_queue_stopped(&q->common));
-        virtio_blk_queue_drop_held(q);
-        if (vring_is_set_up(&q->ring)) {
-            vring_cleanup(&q->ring);
-        }
-        block_queue_cleanup(&q->common);
-        block_slab_cleanup(&q->requests);
-        virtio_blk_segments_cleanup(q);
-    }
-    block_queue_free(s->queues);
-    s->queues = NULL;
-    queue_iothreads_cleanup(&s->map);
-}
-
 /* Listen for kicks as soon as nothing holds the queue quiesced. */
 static void queue_start(VirtIOBlkQueue *q)
 {
-    bool notifiers = q->dev->life == VIRTIO_BLK_NOTIFIERS;
+    bool notifiers = q->dev->common.life == BLOCK_QUEUE_DEVICE_NOTIFIERS;
 
     if (!block_queue_stopped(&q->common)) {
         return;
@@ -129,7 +42,7 @@ static void queue_start(VirtIOBlkQueue *q)
     }
     virtio_blk_segments_set_max(q, !notifiers);
     block_queue_event(&q->common, BLOCK_QUEUE_START);
-    virtio_blk_queue_move_home(q);
+    virtio_blk_queue_update_context(q);
     virtio_blk_ring_start(q);
     block_queue_quiesce_end(&q->common);
 }
@@ -146,47 +59,11 @@ static void queue_stop(VirtIOBlkQueue *q)
     }
 }
 
-/*
- * Between these two no request is in flight and control may change queues.
- *
- * Only a drain of the backend gets there for sure: a request may wait for a
- * throttling timer, and with the VM stopped no timer runs.  The drain pauses
- * our queues through virtio_blk_dev_ops.
- */
-static BlockDriverState *device_pause(VirtIOBlock *s)
-{
-    BlockDriverState *bs = blk_bs(s->blk);
-
-    if (bs) {
-        bdrv_ref(bs);
-        bdrv_drained_begin(bs);
-    }
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_begin(&s->queues[i].common);
-    }
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_wait(&s->queues[i].common);
-    }
-    return bs;
-}
-
-static void device_resume(VirtIOBlock *s, BlockDriverState *bs)
-{
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_end(&s->queues[i].common);
-    }
-    if (bs) {
-        bdrv_drained_end(bs);
-        bdrv_unref(bs);
-    }
-}
-
 /* Rings that became usable after the device was started. */
-void virtio_blk_start_late(VirtIOBlock *s)
+void virtio_blk_start_new_rings(VirtIOBlock *s)
 {
-    /* A bottom half may come behind unrealize(), which frees the queues. */
-    for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING &&
             virtio_blk_ring_is_set(q)) {
@@ -200,43 +77,85 @@ void virtio_blk_start_late(VirtIOBlock *s)
 }
 
 /* Once for each device: a driver may do so as often as it likes. */
-static void warn_of_main(VirtIOBlkQueue *q)
+static void warn_of_main_loop(VirtIOBlkQueue *q)
 {
-    const char *id = virtio_blk_id(q->vdev);
-
-    if (!q->dev->served_in_main) {
-        q->dev->served_in_main = true;
-        warn_report("virtio-blk '%s' queue %u: the driver uses memory that is "
-                    "not RAM; the queue is served by the main loop until a "
-                    "reset", id ?: "(no id)", q->common.index);
+    if (!q->dev->warned_of_main_loop) {
+        q->dev->warned_of_main_loop = true;
+        warn_report("%s, queue %u: the driver uses memory that is not RAM; "
+                    "the queue is served by the main loop until a reset",
+                    q->dev->common.name, q->common.index);
     }
 }
 
-void virtio_blk_serve_in_main(VirtIOBlock *s)
+/* Take over the queues that only the main loop can serve. */
+static void move_to_main_loop(VirtIOBlock *s)
 {
     BlockDriverState *bs;
     bool any = false;
 
-    /* A bottom half may come behind unrealize(), which frees the queues. */
-    for (unsigned i = 0; s->queues && i < s->conf.num_queues; i++) {
-        any |= qatomic_read(&s->queues[i].place) ==
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        any |= qatomic_read(&virtio_blk_get_queue(s, i)->place) ==
                VIRTIO_BLK_PLACE_WANTS_MAIN;
     }
     if (!any) {
         return;
     }
-    bs = device_pause(s);
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
+    bs = block_queue_device_pause(&s->common);
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (q->place == VIRTIO_BLK_PLACE_WANTS_MAIN) {
-            warn_of_main(q);
+            warn_of_main_loop(q);
             q->place = VIRTIO_BLK_PLACE_MAIN;
-            virtio_blk_queue_move_home(q);
+            virtio_blk_queue_update_context(q);
         }
     }
-    device_resume(s, bs);
+    block_queue_device_resume(&s->common, bs);
 }
+
+/*
+ * What queues ask for, in their threads.  The bottom half may come behind
+ * unrealize(), when there are no queues.
+ */
+
+static void start_new_rings_bh(void *opaque)
+{
+    virtio_blk_start_new_rings(opaque);
+    object_unref(OBJECT(opaque));
+}
+
+static void move_to_main_loop_bh(void *opaque)
+{
+    move_to_main_loop(opaque);
+    object_unref(OBJECT(opaque));
+}
+
+static void queue_ask(VirtIOBlkQueue *q, QEMUBHFunc *bh)
+{
+    object_ref(OBJECT(q->dev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), bh, q->dev);
+}
+
+static void queue_need_main_loop(VirtIOBlkQueue *q)
+{
+    queue_ask(q, move_to_main_loop_bh);
+}
+
+static void queue_ring_is_missing(VirtIOBlkQueue *q)
+{
+    queue_ask(q, start_new_rings_bh);
+}
+
+static void queue_ring_is_another(VirtIOBlkQueue *q)
+{
+    virtio_blk_schedule_ring_check(q->dev);
+}
+
+static const VirtIOBlkControlOps queue_control_ops = {
+    .need_main_loop = queue_need_main_loop,
+    .ring_is_missing = queue_ring_is_missing,
+    .ring_is_another = queue_ring_is_another,
+};
 
 /*
  * Guest memory has changed: may a ring be read natively now, or no more?  Or
@@ -260,8 +179,8 @@ static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 
 static bool readers_are_right(VirtIOBlock *s, const RingView *view)
 {
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        if (!reader_is_right(&s->queues[i], view)) {
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        if (!reader_is_right(virtio_blk_get_queue(s, i), view)) {
             return false;
         }
     }
@@ -271,8 +190,8 @@ static bool readers_are_right(VirtIOBlock *s, const RingView *view)
 /* With the device paused. */
 static void change_readers(VirtIOBlock *s, const RingView *view)
 {
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (!reader_is_right(q, view)) {
             virtio_blk_ring_hand_over(q);
@@ -295,18 +214,18 @@ static void virtio_blk_memory_bh(void *opaque)
     }
     view = ring_view_source_acquire(s->view_source);
     if (!readers_are_right(s, view)) {
-        BlockDriverState *bs = device_pause(s);
+        BlockDriverState *bs = block_queue_device_pause(&s->common);
 
         if (s->view_source) {
             change_readers(s, view);
         }
-        device_resume(s, bs);
+        block_queue_device_resume(&s->common, bs);
     }
     ring_view_unref(view);
 
-    for (unsigned i = 0; s->memory_gone && i < s->conf.num_queues; i++) {
+    for (unsigned i = 0; s->memory_gone && i < s->common.nr_queues; i++) {
         /* An idle queue, too, lets go of it. */
-        block_queue_look(&s->queues[i].common);
+        block_queue_look(&virtio_blk_get_queue(s, i)->common);
     }
     s->memory_gone = false;
 }
@@ -326,7 +245,7 @@ static void virtio_blk_set_capacity(VirtIOBlock *s)
                 virtio_blk_capacity(s, blk_getlength(s->blk)));
 }
 
-void virtio_blk_renew_rings(VirtIOBlock *s)
+void virtio_blk_schedule_ring_check(VirtIOBlock *s)
 {
     qemu_bh_schedule(s->memory_bh);
 }
@@ -341,8 +260,8 @@ void virtio_blk_start_queues(VirtIOBlock *s)
                                               virtio_blk_memory_changed, s);
     }
     virtio_blk_set_capacity(s);
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_start(&s->queues[i]);
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        queue_start(virtio_blk_get_queue(s, i));
     }
 }
 
@@ -353,28 +272,28 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     if (!s->view_source) {
         return;
     }
-    bs = device_pause(s);
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_stop(&s->queues[i]);
+    bs = block_queue_device_pause(&s->common);
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        queue_stop(virtio_blk_get_queue(s, i));
     }
-    device_resume(s, bs);
+    block_queue_device_resume(&s->common, bs);
     ring_view_source_free(s->view_source);
     s->view_source = NULL;
 }
 
 void virtio_blk_start_calls(VirtIOBlock *s)
 {
-    if (s->life == VIRTIO_BLK_STOPPED) {
-        virtio_blk_set_life(s, VIRTIO_BLK_CALLS);
+    if (s->common.life == BLOCK_QUEUE_DEVICE_STOPPED) {
+        block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_CALLS);
         virtio_blk_start_queues(s);
     }
 }
 
 void virtio_blk_stop_calls(VirtIOBlock *s)
 {
-    if (s->life == VIRTIO_BLK_CALLS) {
+    if (s->common.life == BLOCK_QUEUE_DEVICE_CALLS) {
         virtio_blk_stop_queues(s);
-        virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
+        block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
     }
 }
 
@@ -394,10 +313,10 @@ void virtio_blk_reset(VirtIODevice *vdev)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     virtio_blk_stop_calls(s);
-    assert(s->life == VIRTIO_BLK_STOPPED);
+    assert(s->common.life == BLOCK_QUEUE_DEVICE_STOPPED);
     blk_drain(s->blk);
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        queue_forget_driver(&s->queues[i]);
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        queue_forget_driver(virtio_blk_get_queue(s, i));
     }
     blk_set_enable_write_cache(s->blk, s->original_wce);
 }
@@ -409,85 +328,35 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
     BlockDriverState *bs;
 
-    if (n >= s->conf.num_queues) {
+    if (n >= s->common.nr_queues) {
         return;     /* the transport passes on whatever the driver selects */
     }
-    bs = device_pause(s);
-    queue_forget_driver(&s->queues[n]);
-    virtio_blk_queue_move_home(&s->queues[n]);
-    device_resume(s, bs);
+    bs = block_queue_device_pause(&s->common);
+    queue_forget_driver(virtio_blk_get_queue(s, n));
+    virtio_blk_queue_update_context(virtio_blk_get_queue(s, n));
+    block_queue_device_resume(&s->common, bs);
 }
 
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
-    virtio_blk_start_late(s);
-    virtio_blk_renew_rings(s);
+    virtio_blk_start_new_rings(s);
+    virtio_blk_schedule_ring_check(s);
 }
 
-/* Drain: the block layer must not see a new request until it says so. */
-
-static void virtio_blk_drained_begin(void *opaque)
+static void virtio_blk_resized(BlockQueueDevice *common)
 {
-    VirtIOBlock *s = opaque;
+    VirtIOBlock *s = container_of(common, VirtIOBlock, common);
 
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_begin(&s->queues[i].common);
-    }
+    virtio_blk_set_capacity(s);
+    virtio_notify_config(VIRTIO_DEVICE(s));
 }
-
-static bool virtio_blk_drained_poll(void *opaque)
-{
-    VirtIOBlock *s = opaque;
-
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        if (!block_queue_quiesced(&s->queues[i].common)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void virtio_blk_drained_end(void *opaque)
-{
-    VirtIOBlock *s = opaque;
-
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        block_queue_quiesce_end(&s->queues[i].common);
-    }
-}
-
-static void virtio_blk_resize_bh(void *opaque)
-{
-    VirtIOBlock *s = opaque;
-
-    if (s->queues) {
-        virtio_blk_set_capacity(s);
-        virtio_notify_config(VIRTIO_DEVICE(s));
-    }
-    object_unref(OBJECT(s));
-}
-
-/* May be called in any thread; config interrupts belong to the main loop. */
-static void virtio_blk_resize(void *opaque)
-{
-    object_ref(OBJECT(opaque));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), virtio_blk_resize_bh,
-                            opaque);
-}
-
-const BlockDevOps virtio_blk_dev_ops = {
-    .resize_cb = virtio_blk_resize,
-    .drained_begin = virtio_blk_drained_begin,
-    .drained_poll = virtio_blk_drained_poll,
-    .drained_end = virtio_blk_drained_end,
-};
 
 bool virtio_blk_any_held(VirtIOBlock *s)
 {
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        if (s->queues[i].held) {
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        if (virtio_blk_get_queue(s, i)->held) {
             return true;
         }
     }
@@ -507,21 +376,21 @@ static void vm_goes_on(VirtIOBlock *s)
         virtio_blk_any_held(s)) {
         virtio_blk_start_calls(s);
     }
-    if (s->life == VIRTIO_BLK_NOTIFIERS) {
+    if (s->common.life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         /* The driver has started the device while the VM was stopped. */
         virtio_blk_start_queues(s);
     }
-    for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
+    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         qatomic_set(&q->restart, q->held != NULL);
         block_queue_look(&q->common);
     }
 }
 
-void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
+static void virtio_blk_vm_state_changed(BlockQueueDevice *common, bool running)
 {
-    VirtIOBlock *s = opaque;
+    VirtIOBlock *s = container_of(common, VirtIOBlock, common);
 
     if (running) {
         vm_goes_on(s);
@@ -531,26 +400,119 @@ void virtio_blk_vm_state_change(void *opaque, bool running, RunState state)
     }
 }
 
-bool virtio_blk_set_queue_iothread(VirtIOBlock *s, unsigned queue,
-                                   IOThread *iothread, Error **errp)
+static bool virtio_blk_check_iothread(BlockQueueDevice *common, Error **errp)
 {
-    BlockDriverState *bs;
-    IOThread *old;
+    VirtIOBlock *s = container_of(common, VirtIOBlock, common);
 
-    assert(queue < s->conf.num_queues);
-    if (iothread && (s->life == VIRTIO_BLK_CALLS ||
-                     !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s)))) {
+    if (common->life == BLOCK_QUEUE_DEVICE_CALLS ||
+        !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s))) {
         error_setg(errp, "ioeventfd is required for iothread");
         return false;
     }
-    bs = device_pause(s);
-    old = queue_iothreads_set(&s->map, queue, iothread);
-    /* A queue that has to stay in the main loop moves when it may. */
-    virtio_blk_queue_move_home(&s->queues[queue]);
-    device_resume(s, bs);
-    if (queue == 0 && s->life == VIRTIO_BLK_NOTIFIERS) {
-        virtio_blk_place_node(s);
-    }
-    object_unref(OBJECT(old));
     return true;
+}
+
+/* A queue that has to stay in the main loop moves when it may. */
+static void virtio_blk_move_queue(BlockQueueDevice *common, unsigned index)
+{
+    VirtIOBlock *s = container_of(common, VirtIOBlock, common);
+
+    virtio_blk_queue_update_context(virtio_blk_get_queue(s, index));
+}
+
+static bool virtio_blk_in_main_loop(BlockQueueDevice *common, unsigned index)
+{
+    VirtIOBlock *s = container_of(common, VirtIOBlock, common);
+
+    return common->life == BLOCK_QUEUE_DEVICE_CALLS ||
+           virtio_blk_get_queue(s, index)->place == VIRTIO_BLK_PLACE_MAIN;
+}
+
+static const BlockQueueDeviceOps virtio_blk_device_ops = {
+    .resized = virtio_blk_resized,
+    .vm_state_changed = virtio_blk_vm_state_changed,
+    .check_iothread = virtio_blk_check_iothread,
+    .move_queue = virtio_blk_move_queue,
+    .in_main_loop = virtio_blk_in_main_loop,
+};
+
+static void queue_create(VirtIOBlock *s, unsigned i)
+{
+    VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
+    /* A migrated guest may have a ring of any size up to this. */
+    unsigned n = VIRTQUEUE_MAX_SIZE;
+
+    block_queue_init(&q->common, i, queue_iothreads_context(&s->common.map, i),
+                     &virtio_blk_queue_ops);
+    q->dev = s;
+    q->control = &queue_control_ops;
+    q->vdev = VIRTIO_DEVICE(s);
+    q->blk = s->blk;
+    q->vq = virtio_get_queue(q->vdev, i);
+    block_slab_init(&q->requests, n, sizeof(VirtIOBlkRequest));
+    virtio_blk_segments_init(q);
+}
+
+bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    BusState *bus = qdev_get_parent_bus(DEVICE(s));
+    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
+    const char *id = block_queue_device_id(DEVICE(s));
+    unsigned n = s->conf.num_queues;
+
+    if (queue_iothreads_wanted(&s->conf.iothreads)) {
+        if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
+            error_setg(errp, "device is incompatible with iothread "
+                       "(transport does not support notifiers)");
+            return false;
+        }
+        if (!virtio_device_ioeventfd_enabled(vdev)) {
+            error_setg(errp, "ioeventfd is required for iothread");
+            return false;
+        }
+    }
+    if (!block_queue_device_realize(&s->common, DEVICE(s), s->blk,
+                                    &virtio_blk_device_ops,
+                                    &s->conf.iothreads, n,
+                                    queue_iothreads_alias(s->blk,
+                                                          "virtio-blk"),
+                                    g_strdup_printf("virtio-blk '%s'",
+                                                    id ?: "(no id)"),
+                                    errp)) {
+        return false;
+    }
+    block_queue_device_alloc(&s->common, n, sizeof(VirtIOBlkQueue));
+    for (unsigned i = 0; i < n; i++) {
+        queue_create(s, i);
+        s->common.nr_queues++;
+    }
+    s->memory_bh = qemu_bh_new(virtio_blk_memory_bh, s);
+    return true;
+}
+
+static void queue_destroy(VirtIOBlkQueue *q)
+{
+    assert(block_queue_stopped(&q->common));
+    virtio_blk_queue_drop_held(q);
+    if (vring_is_set_up(&q->ring)) {
+        vring_cleanup(&q->ring);
+    }
+    block_queue_cleanup(&q->common);
+    block_slab_cleanup(&q->requests);
+    virtio_blk_segments_cleanup(q);
+}
+
+void virtio_blk_queues_cleanup(VirtIOBlock *s)
+{
+    VirtIOBlkQueue *queues;
+    unsigned n;
+
+    g_clear_pointer(&s->memory_bh, qemu_bh_delete);
+    queues = block_queue_device_steal(&s->common, &n);
+    for (unsigned i = 0; i < n; i++) {
+        queue_destroy(&queues[i]);
+    }
+    block_queue_free(queues);
+    block_queue_device_unrealize(&s->common);
 }

@@ -19,29 +19,21 @@ typedef struct QueueFault {
     const char *what;
 } QueueFault;
 
-const char *virtio_blk_id(VirtIODevice *vdev)
-{
-    DeviceState *dev = DEVICE(vdev);
-
-    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
-                       dev->parent_bus->parent->id : NULL);
-}
-
 /* The status register and the config interrupt belong to the main loop. */
 static void queue_fault_bh(void *opaque)
 {
     g_autofree QueueFault *fault = opaque;
     DeviceState *dev = DEVICE(fault->vdev);
     VirtIOBlock *s = VIRTIO_BLK(dev);
-    const char *id = virtio_blk_id(fault->vdev);
 
     /*
      * Unplugged meanwhile, there is no status and no interrupt left.  Reset
      * meanwhile, the fault is none of the next driver's.
      */
-    if (s->queues && block_queue_faulted(&s->queues[fault->index].common)) {
-        virtio_error(fault->vdev, "virtio-blk '%s' queue %u: %s",
-                     id ?: "(no id)", fault->index, fault->what);
+    if (fault->index < s->common.nr_queues &&
+        block_queue_faulted(&virtio_blk_get_queue(s, fault->index)->common)) {
+        virtio_error(fault->vdev, "%s, queue %u: %s", s->common.name,
+                     fault->index, fault->what);
     }
     object_unref(OBJECT(dev));
 }

@@ -16,10 +16,9 @@
  */
 
 #include "qemu/osdep.h"
-#include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "hw/virtio/virtio-bus.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-control.h"
 
 static int assign_host_notifiers(VirtIOBlock *s, unsigned n, bool assign)
 {
@@ -47,16 +46,6 @@ static int assign_host_notifiers(VirtIOBlock *s, unsigned n, bool assign)
     return ret;
 }
 
-void virtio_blk_place_node(VirtIOBlock *s)
-{
-    Error *err = NULL;
-
-    if (!queue_iothreads_place_node(&s->map, s->blk, &err)) {
-        /* Requests run all the same. */
-        warn_report_err(err);
-    }
-}
-
 int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
@@ -67,10 +56,10 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
 
     /* It may have done without until now: eventfds were short then. */
     virtio_blk_stop_calls(s);
-    if (s->life != VIRTIO_BLK_STOPPED) {
+    if (s->common.life != BLOCK_QUEUE_DEVICE_STOPPED) {
         return 0;
     }
-    virtio_blk_set_life(s, VIRTIO_BLK_STARTING);
+    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STARTING);
 
     ret = k->set_guest_notifiers(bus->parent, n, true);
     if (ret != 0) {
@@ -85,13 +74,13 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
         goto fail;
     }
 
-    virtio_blk_place_node(s);
-    virtio_blk_set_life(s, VIRTIO_BLK_NOTIFIERS);
+    block_queue_device_place_node(&s->common);
+    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
     virtio_blk_start_queues(s);
     return 0;
 
 fail:
-    virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
+    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
     return -ENOSYS;
 }
 
@@ -102,17 +91,17 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
     unsigned n = s->conf.num_queues;
 
-    if (s->life != VIRTIO_BLK_NOTIFIERS) {
+    if (s->common.life != BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         return;
     }
-    virtio_blk_set_life(s, VIRTIO_BLK_STOPPING);
+    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPING);
 
     virtio_blk_stop_queues(s);
     assign_host_notifiers(s, n, false);
     blk_drain(s->blk);
-    queue_iothreads_release_node(&s->map, s->blk);
+    queue_iothreads_release_node(&s->common.map, s->blk);
     k->set_guest_notifiers(bus->parent, n, false);
-    virtio_blk_set_life(s, VIRTIO_BLK_STOPPED);
+    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
 }
 
 void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
@@ -122,21 +111,22 @@ void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
     if (!virtio_blk_vm_runs()) {
         return;     /* every ring is looked at when the VM goes on */
     }
-    if (s->life == VIRTIO_BLK_STOPPED) {
+    if (s->common.life == BLOCK_QUEUE_DEVICE_STOPPED) {
         /* Drivers may kick before they set DRIVER_OK. */
         if (virtio_device_ioeventfd_enabled(vdev)) {
             virtio_device_start_ioeventfd(vdev);
         }
         virtio_blk_start_calls(s);
     }
-    switch (s->life) {
-    case VIRTIO_BLK_NOTIFIERS:
+    switch (s->common.life) {
+    case BLOCK_QUEUE_DEVICE_NOTIFIERS:
         /* The transport had no eventfd for this kick: pass it on. */
         event_notifier_set(virtio_queue_get_host_notifier(vq));
         break;
-    case VIRTIO_BLK_CALLS:
-        virtio_blk_start_late(s);
-        virtio_blk_queue_handle_output(&s->queues[virtio_get_queue_index(vq)]);
+    case BLOCK_QUEUE_DEVICE_CALLS:
+        virtio_blk_start_new_rings(s);
+        virtio_blk_queue_handle_output(
+            virtio_blk_get_queue(s, virtio_get_queue_index(vq)));
         break;
     default:
         break;

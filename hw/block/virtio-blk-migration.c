@@ -15,7 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "migration/qemu-file-types.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-control.h"
 
 int virtio_blk_pre_save(void *opaque)
 {
@@ -28,14 +28,13 @@ int virtio_blk_pre_save(void *opaque)
      */
     if (virtio_vdev_has_feature(vdev, VIRTIO_F_IN_ORDER) &&
         virtio_blk_any_held(s)) {
-        error_report("virtio-blk '%s': a failed request can not be migrated "
-                     "with in_order; let the VM go on first",
-                     virtio_blk_id(vdev) ?: "(no id)");
+        error_report("%s: a failed request can not be migrated with in_order; "
+                     "let the VM go on first", s->common.name);
         return -EBUSY;
     }
     /* Those of a stopped VM have stopped and done so already. */
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkQueue *q = &s->queues[i];
+        VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (q->reader == VIRTIO_BLK_READER_NATIVE) {
             vring_store_to_vdev(&q->ring, vdev, i);
@@ -76,7 +75,7 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
-        VirtIOBlkRequest *req = s->queues[i].held;
+        VirtIOBlkRequest *req = virtio_blk_get_queue(s, i)->held;
 
         for (; req; req = req->next) {
             qemu_put_sbyte(f, 1);
@@ -100,8 +99,8 @@ static bool check_ndescs(VirtIOBlkQueue *q, VirtQueueElement *elem)
     }
     if (!elem->ndescs ||
         elem->ndescs > virtio_queue_get_num(q->vdev, q->common.index)) {
-        error_report("virtio-blk: failed request of queue %u has %u "
-                     "descriptors", q->common.index, elem->ndescs);
+        error_report("%s, queue %u: failed request has %u descriptors",
+                     q->dev->common.name, q->common.index, elem->ndescs);
         return false;
     }
     return true;
@@ -116,8 +115,8 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     VirtIOBlkRequest *req = block_slab_get(&q->requests);
 
     if (!req) {
-        error_report("virtio-blk: more failed requests than queue %u has "
-                     "entries", q->common.index);
+        error_report("%s, queue %u: more failed requests than it has entries",
+                     q->dev->common.name, q->common.index);
         return -EINVAL;
     }
     memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));
@@ -147,6 +146,7 @@ int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id)
     while (qemu_get_sbyte(f)) {
         unsigned i = s->conf.num_queues > 1 ? qemu_get_be32(f) : 0;
         VirtQueueElement *elem;
+        VirtIOBlkQueue *q;
         int ret;
 
         if (i >= s->conf.num_queues) {
@@ -154,10 +154,10 @@ int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id)
             return -EINVAL;
         }
         elem = qemu_get_virtqueue_element(vdev, f, sizeof(VirtQueueElement));
-        ret = check_ndescs(&s->queues[i], elem) ?
-              load_request(&s->queues[i], elem) : -EINVAL;
+        q = virtio_blk_get_queue(s, i);
+        ret = check_ndescs(q, elem) ? load_request(q, elem) : -EINVAL;
         if (ret < 0) {
-            virtqueue_detach_element(s->queues[i].vq, elem, 0);
+            virtqueue_detach_element(q->vq, elem, 0);
             g_free(elem);
             return ret;
         }

@@ -16,7 +16,7 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "block/aio-wait.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-control.h"
 
 typedef struct QueueQuery {
     VirtIOBlkQueue *q;
@@ -33,7 +33,8 @@ static void queue_query_bh(void *opaque)
 {
     QueueQuery *query = opaque;
     VirtIOBlkQueue *q = query->q;
-    bool working = block_queue_listening(&q->common) || q->common.in_flight;
+    bool working = block_queue_listening(&q->common) ||
+                   block_queue_in_flight(&q->common);
 
     if (q->common.ctx == qemu_get_current_aio_context() && working &&
         queue_reads_natively(q)) {
@@ -50,9 +51,9 @@ void virtio_blk_queue_sync(VirtIODevice *vdev, uint32_t n)
 
     GLOBAL_STATE_CODE();
     /* Waiting for the owner runs bottom halves, of which some are control. */
-    while (!query.answered && s->queues && n < s->conf.num_queues &&
-           queue_reads_natively(&s->queues[n])) {
-        query.q = &s->queues[n];
+    while (!query.answered && n < s->common.nr_queues &&
+           queue_reads_natively(virtio_blk_get_queue(s, n))) {
+        query.q = virtio_blk_get_queue(s, n);
         if (block_queue_quiesced(&query.q->common)) {
             vring_store_to_vdev(&query.q->ring, vdev, n);
             return;

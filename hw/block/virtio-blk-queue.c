@@ -5,7 +5,7 @@
  *
  *    kick, poll --> take all --> submit all ---+
  *                                              | (requests run)
- *    interrupt <-- publish <-- push all done <-+
+ *    interrupt <-- publish <-- push all done <-+    virtio-blk-answer.c
  *
  * Everything here runs in the queue's owner thread.  A batch is bracketed by
  * defer_call_begin/end, as are the completion loops of the AIO backends, so
@@ -15,22 +15,15 @@
 #include "qemu/osdep.h"
 #include "qemu/defer-call.h"
 #include "qemu/main-loop.h"
-#include "block/aio.h"
-#include "hw/virtio/virtio-bus.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-ring.h"
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
 /* Our ring reader or the base's: the difference ends here. */
 
-static inline bool queue_is_native(const VirtIOBlkQueue *q)
-{
-    return likely(q->reader == VIRTIO_BLK_READER_NATIVE);
-}
-
 static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 {
-    if (queue_is_native(q)) {
+    if (virtio_blk_queue_is_native(q)) {
         vring_set_notification(&q->ring, enable);
     } else {
         virtio_queue_set_notification(q->vq, enable);
@@ -39,38 +32,14 @@ static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 
 static bool queue_get_notification(VirtIOBlkQueue *q)
 {
-    return queue_is_native(q) ? q->ring.notification
+    return virtio_blk_queue_is_native(q) ? q->ring.notification
                               : virtio_queue_get_notification(q->vq);
 }
 
 static bool queue_empty(VirtIOBlkQueue *q)
 {
-    return queue_is_native(q) ? vring_empty(&q->ring)
+    return virtio_blk_queue_is_native(q) ? vring_empty(&q->ring)
                               : virtio_queue_empty(q->vq);
-}
-
-/*
- * A buffer in MMIO may be a register of this very device.  What the device
- * does to its own registers while it is at work on a ring is refused, as
- * everywhere in QEMU, or it would start and stop itself from in there.  Only
- * the main loop touches MMIO.
- */
-static inline bool queue_guard_begin(VirtIOBlkQueue *q)
-{
-    bool *engaged = &q->dev->transport->mem_reentrancy_guard.engaged_in_io;
-
-    if (!q->direct_irq || *engaged) {
-        return false;
-    }
-    *engaged = true;
-    return true;
-}
-
-static inline void queue_guard_end(VirtIOBlkQueue *q, bool guarded)
-{
-    if (guarded) {
-        q->dev->transport->mem_reentrancy_guard.engaged_in_io = false;
-    }
 }
 
 /* The base's element in the shape of our chain; its iovecs stay in it. */
@@ -105,25 +74,15 @@ static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
     return elem;
 }
 
-static void queue_want_main_bh(void *opaque)
-{
-    VirtIOBlock *s = opaque;
-
-    virtio_blk_serve_in_main(s);
-    object_unref(OBJECT(s));
-}
-
 /*
  * MMIO is accessed under the BQL.  Whoever holds it may be waiting for this
  * thread, so the queue is left to a thread that holds it anyway.
  */
-static void queue_want_main(VirtIOBlkQueue *q)
+static void queue_leave_to_main_loop(VirtIOBlkQueue *q)
 {
-    trace_virtio_blk_want_main(q->vdev, q->common.index);
+    trace_virtio_blk_main_loop(q->vdev, q->common.index);
     qatomic_set(&q->place, VIRTIO_BLK_PLACE_WANTS_MAIN);
-    object_ref(OBJECT(q->dev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), queue_want_main_bh,
-                            q->dev);
+    q->control->need_main_loop(q);
 }
 
 /*
@@ -159,7 +118,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
         }
         return NULL;
     }
-    if (queue_is_native(q)) {
+    if (virtio_blk_queue_is_native(q)) {
         ret = queue_take_native(q, req);
     } else {
         elem = queue_take_base(q, &req->chain);
@@ -168,7 +127,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     if (unlikely(ret <= 0)) {
         block_slab_put(&q->requests, req);
         if (ret == -EAGAIN) {
-            queue_want_main(q);
+            queue_leave_to_main_loop(q);
         } else if (ret < 0) {
             virtio_blk_queue_fault(q, vring_fault(&q->ring));
         }
@@ -226,7 +185,7 @@ static void queue_work(VirtIOBlkQueue *q)
                  !block_queue_listening(&q->common))) {
         return;
     }
-    if (queue_is_native(q) && unlikely(!vring_refresh(&q->ring))) {
+    if (virtio_blk_queue_is_native(q) && unlikely(!vring_refresh(&q->ring))) {
         /* Control has been told too, and hands the ring to the base. */
         return;
     }
@@ -238,7 +197,7 @@ static void queue_work(VirtIOBlkQueue *q)
     /* While the AioContext polls, notification is off and stays off. */
     toggle = queue_get_notification(q);
     vring_enter_thread(&q->ring);
-    guarded = queue_guard_begin(q);
+    guarded = virtio_blk_queue_guard_begin(q);
     defer_call_begin();
     q->gathering = true;
     do {
@@ -258,171 +217,7 @@ static void queue_work(VirtIOBlkQueue *q)
     q->gathering = false;
     virtio_blk_run_submit(q);
     defer_call_end();
-    queue_guard_end(q, guarded);
-}
-
-static void queue_notify(VirtIOBlkQueue *q)
-{
-    VirtIODevice *vdev = q->vdev;
-
-    block_queue_count(&q->common.stats.notifications, 1);
-    /*
-     * With MSI-X the ISR bit means nothing, but old Windows drivers poll it
-     * when they hibernate.  The line stays shared while the bit stays set.
-     */
-    if (!(qatomic_read(&vdev->isr) & 1)) {
-        qatomic_or(&vdev->isr, 1);
-    }
-    if (q->direct_irq) {
-        BusState *bus = qdev_get_parent_bus(DEVICE(vdev));
-        VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
-
-        k->notify(bus->parent, virtio_queue_vector(vdev, q->common.index));
-    } else {
-        event_notifier_set(q->guest_notifier);
-    }
-}
-
-static void request_put(VirtIOBlkRequest *req)
-{
-    VirtIOBlkQueue *q = req->queue;
-
-    virtio_blk_request_release(req);
-    block_slab_put(&q->requests, req);
-}
-
-/* Give one answered request back, by the ring reader it came from. */
-static void queue_push(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
-{
-    uint32_t written = req->chain.in_len;
-
-    if (unlikely(req->elem)) {
-        if (!queue_is_native(q)) {
-            virtqueue_push(q->vq, req->elem, written);
-            return;
-        }
-        /* Came with a migration, or before the ring could be used natively */
-        virtqueue_detach_element(q->vq, req->elem, written);
-        vring_adopt(&q->ring, &req->chain);
-    }
-    vring_push(&q->ring, &req->chain, written);
-}
-
-/* Let go of a request; the ring does not get it back, nothing is written. */
-static void queue_give_up(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
-{
-    if (req->elem) {
-        virtqueue_detach_element(q->vq, req->elem, 0);
-        if (!queue_is_native(q)) {
-            return;
-        }
-        vring_adopt(&q->ring, &req->chain);
-    }
-    vring_drop(&q->ring, &req->chain);
-}
-
-static void queue_flush_base(VirtIOBlkQueue *q)
-{
-    if (q->direct_irq ? virtio_notify(q->vdev, q->vq)
-                      : virtio_notify_irqfd(q->vdev, q->vq)) {
-        block_queue_count(&q->common.stats.notifications, 1);
-    }
-}
-
-/* Show the driver the requests from @req on. */
-static void queue_give_back(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
-{
-    for (VirtIOBlkRequest *r = req; r; r = r->next) {
-        queue_push(q, r);
-    }
-    if (!queue_is_native(q)) {
-        queue_flush_base(q);
-    } else if (vring_publish(&q->ring)) {
-        queue_notify(q);
-    }
-}
-
-/* End all that was answered since the last time. */
-static void queue_flush(void *opaque)
-{
-    VirtIOBlkQueue *q = opaque;
-    VirtIOBlkRequest *req = q->done;
-    bool guarded = queue_guard_begin(q);
-    unsigned n = 0;
-
-    q->flush_pending = false;
-    q->done = NULL;
-
-    if (unlikely(q->vdev->disabled)) {
-        /* The driver has taken away the bus: its rings are not written. */
-        for (VirtIOBlkRequest *r = req; r; r = r->next) {
-            queue_give_up(q, r);
-        }
-    } else {
-        queue_give_back(q, req);
-    }
-    while (req) {
-        VirtIOBlkRequest *next = req->next;
-
-        request_put(req);
-        req = next;
-        n++;
-    }
-
-    queue_guard_end(q, guarded);
-    /* Last: control may take the queue over with the final one. */
-    while (n--) {
-        block_queue_request_end(&q->common);
-    }
-}
-
-void virtio_blk_request_complete(VirtIOBlkRequest *req, uint8_t status)
-{
-    VirtIOBlkQueue *q = req->queue;
-
-    trace_virtio_blk_req_complete(q->vdev, req, status);
-    *req->status = status;
-    req->next = q->done;
-    q->done = req;
-    if (!q->flush_pending) {
-        q->flush_pending = true;
-        defer_call(queue_flush, q);
-    }
-}
-
-void virtio_blk_request_hold(VirtIOBlkRequest *req)
-{
-    VirtIOBlkQueue *q = req->queue;
-
-    trace_virtio_blk_hold(q->vdev, q->common.index, req);
-    req->next = q->held;
-    q->held = req;
-    block_queue_request_end(&q->common);
-}
-
-void virtio_blk_request_abandon(VirtIOBlkRequest *req)
-{
-    VirtIOBlkQueue *q = req->queue;
-
-    queue_give_up(q, req);
-    request_put(req);
-    block_queue_request_end(&q->common);
-}
-
-static void queue_want_ring_bh(void *opaque)
-{
-    VirtIOBlock *s = opaque;
-
-    virtio_blk_start_late(s);
-    object_unref(OBJECT(s));
-}
-
-/* A kick for a ring that the driver has set up after the first kick. */
-static void queue_want_ring(VirtIOBlkQueue *q)
-{
-    object_ref(OBJECT(q->dev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), queue_want_ring_bh,
-                            q->dev);
+    virtio_blk_queue_guard_end(q, guarded);
 }
 
 /*
@@ -433,11 +228,11 @@ static void queue_kicked(VirtIOBlkQueue *q)
 {
     switch (block_queue_life(&q->common)) {
     case BLOCK_QUEUE_NO_RING:
-        queue_want_ring(q);
+        q->control->ring_is_missing(q);
         break;
     case BLOCK_QUEUE_RUNNING:
         if (unlikely(!virtio_blk_ring_is_current(q))) {
-            virtio_blk_renew_rings(q->dev);
+            q->control->ring_is_another(q);
             return;
         }
         break;
@@ -449,7 +244,7 @@ static void queue_kicked(VirtIOBlkQueue *q)
 
 /* AioContext handlers for the host notifier */
 
-static void queue_kick_read(EventNotifier *kick)
+static void queue_kick_event(EventNotifier *kick)
 {
     VirtIOBlkQueue *q = container_of(kick, VirtIOBlkQueue, kick);
 
@@ -493,6 +288,14 @@ static void queue_kick_poll_end(EventNotifier *kick)
         queue_set_notification(q, true);
     }
 }
+
+static const BlockQueueNotifierOps queue_kick_ops = {
+    .event = queue_kick_event,
+    .poll = queue_kick_poll,
+    .poll_ready = queue_kick_poll_ready,
+    .poll_begin = queue_kick_poll_begin,
+    .poll_end = queue_kick_poll_end,
+};
 
 void virtio_blk_queue_handle_output(VirtIOBlkQueue *q)
 {
@@ -562,11 +365,7 @@ static void queue_start_listening(BlockQueue *common)
         queue_set_notification(q, true);
     }
     if (q->guest_notifier) {
-        aio_set_event_notifier(common->ctx, &q->kick, queue_kick_read,
-                               queue_kick_poll, queue_kick_poll_ready);
-        aio_set_event_notifier_poll(common->ctx, &q->kick,
-                                    queue_kick_poll_begin,
-                                    queue_kick_poll_end);
+        block_queue_notifier_set(common, &q->kick, &queue_kick_ops);
     }
     /* Kicks may have come while nobody listened. */
     queue_look(common);
@@ -577,7 +376,7 @@ static void queue_stop_listening(BlockQueue *common)
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
     if (q->guest_notifier) {
-        aio_set_event_notifier(common->ctx, &q->kick, NULL, NULL, NULL);
+        block_queue_notifier_clear(common, &q->kick);
     }
 }
 

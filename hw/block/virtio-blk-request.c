@@ -18,73 +18,11 @@
 #include "qemu/coroutine.h"
 #include "qemu/uninitialized.h"
 #include "system/block-backend-io.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-request.h"
 #include "trace/trace-hw_block.h"
 
-/* Does some segment hold both data and what is not data? */
-static bool chain_needs_split(const VRingChain *chain)
-{
-    return chain->out_num == 0 || chain->in_num == 0 ||
-           chain->iov[0].iov_len != sizeof(struct virtio_blk_outhdr) ||
-           chain->iov[chain->out_num + chain->in_num - 1].iov_len != 1;
-}
-
-/*
- * Move the chain's segments to a list that stays with @req, which has @room.
- */
-static void request_move_segments(VirtIOBlkRequest *req, unsigned room)
-{
-    VRingChain *chain = &req->chain;
-    struct iovec *iov = req->inline_iov;
-
-    if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
-        /* Where @elem was allocated, the slabs are not counted upon. */
-        req->list = req->elem
-                    ? g_new(struct iovec, room)
-                    : virtio_blk_segments_get(req->queue, room,
-                                              &req->list_size);
-        iov = req->list;
-    }
-    if (chain->iov != iov) {
-        memcpy(iov, chain->iov,
-               (chain->out_num + chain->in_num) * sizeof(*iov));
-        chain->iov = iov;
-    }
-}
-
-void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
-                             VirtQueueElement *elem)
-{
-    VRingChain *chain = &req->chain;
-    unsigned room = chain->out_num + chain->in_num;
-
-    req->next = NULL;
-    req->queue = q;
-    req->elem = elem;
-    req->merged.nalloc = 0;
-    req->rechecked = false;
-    req->list = NULL;
-    if (unlikely(chain_needs_split(chain))) {
-        /* The data's own list lies behind the chain's. */
-        room *= 2;
-    }
-    if (unlikely(chain->iov != req->inline_iov ||
-                 room > VIRTIO_BLK_INLINE_SEGMENTS)) {
-        request_move_segments(req, room);
-    }
-}
-
-void virtio_blk_request_release(VirtIOBlkRequest *req)
-{
-    if (unlikely(req->elem)) {
-        g_free(req->list);
-        g_free(req->elem);
-        req->elem = NULL;
-    } else if (unlikely(req->list)) {
-        virtio_blk_segments_put(req->queue, req->list, req->list_size);
-    }
-    req->list = NULL;
-}
+/* Requests that may be merged into one. */
+#define VIRTIO_BLK_MAX_MERGE 32
 
 /*
  * Point req->qiov at @len bytes that begin @skip bytes into the @n segments
@@ -95,7 +33,7 @@ static void request_set_data(VirtIOBlkRequest *req, struct iovec *iov,
 {
     struct iovec *data = iov;
 
-    if (unlikely(chain_needs_split(&req->chain))) {
+    if (unlikely(virtio_blk_chain_needs_split(&req->chain))) {
         data = req->chain.iov + req->chain.out_num + req->chain.in_num;
         n = iov_copy(data, n, iov, n, skip, len);
     } else {
@@ -184,6 +122,36 @@ static bool request_error(VirtIOBlkRequest *req, int error, bool is_read,
     default:
         return false;
     }
+}
+
+static void coroutine_fn virtio_blk_recheck_co(void *opaque)
+{
+    VirtIOBlkRequest *req = opaque;
+    VirtIOBlkQueue *q = req->queue;
+
+    /* @req may be answered in submit; the queue stays ours to the end. */
+    block_queue_request_begin(&q->common);
+    virtio_blk_update_capacity(q->dev);
+    virtio_blk_request_submit(req);
+    if (!q->gathering) {
+        /* This has waited for the node, and the batch has ended without it. */
+        virtio_blk_run_submit(q);
+    }
+    block_queue_request_end(&q->common);
+}
+
+/*
+ * @req seems to lie beyond the end of the disk: submit it anew, having asked
+ * for the capacity.  Returns false if that was done before.
+ */
+static bool request_recheck(VirtIOBlkRequest *req)
+{
+    if (req->rechecked) {
+        return false;
+    }
+    req->rechecked = true;
+    qemu_coroutine_enter(qemu_coroutine_create(virtio_blk_recheck_co, req));
+    return true;
 }
 
 /* Reads and writes */
@@ -355,7 +323,7 @@ static void request_submit_rw(VirtIOBlkRequest *req)
                                      req->qiov.size / BDRV_SECTOR_SIZE);
     }
     if (unlikely(!virtio_blk_range_ok(q->dev, req->sector, req->qiov.size))) {
-        if (!virtio_blk_request_recheck(req)) {
+        if (!request_recheck(req)) {
             rw_refuse(req);
         }
         return;
@@ -512,7 +480,7 @@ static const char *request_submit_discard(VirtIOBlkRequest *req)
         discard_refuse(req, VIRTIO_BLK_S_IOERR);
     } else if (!virtio_blk_range_ok(q->dev, req->sector,
                                     (uint64_t)count << BDRV_SECTOR_BITS)) {
-        if (!virtio_blk_request_recheck(req)) {
+        if (!request_recheck(req)) {
             discard_refuse(req, VIRTIO_BLK_S_IOERR);
         }
     } else if (flags & ~allowed) {

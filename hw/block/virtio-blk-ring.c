@@ -17,7 +17,7 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "exec/memory.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-ring.h"
 
 bool virtio_blk_ring_is_set(VirtIOBlkQueue *q)
 {
@@ -94,7 +94,7 @@ static bool holds_slow(VirtIOBlkQueue *q)
     return false;
 }
 
-void virtio_blk_queue_move_home(VirtIOBlkQueue *q)
+void virtio_blk_queue_update_context(VirtIOBlkQueue *q)
 {
     if (holds_slow(q)) {
         q->place = VIRTIO_BLK_PLACE_MAIN;
@@ -103,7 +103,8 @@ void virtio_blk_queue_move_home(VirtIOBlkQueue *q)
     block_queue_move(&q->common,
                      q->place == VIRTIO_BLK_PLACE_MAIN || !q->guest_notifier
                      ? qemu_get_aio_context() :
-                     queue_iothreads_context(&q->dev->map, q->common.index));
+                     queue_iothreads_context(&q->dev->common.map,
+                                             q->common.index));
 }
 
 /*
@@ -158,7 +159,7 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q)
     }
     if (reader_needs_main(q)) {
         q->place = VIRTIO_BLK_PLACE_MAIN;
-        virtio_blk_queue_move_home(q);
+        virtio_blk_queue_update_context(q);
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * virtio-blk: memory for lists of segments
+ * virtio-blk: the memory that a request has
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -21,7 +21,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-request.h"
 
 #define SHORT_SEGMENTS 32
 #define LONG_BLOCKS 64
@@ -102,4 +102,61 @@ void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
         }
         q->supply = VIRTIO_BLK_SUPPLY_ENOUGH;
     }
+}
+
+/*
+ * Move the chain's segments to a list that stays with @req, which has @room.
+ */
+static void request_move_segments(VirtIOBlkRequest *req, unsigned room)
+{
+    VRingChain *chain = &req->chain;
+    struct iovec *iov = req->inline_iov;
+
+    if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
+        /* Where @elem was allocated, the slabs are not counted upon. */
+        req->list = req->elem
+                    ? g_new(struct iovec, room)
+                    : virtio_blk_segments_get(req->queue, room,
+                                              &req->list_size);
+        iov = req->list;
+    }
+    if (chain->iov != iov) {
+        memcpy(iov, chain->iov,
+               (chain->out_num + chain->in_num) * sizeof(*iov));
+        chain->iov = iov;
+    }
+}
+
+void virtio_blk_request_init(VirtIOBlkRequest *req, VirtIOBlkQueue *q,
+                             VirtQueueElement *elem)
+{
+    VRingChain *chain = &req->chain;
+    unsigned room = chain->out_num + chain->in_num;
+
+    req->next = NULL;
+    req->queue = q;
+    req->elem = elem;
+    req->merged.nalloc = 0;
+    req->rechecked = false;
+    req->list = NULL;
+    if (unlikely(virtio_blk_chain_needs_split(chain))) {
+        /* The data's own list lies behind the chain's. */
+        room *= 2;
+    }
+    if (unlikely(chain->iov != req->inline_iov ||
+                 room > VIRTIO_BLK_INLINE_SEGMENTS)) {
+        request_move_segments(req, room);
+    }
+}
+
+void virtio_blk_request_release(VirtIOBlkRequest *req)
+{
+    if (unlikely(req->elem)) {
+        g_free(req->list);
+        g_free(req->elem);
+        req->elem = NULL;
+    } else if (unlikely(req->list)) {
+        virtio_blk_segments_put(req->queue, req->list, req->list_size);
+    }
+    req->list = NULL;
 }

@@ -15,7 +15,7 @@
 #include "block/block_int-common.h"
 #include "qemu/coroutine.h"
 #include "system/block-backend-io.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-request.h"
 #include "trace/trace-hw_block.h"
 
 /* Zones asked of the block layer at a time. */

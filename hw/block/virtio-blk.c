@@ -12,16 +12,14 @@
 #include "qapi/error.h"
 #include "qemu/module.h"
 #include "block/block_int-common.h"
-#include "hw/block/block-queue-device.h"
 #include "hw/block/block.h"
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-blk-common.h"
 #include "migration/vmstate.h"
 #include "qemu/coroutine.h"
 #include "system/blockdev.h"
-#include "system/runstate.h"
 #include "system/system.h"
-#include "virtio-blk-queue.h"
+#include "virtio-blk-control.h"
 
 /* The firmware's name of the only unit of this device. */
 #define BOOT_SUFFIX "/disk@0,0"
@@ -158,8 +156,8 @@ static void virtio_blk_set_status(VirtIODevice *vdev, uint8_t status)
         blk_set_enable_write_cache(s->blk, virtio_vdev_has_feature(
                                        vdev, VIRTIO_BLK_F_WCE));
     }
-    virtio_blk_start_late(s);
-    virtio_blk_renew_rings(s);
+    virtio_blk_start_new_rings(s);
+    virtio_blk_schedule_ring_check(s);
 }
 
 /* Life of the object */
@@ -281,16 +279,12 @@ static void virtio_blk_device_realize(DeviceState *dev, Error **errp)
     }
     qemu_coroutine_inc_pool_size(conf->num_queues * conf->queue_size / 2);
 
-    /* After virtio_init(), so that it runs when the queues have started. */
-    s->change = qdev_add_vm_change_state_handler(
-        dev, virtio_blk_vm_state_change, s);
     blk_ram_registrar_init(&s->blk_ram_registrar, s->blk);
-    blk_set_dev_ops(s->blk, &virtio_blk_dev_ops, s);
     /*
-     * Drain waits for our queues by drained_poll; a request that the block
-     * layer put aside for the end of the drain would make it wait forever.
+     * After virtio_init(), so that a change of the VM's state comes here when
+     * the queues have started.
      */
-    blk_set_disable_request_queuing(s->blk, true);
+    block_queue_device_begin(&s->common);
     blk_iostatus_enable(s->blk);
     stats_intervals_apply(&conf->stats_intervals, s->blk);
     add_boot_device_lchs(dev, BOOT_SUFFIX, conf->conf.lcyls,
@@ -307,9 +301,7 @@ static void virtio_blk_device_unrealize(DeviceState *dev)
     virtio_blk_stop_queues(s);
     blk_drain(s->blk);
     del_boot_device_lchs(dev, BOOT_SUFFIX);
-    qemu_del_vm_change_state_handler(s->change);
-    blk_set_dev_ops(s->blk, NULL, NULL);
-    blk_set_disable_request_queuing(s->blk, false);
+    block_queue_device_end(&s->common);
     virtio_blk_queues_cleanup(s);
     for (unsigned i = 0; i < conf->num_queues; i++) {
         virtio_del_queue(vdev, i);
@@ -333,37 +325,9 @@ static void virtio_blk_instance_finalize(Object *obj)
     stats_intervals_free(&VIRTIO_BLK(obj)->conf.stats_intervals);
 }
 
-/* What the monitor may ask of a device with queues */
-
-static unsigned virtio_blk_num_queues(BlockQueueDevice *device)
+static BlockQueueDevice *virtio_blk_get_device(BlockQueueDeviceIf *obj)
 {
-    VirtIOBlock *s = VIRTIO_BLK(device);
-
-    return s->queues ? s->conf.num_queues : 0;
-}
-
-static BlockQueue *virtio_blk_get_queue(BlockQueueDevice *device,
-                                        unsigned index)
-{
-    return &VIRTIO_BLK(device)->queues[index].common;
-}
-
-static IOThread *virtio_blk_get_iothread(BlockQueueDevice *device,
-                                         unsigned index)
-{
-    VirtIOBlock *s = VIRTIO_BLK(device);
-
-    /* Where it is served now, not where it goes when it may. */
-    return s->life == VIRTIO_BLK_CALLS ||
-           s->queues[index].place == VIRTIO_BLK_PLACE_MAIN
-           ? NULL : queue_iothreads_get(&s->map, index);
-}
-
-static bool virtio_blk_set_iothread(BlockQueueDevice *device, unsigned index,
-                                    IOThread *iothread, Error **errp)
-{
-    return virtio_blk_set_queue_iothread(VIRTIO_BLK(device), index, iothread,
-                                         errp);
+    return &VIRTIO_BLK(obj)->common;
 }
 
 static const VMStateDescription vmstate_virtio_blk = {
@@ -422,7 +386,6 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
-    BlockQueueDeviceClass *bqc = BLOCK_QUEUE_DEVICE_CLASS(klass);
 
     set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
     device_class_set_props(dc, virtio_blk_properties);
@@ -442,10 +405,7 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
     vdc->stop_ioeventfd = virtio_blk_stop_ioeventfd;
     vdc->save = virtio_blk_save_device;
     vdc->load = virtio_blk_load_device;
-    bqc->num_queues = virtio_blk_num_queues;
-    bqc->get_queue = virtio_blk_get_queue;
-    bqc->get_iothread = virtio_blk_get_iothread;
-    bqc->set_iothread = virtio_blk_set_iothread;
+    block_queue_device_class_init(klass, virtio_blk_get_device);
 }
 
 static const TypeInfo virtio_blk_types[] = {
@@ -457,7 +417,7 @@ static const TypeInfo virtio_blk_types[] = {
         .instance_finalize = virtio_blk_instance_finalize,
         .class_init = virtio_blk_class_init,
         .interfaces = (InterfaceInfo[]) {
-            { TYPE_BLOCK_QUEUE_DEVICE },
+            { TYPE_BLOCK_QUEUE_DEVICE_IF },
             { }
         },
     },

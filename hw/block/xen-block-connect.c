@@ -255,18 +255,19 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
         .max_persistent = set_budget(blockdev, fe),
         .batch_copies = blockdev->props.batch_copies,
     };
+    XenBlockRing *rings;
 
-    blockdev->rings = block_queue_alloc(fe->nr_rings, sizeof(XenBlockRing));
+    rings = block_queue_device_alloc(&blockdev->common, fe->nr_rings,
+                                     sizeof(XenBlockRing));
     for (unsigned i = 0; i < fe->nr_rings; i++) {
         params.event_channel = fe->event_channels[i];
         params.grefs = &fe->grefs[i * fe->nr_pages];
-        if (!xen_block_ring_start(&blockdev->rings[i], i,
-                                  queue_iothreads_context(&blockdev->iothreads,
-                                                          i),
+        if (!xen_block_ring_start(&rings[i], i, queue_iothreads_context(
+                                      &blockdev->common.map, i),
                                   &blockdev->disk, &params, errp)) {
             return false;
         }
-        blockdev->nr_rings++;
+        blockdev->common.nr_queues++;
     }
     return true;
 }
@@ -274,10 +275,10 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
 /* Stopping a ring polls: who comes in meanwhile must find none to stop. */
 static void stop_rings(XenBlockDevice *blockdev)
 {
-    XenBlockRing *rings = g_steal_pointer(&blockdev->rings);
-    unsigned nr_rings = blockdev->nr_rings;
+    unsigned nr_rings;
+    XenBlockRing *rings = block_queue_device_steal(&blockdev->common,
+                                                   &nr_rings);
 
-    blockdev->nr_rings = 0;
     for (unsigned i = 0; i < nr_rings; i++) {
         xen_block_ring_stop(&rings[i]);
     }
@@ -287,6 +288,7 @@ static void stop_rings(XenBlockDevice *blockdev)
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
+    BlockQueueDevice *common = &blockdev->common;
     BlockBackend *blk = blockdev->props.conf.blk;
     g_auto(XenBlockFrontend) fe = { 0 };
 
@@ -297,8 +299,10 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     }
     /* Before state Connected: that is when frontends look at the size. */
     xen_block_set_sector_size(blockdev, fe.sector_size);
+    block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STARTING);
     if (!start_rings(blockdev, &fe, errp)) {
         stop_rings(blockdev);
+        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
         return;
     }
     trace_xen_block_negotiated(blockdev->vdev_name, fe.nr_rings, fe.nr_pages,
@@ -308,11 +312,12 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     xen_block_tick_rings(blockdev);
 
     /* From here on they are told of drains, but not of one that is going on. */
-    for (unsigned i = 0; i < blockdev->nr_rings && blk_in_drain(blk); i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].common);
+    if (blk_in_drain(blk)) {
+        block_queue_device_quiesce_begin(common);
     }
+    block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
     /* It polls: drains may begin and end, or another may disconnect. */
-    queue_iothreads_place_node(&blockdev->iothreads, blk, NULL);
+    block_queue_device_place_node(common);
 
     xen_block_serve_rings(blockdev);
 }
@@ -320,24 +325,27 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 void xen_block_disconnect(XenBlockDevice *blockdev)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
+    BlockQueueDevice *common = &blockdev->common;
     BlockBackend *blk = blockdev->props.conf.blk;
 
     trace_xen_block_disconnect(object_get_typename(OBJECT(blockdev)),
                                vdev->disk, vdev->partition);
-    if (!blockdev->nr_rings) {
+    /* Everything here polls: another may disconnect meanwhile. */
+    if (common->life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPING);
+    } else if (common->life != BLOCK_QUEUE_DEVICE_STOPPING) {
         return;
     }
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].common);
-    }
+    block_queue_device_quiesce_begin(common);
     /* Not only waits: requests that a throttle holds back go ahead. */
     blk_drain(blk);
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_wait(&blockdev->rings[i].common);
-    }
+    block_queue_device_quiesce_wait(common);
     timer_del(blockdev->tick_timer);
     stop_rings(blockdev);
-    queue_iothreads_release_node(&blockdev->iothreads, blk);
+    queue_iothreads_release_node(&common->map, blk);
+    if (common->life == BLOCK_QUEUE_DEVICE_STOPPING) {
+        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
+    }
 }
 
 void xen_block_offer(XenBlockDevice *blockdev)

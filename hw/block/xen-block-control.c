@@ -4,15 +4,13 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  *     from whom                what                    comes to
- *     block layer, BQL         drained_begin, _end     every ring
- *     monitor, BQL             set_iothread            one ring
- *     run state, BQL           stop, cont              every ring
+ *     block-queue-device.c     drain, move, stop, cont the rings
+ *     block-queue-device.c     another size            keys "sectors", "state"
  *     timer, BQL               tick                    every ring that did work
- *     block layer, any thread  resize_cb               keys "sectors", "state"
  *     a ring, its thread       ring_broken             state Closing
  *
- * The last two end in xenstore, which belongs to the main loop: a bottom half
- * carries them there.  It may run after the device was unplugged, or when the
+ * The last one ends in xenstore, which belongs to the main loop: a bottom half
+ * carries it there.  It may run after the device was unplugged, or when the
  * connection that it is about has ended.
  */
 
@@ -21,8 +19,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "block/block_int-common.h"
-#include "hw/block/block-queue-device.h"
-#include "system/runstate.h"
 #include "xen-block.h"
 #include "trace/trace-hw_block.h"
 
@@ -54,7 +50,7 @@ void xen_block_publish_size(XenBlockDevice *blockdev)
 
 void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes)
 {
-    assert(!blockdev->nr_rings);
+    assert(!blockdev->common.nr_queues);
     if (bytes != blockdev->disk.limits.sector_size) {
         blockdev->disk.limits.sector_size = bytes;
         xen_block_publish_size(blockdev);
@@ -66,9 +62,9 @@ void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes)
  * loop may be waiting for a change of the graph to end, so this does not ask
  * the node, which polls, but looks at the size that the node has stored.
  */
-static void xen_block_resized_bh(void *opaque)
+static void xen_block_resized(BlockQueueDevice *common)
 {
-    XenBlockDevice *blockdev = opaque;
+    XenBlockDevice *blockdev = container_of(common, XenBlockDevice, common);
     XenDevice *xendev = XEN_DEVICE(blockdev);
     BlockDriverState *bs = blk_bs(blockdev->props.conf.blk);
     int64_t length = bs ? bs->total_sectors * BDRV_SECTOR_SIZE : 0;
@@ -82,60 +78,13 @@ static void xen_block_resized_bh(void *opaque)
     }
 }
 
-/* Called in the node's thread; xenstore belongs to the main loop. */
-static void xen_block_resized(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    qemu_bh_schedule(blockdev->resize_bh);
-}
-
-static void xen_block_drained_begin(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].common);
-    }
-}
-
-static bool xen_block_drained_poll(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        if (!block_queue_quiesced(&blockdev->rings[i].common)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void xen_block_drained_end(void *opaque)
-{
-    XenBlockDevice *blockdev = opaque;
-
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_end(&blockdev->rings[i].common);
-    }
-    /* A node that was replaced or reopened may have another size. */
-    xen_block_resized(blockdev);
-}
-
-static const BlockDevOps xen_block_dev_ops = {
-    .resize_cb = xen_block_resized,
-    .drained_begin = xen_block_drained_begin,
-    .drained_poll = xen_block_drained_poll,
-    .drained_end = xen_block_drained_end,
-};
-
 /* A stopped VM serves nothing: the rings are left as they are until it runs. */
 
 void xen_block_serve_rings(XenBlockDevice *blockdev)
 {
-    for (unsigned i = 0; !blockdev->vm_stopped && i < blockdev->nr_rings;
-         i++) {
-        BlockQueue *queue = &blockdev->rings[i].common;
+    for (unsigned i = 0;
+         !blockdev->vm_stopped && i < blockdev->common.nr_queues; i++) {
+        BlockQueue *queue = block_queue_device_get(&blockdev->common, i);
 
         block_queue_event(queue, BLOCK_QUEUE_START);
         block_queue_event(queue, BLOCK_QUEUE_RING_UP);
@@ -146,22 +95,18 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
 /* It polls: a frontend may connect, to rings that stay stopped, or go away. */
 static void xen_block_halt_rings(XenBlockDevice *blockdev)
 {
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_begin(&blockdev->rings[i].common);
-    }
+    block_queue_device_quiesce_begin(&blockdev->common);
     blk_drain(blockdev->props.conf.blk);
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_quiesce_wait(&blockdev->rings[i].common);
-    }
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        block_queue_event(&blockdev->rings[i].common, BLOCK_QUEUE_STOP);
+    block_queue_device_quiesce_wait(&blockdev->common);
+    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
+        block_queue_event(block_queue_device_get(&blockdev->common, i),
+                          BLOCK_QUEUE_STOP);
     }
 }
 
-static void xen_block_vm_state_change(void *opaque, bool running,
-                                      RunState state)
+static void xen_block_vm_state_changed(BlockQueueDevice *common, bool running)
 {
-    XenBlockDevice *blockdev = opaque;
+    XenBlockDevice *blockdev = container_of(common, XenBlockDevice, common);
 
     if (blockdev->vm_stopped == !running) {
         return;     /* the first start: rings are served before, too */
@@ -224,15 +169,15 @@ static void xen_block_tick(void *opaque)
     XenBlockDevice *blockdev = opaque;
     bool share = xen_block_budget_was_refused(&blockdev->disk.budget);
 
-    for (unsigned i = 0; i < blockdev->nr_rings; i++) {
-        ring_tick(&blockdev->rings[i], share);
+    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
+        ring_tick(xen_block_get_ring(blockdev, i), share);
     }
     xen_block_tick_rings(blockdev);
 }
 
 void xen_block_tick_rings(XenBlockDevice *blockdev)
 {
-    if (blockdev->nr_rings) {
+    if (blockdev->common.nr_queues) {
         timer_mod(blockdev->tick_timer,
                   qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + TICK_MS);
     }
@@ -250,13 +195,12 @@ static void ring_broken_bh(void *opaque)
     RingBrokenEvent *event = opaque;
     XenBlockDevice *blockdev = event->blockdev;
 
-    if (blockdev->ready && blockdev->nr_rings &&
+    if (blockdev->common.nr_queues &&
         blockdev->connections == event->connection) {
         if (xen_guest_log_may_say(&blockdev->disk.domain->log)) {
-            error_report("%s %s: ring %u: request index %u is beyond the "
-                         "ring, closing",
-                         object_get_typename(OBJECT(blockdev)),
-                         blockdev->vdev_name, event->index, event->req_prod);
+            error_report("%s, queue %u: request index %u is beyond the ring, "
+                         "closing", blockdev->common.name, event->index,
+                         event->req_prod);
         }
         xen_device_backend_set_state(XEN_DEVICE(blockdev),
                                      XenbusStateClosing);
@@ -282,98 +226,32 @@ static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
     aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, event);
 }
 
-/* Those that are offered; a frontend may be using fewer of them, or none. */
-static unsigned xen_block_num_queues(BlockQueueDevice *device)
+static void xen_block_move_queue(BlockQueueDevice *common, unsigned index)
 {
-    return XEN_BLOCK_DEVICE(device)->iothreads.num_queues;
+    block_queue_move(block_queue_device_get(common, index),
+                     queue_iothreads_context(&common->map, index));
 }
 
-static BlockQueue *xen_block_get_queue(BlockQueueDevice *device,
-                                       unsigned index)
-{
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
-
-    return index < blockdev->nr_rings ? &blockdev->rings[index].common : NULL;
-}
-
-static IOThread *xen_block_get_iothread(BlockQueueDevice *device,
-                                        unsigned index)
-{
-    return queue_iothreads_get(&XEN_BLOCK_DEVICE(device)->iothreads, index);
-}
-
-/*
- * Drains the disk meanwhile.  A ring that is not connected at present will
- * come up there.
- */
-static bool xen_block_set_iothread(BlockQueueDevice *device, unsigned index,
-                                   IOThread *iothread, Error **errp)
-{
-    XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(device);
-    BlockDriverState *bs;
-    IOThread *old;
-
-    GLOBAL_STATE_CODE();
-    assert(index < blockdev->iothreads.num_queues);
-    bs = blk_bs(blockdev->props.conf.blk);
-    if (bs) {
-        /* Requests may wait for a throttling timer; only a drain ends that. */
-        bdrv_ref(bs);
-        bdrv_drained_begin(bs);
-    }
-    old = queue_iothreads_set(&blockdev->iothreads, index, iothread);
-    if (index < blockdev->nr_rings) {
-        block_queue_move(&blockdev->rings[index].common,
-                         queue_iothreads_context(&blockdev->iothreads, index));
-    }
-    if (bs) {
-        bdrv_drained_end(bs);
-        bdrv_unref(bs);
-    }
-    if (index == 0 && blockdev->nr_rings) {
-        queue_iothreads_place_node(&blockdev->iothreads,
-                                   blockdev->props.conf.blk, NULL);
-    }
-    object_unref(OBJECT(old));
-    return true;
-}
+const BlockQueueDeviceOps xen_block_device_ops = {
+    .resized = xen_block_resized,
+    .vm_state_changed = xen_block_vm_state_changed,
+    .move_queue = xen_block_move_queue,
+    /* A node that was replaced or reopened may have another size. */
+    .drain_may_resize = true,
+    .node_stays_silently = true,
+};
 
 void xen_block_control_begin(XenBlockDevice *blockdev)
 {
-    BlockBackend *blk = blockdev->props.conf.blk;
-
     blockdev->disk.ring_broken = xen_block_ring_broken;
-    /*
-     * A drain waits until the rings are idle.  A request that the block layer
-     * would put aside for the time of the drain would never let them be.
-     */
-    blk_set_disable_request_queuing(blk, true);
-    blockdev->resize_bh = qemu_bh_new(xen_block_resized_bh, blockdev);
     /* A stopped VM serves nothing, so the clock is one that stops with it. */
     blockdev->tick_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, xen_block_tick,
                                         blockdev);
-    blk_set_dev_ops(blk, &xen_block_dev_ops, blockdev);
-    blockdev->vm_change = qdev_add_vm_change_state_handler(
-        DEVICE(blockdev), xen_block_vm_state_change, blockdev);
+    block_queue_device_begin(&blockdev->common);
 }
 
 void xen_block_control_end(XenBlockDevice *blockdev)
 {
-    BlockBackend *blk = blockdev->props.conf.blk;
-
-    qemu_del_vm_change_state_handler(blockdev->vm_change);
-    blk_set_dev_ops(blk, NULL, NULL);
-    g_clear_pointer(&blockdev->resize_bh, qemu_bh_delete);
+    block_queue_device_end(&blockdev->common);
     g_clear_pointer(&blockdev->tick_timer, timer_free);
-    blk_set_disable_request_queuing(blk, false);
-}
-
-void xen_block_control_class_init(ObjectClass *class)
-{
-    BlockQueueDeviceClass *queue_class = BLOCK_QUEUE_DEVICE_CLASS(class);
-
-    queue_class->num_queues = xen_block_num_queues;
-    queue_class->get_queue = xen_block_get_queue;
-    queue_class->get_iothread = xen_block_get_iothread;
-    queue_class->set_iothread = xen_block_set_iothread;
 }

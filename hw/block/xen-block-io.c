@@ -18,7 +18,7 @@
 #include "qemu/osdep.h"
 #include "qemu/coroutine.h"
 #include "qemu/units.h"
-#include "xen-block-ring.h"
+#include "xen-block-io.h"
 
 /* Largest part of a discard; the block layer takes no more than an int. */
 #define DISCARD_CHUNK (1 * GiB)
@@ -66,7 +66,8 @@ void xen_block_io_cleanup(XenBlockRing *ring)
 
 void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick)
 {
-    bool idle = tick == XEN_BLOCK_TICK_IDLE && !ring->common.in_flight;
+    bool idle = tick == XEN_BLOCK_TICK_IDLE &&
+                !block_queue_in_flight(&ring->common);
 
     xen_block_grants_tick(&ring->grants, tick == XEN_BLOCK_TICK_SHARE);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
@@ -480,7 +481,7 @@ static void coroutine_fn batch_co_entry(void *opaque)
         }
         /* Once no request is in flight the ring may be gone. */
         last = ring->next_in_batch >= ring->nr_batch;
-        xen_block_ring_done(r);
+        xen_block_io_done(r);
     } while (!last);
 }
 

@@ -24,7 +24,7 @@
 #include "qemu/defer-call.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
-#include "xen-block-ring.h"
+#include "xen-block-io.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
 static uint8_t *ring_slot(XenBlockRing *ring, RING_IDX index)
@@ -60,7 +60,7 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
         if (!xen_guest_log_may_say(&ring->disk->domain->log)) {
             return;
         }
-        error_report("xen-block: %s: ring %u: %s (operation %u)",
+        error_report("%s, queue %u: %s (operation %u)",
                      ring->disk->name, ring->common.index,
                      xen_blkif_fault_text(r->fault), r->req.operation);
     }
@@ -101,7 +101,7 @@ static bool ring_take_one(XenBlockRing *ring)
     block_queue_request_begin(&ring->common);
 
     if (unlikely(r->fault)) {
-        xen_block_ring_done(r);
+        xen_block_io_done(r);
         return true;
     }
     if (unlikely(r->req.action == XEN_BLKIF_BARRIER ||
@@ -162,7 +162,7 @@ static bool waiting_can_start(XenBlockRing *ring)
 
     if (r->req.action == XEN_BLKIF_BARRIER) {
         /* Bottom halves that resume count as requests in flight, too. */
-        return ring->common.in_flight ==
+        return block_queue_in_flight(&ring->common) ==
                1u + ring->resume_scheduled + ring->resume_runs;
     }
     return request_attach_indirect(r);
@@ -266,7 +266,7 @@ static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
 }
 
 /* Answers all that is done, with one index update and at most one event. */
-void xen_block_ring_flush(void *opaque)
+static void ring_flush(void *opaque)
 {
     XenBlockRing *ring = opaque;
     unsigned n = ring->nr_done;
@@ -301,8 +301,7 @@ void xen_block_ring_flush(void *opaque)
         ring_resume_later(ring);
     }
     /* Nothing of the ring may be touched after the last one has ended. */
-    ring->common.in_flight -= n - 1;
-    block_queue_request_end(&ring->common);
+    block_queue_requests_end(&ring->common, n);
 }
 
 static XenBlockRing *channel_to_ring(EventNotifier *e)
@@ -351,6 +350,14 @@ static void channel_poll_end(EventNotifier *e)
     ring_rearm(ring);
 }
 
+static const BlockQueueNotifierOps channel_ops = {
+    .event = channel_event,
+    .poll = channel_poll,
+    .poll_ready = channel_poll_ready,
+    .poll_begin = channel_poll_begin,
+    .poll_end = channel_poll_end,
+};
+
 static void ring_trace_kept(XenBlockRing *ring)
 {
     const XenBlockGrants *g = &ring->grants;
@@ -376,10 +383,7 @@ static void ring_start_listening(BlockQueue *common)
 {
     XenBlockRing *ring = container_of(common, XenBlockRing, common);
 
-    aio_set_event_notifier(common->ctx, &ring->channel_fd, channel_event,
-                           channel_poll, channel_poll_ready);
-    aio_set_event_notifier_poll(common->ctx, &ring->channel_fd,
-                                channel_poll_begin, channel_poll_end);
+    block_queue_notifier_set(common, &ring->channel_fd, &channel_ops);
     ring_process(ring);
 }
 
@@ -387,7 +391,7 @@ static void ring_stop_listening(BlockQueue *common)
 {
     XenBlockRing *ring = container_of(common, XenBlockRing, common);
 
-    aio_set_event_notifier(common->ctx, &ring->channel_fd, NULL, NULL, NULL);
+    block_queue_notifier_clear(common, &ring->channel_fd);
     ring->polling = false;
 }
 
@@ -500,6 +504,7 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
     *ring = (XenBlockRing) {
         .disk = disk,
         .layout = xen_blkif_layout(params->protocol),
+        .flush = ring_flush,
     };
     ring->size = xen_blkif_ring_size(ring->layout, params->nr_pages);
     ring->common.index = index;

@@ -26,7 +26,6 @@
 
 #include "block/accounting.h"
 #include "hw/block/block-queue.h"
-#include "qemu/defer-call.h"
 #include "qemu/event_notifier.h"
 #include "qemu/iov.h"
 #include "system/block-backend.h"
@@ -140,6 +139,7 @@ struct XenBlockRing {
     BlockAcctCookie batch_acct; /* when it was started */
     XenBlockRequest **done;
     unsigned nr_done;
+    void (*flush)(void *ring);  /* answers all in @done, see defer_call() */
     XenBlockCopy *copies;
     XenBlkifSegment *copy_pages;
 
@@ -179,73 +179,5 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
  * Gives everything back.  The ring must be quiesced.  Under the BQL.
  */
 void xen_block_ring_stop(XenBlockRing *ring);
-
-/* Between xen-block-ring.c and xen-block-io.c; in the ring's thread. */
-
-/**
- * xen_block_io_prepare:
- *
- * Gives the data of every request in @ring->batch a place: granted pages or a
- * buffer, which for a write is filled.  A request that cannot have one gets a
- * fault.  One that has to wait for a buffer goes to @ring->unplaced.
- */
-void xen_block_io_prepare(XenBlockRing *ring);
-
-/**
- * xen_block_io_place:
- *
- * Does so for requests in @ring->unplaced; those that have a place then are
- * added to @ring->batch.
- */
-void xen_block_io_place(XenBlockRing *ring);
-
-/**
- * xen_block_io_tick:
- *
- * Gives back what the ring has not needed lately.
- */
-void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick);
-
-/**
- * xen_block_io_run:
- *
- * Starts every request in @ring->batch, which is empty then.  For each of them
- * xen_block_ring_done() follows, now or later.
- */
-void xen_block_io_run(XenBlockRing *ring);
-
-/**
- * xen_block_io_finish:
- *
- * For the requests in @ring->done: copies what was read into buffers to the
- * frontend, lets go of the places of their data, accounts for them, and
- * settles their @status.
- */
-void xen_block_io_finish(XenBlockRing *ring);
-
-/** xen_block_ring_flush: answers all in @ring->done, see defer_call(). */
-void xen_block_ring_flush(void *ring);
-
-/**
- * xen_block_ring_done:
- *
- * @r has run or has a fault.  The response may be published and @r be used
- * again on return.
- */
-static inline void xen_block_ring_done(XenBlockRequest *r)
-{
-    XenBlockRing *ring = r->ring;
-
-    ring->done[ring->nr_done++] = r;
-    if (ring->nr_done == 1) {
-        defer_call(xen_block_ring_flush, ring);
-    }
-}
-
-/** xen_block_io_init: allocates what the functions above need.  BQL. */
-void xen_block_io_init(XenBlockRing *ring);
-
-/** xen_block_io_cleanup: frees it.  BQL. */
-void xen_block_io_cleanup(XenBlockRing *ring);
 
 #endif /* HW_BLOCK_XEN_BLOCK_RING_H */

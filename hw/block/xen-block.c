@@ -20,7 +20,6 @@
 #include "qemu/module.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
-#include "hw/block/block-queue-device.h"
 #include "hw/qdev-properties.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen-bus-helper.h"
@@ -167,7 +166,7 @@ static void setup_disk(XenBlockDevice *blockdev)
     blockdev->disk.domain = xen_block_domain_get(
         XEN_DEVICE(blockdev)->frontend_id);
     blockdev->disk.blk = props->conf.blk;
-    blockdev->disk.name = blockdev->vdev_name;
+    blockdev->disk.name = blockdev->common.name;
     blockdev->disk.limits.sector_size = XEN_BLKIF_SECTOR_SIZE;
     blockdev->disk.limits.max_indirect = props->max_indirect_segments;
     blockdev->disk.limits.barriers = props->write_barriers;
@@ -203,6 +202,12 @@ static char *disk_alias(const XenBlockDevice *blockdev)
     return g_strndup(blockdev->vdev_name, len);
 }
 
+static char *disk_name(XenBlockDevice *blockdev, const char *alias)
+{
+    return g_strdup_printf("%s '%s'", object_get_typename(OBJECT(blockdev)),
+                           DEVICE(blockdev)->id ?: alias);
+}
+
 static void xen_block_realize(XenDevice *xendev, Error **errp)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
@@ -218,15 +223,17 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
     }
     blockdev->vdev_name = xen_vdev_name(&blockdev->props.vdev);
     alias = disk_alias(blockdev);
-    if (!queue_iothreads_init(&blockdev->iothreads,
-                              &blockdev->props.iothreads,
-                              blockdev->props.num_queues,
-                              DEVICE(blockdev)->id, alias, errp)) {
+    if (!block_queue_device_realize(&blockdev->common, DEVICE(blockdev),
+                                    blockdev->props.conf.blk,
+                                    &xen_block_device_ops,
+                                    &blockdev->props.iothreads,
+                                    blockdev->props.num_queues, alias,
+                                    disk_name(blockdev, alias), errp)) {
         g_clear_pointer(&blockdev->vdev_name, g_free);
         return;
     }
     if (!choose_persistent_grants(blockdev, errp)) {
-        queue_iothreads_cleanup(&blockdev->iothreads);
+        block_queue_device_unrealize(&blockdev->common);
         g_clear_pointer(&blockdev->vdev_name, g_free);
         return;
     }
@@ -236,24 +243,22 @@ static void xen_block_realize(XenDevice *xendev, Error **errp)
     xen_block_control_begin(blockdev);
     stats_intervals_apply(&blockdev->props.stats_intervals,
                           blockdev->props.conf.blk);
-    blockdev->ready = true;
 }
 
 static void xen_block_unrealize(XenDevice *xendev)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
 
-    if (!blockdev->ready) {
+    if (blockdev->common.life == BLOCK_QUEUE_DEVICE_ABSENT) {
         return;
     }
     trace_xen_block_unrealize(object_get_typename(OBJECT(blockdev)),
                               blockdev->props.vdev.disk,
                               blockdev->props.vdev.partition);
     xen_block_disconnect(blockdev);
-    blockdev->ready = false;
     xen_block_control_end(blockdev);
     migrate_del_blocker(&blockdev->migration_blocker);
-    queue_iothreads_cleanup(&blockdev->iothreads);
+    block_queue_device_unrealize(&blockdev->common);
     g_clear_pointer(&blockdev->vdev_name, g_free);
 }
 
@@ -278,7 +283,7 @@ static void xen_block_frontend_ready(XenBlockDevice *blockdev, Error **errp)
         error_propagate_prepend(errp, local_err, "%s: ", blockdev->vdev_name);
         return;
     }
-    if (blockdev->nr_rings) {
+    if (blockdev->common.nr_queues) {
         xen_device_backend_set_state(xendev, XenbusStateConnected);
     }
 }
@@ -417,6 +422,11 @@ static void xen_block_describe(ObjectClass *class)
         "Copy the data of requests that come together in one call");
 }
 
+static BlockQueueDevice *xen_block_get_device(BlockQueueDeviceIf *obj)
+{
+    return &XEN_BLOCK_DEVICE(obj)->common;
+}
+
 static void xen_block_class_init(ObjectClass *class, void *data)
 {
     DeviceClass *dev_class = DEVICE_CLASS(class);
@@ -430,7 +440,7 @@ static void xen_block_class_init(ObjectClass *class, void *data)
     xendev_class->unrealize = xen_block_unrealize;
     device_class_set_props(dev_class, xen_block_props);
     xen_block_describe(class);
-    xen_block_control_class_init(class);
+    block_queue_device_class_init(class, xen_block_get_device);
 }
 
 static void xen_disk_class_init(ObjectClass *class, void *data)
@@ -456,7 +466,7 @@ static const TypeInfo xen_block_types[] = {
         .class_size = sizeof(XenBlockDeviceClass),
         .class_init = xen_block_class_init,
         .interfaces = (InterfaceInfo[]) {
-            { TYPE_BLOCK_QUEUE_DEVICE },
+            { TYPE_BLOCK_QUEUE_DEVICE_IF },
             { }
         },
     },

@@ -13,8 +13,8 @@
 #ifndef HW_BLOCK_XEN_BLOCK_H
 #define HW_BLOCK_XEN_BLOCK_H
 
+#include "hw/block/block-queue-device.h"
 #include "hw/block/block.h"
-#include "hw/block/queue-iothreads.h"
 #include "hw/block/stats-intervals.h"
 #include "hw/xen/xen-backend.h"
 #include "hw/xen/xen-bus.h"
@@ -51,23 +51,18 @@ typedef struct XenBlockConf {
 
 struct XenBlockDevice {
     XenDevice xendev;
+    BlockQueueDevice common;    /* its queues are rings, while connected */
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
-    bool ready;                 /* realized to its end */
     bool changing;              /* inside a change of the frontend's state */
     bool changed_again;         /* and it has changed meanwhile */
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
-    QEMUBH *resize_bh;          /* main loop: publishes another size */
     QEMUTimer *tick_timer;      /* while connected: rings let go of things */
 
     XenBlockDisk disk;
     char *vdev_name;
-    QueueIOThreads iothreads;
-    XenBlockRing *rings;        /* while connected */
-    unsigned nr_rings;
     unsigned connections;       /* counts them, to tell late events from new */
-    VMChangeStateEntry *vm_change;
     bool vm_stopped;            /* no ring is served */
 
     struct XenBlockToolstack *toolstack; /* NULL: made by the user */
@@ -78,6 +73,14 @@ struct XenBlockDeviceClass {
     const char *device_type;    /* key "device-type" of the frontend */
     unsigned info;              /* VDISK_* that every such device has */
 };
+
+/** xen_block_get_ring: ring @i; there are as many as common.nr_queues. */
+static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
+                                               unsigned i)
+{
+    return container_of(block_queue_device_get(&blockdev->common, i),
+                        XenBlockRing, common);
+}
 
 /**
  * xen_block_connect:
@@ -119,6 +122,8 @@ void xen_block_serve_rings(XenBlockDevice *blockdev);
  */
 void xen_block_tick_rings(XenBlockDevice *blockdev);
 
+extern const BlockQueueDeviceOps xen_block_device_ops;
+
 /**
  * xen_block_control_begin:
  *
@@ -133,13 +138,6 @@ void xen_block_control_begin(XenBlockDevice *blockdev);
  * Undoes xen_block_control_begin().  There is no ring any more.  BQL.
  */
 void xen_block_control_end(XenBlockDevice *blockdev);
-
-/**
- * xen_block_control_class_init:
- *
- * Fills in what the monitor may ask of a device with queues.
- */
-void xen_block_control_class_init(ObjectClass *class);
 
 /**
  * xen_block_publish_size:

@@ -407,7 +407,7 @@ static void test_log(void)
     xen_disk_close(&d);
     g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
     unlink(log);
-    g_assert_cmpint(count(text, "ring 0: "), ==, 16 + 1);
+    g_assert_cmpint(count(text, "queue 0: "), ==, 16 + 1);
     g_assert_cmpint(count(text, "64 messages that a guest has caused"), ==, 1);
 }
 

@@ -18,7 +18,7 @@
 #include "qemu/units.h"
 #include "block/block_int.h"
 #include "system/block-backend.h"
-#include "../../hw/block/virtio-blk-queue.h"
+#include "../../hw/block/virtio-blk-request.h"
 
 #define ZONE (64 * KiB)
 #define ZONES 8

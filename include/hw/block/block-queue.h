@@ -27,6 +27,7 @@
 #include "hw/block/block-queue-life.h"
 #include "hw/block/block-slab.h"
 #include "qemu/atomic.h"
+#include "qemu/event_notifier.h"
 
 typedef struct BlockQueue BlockQueue;
 
@@ -193,17 +194,46 @@ static inline void block_queue_request_begin(BlockQueue *queue)
 }
 
 /**
- * block_queue_request_end: a request was answered or put aside for a retry.
+ * block_queue_requests_end: @n requests were answered or put aside for a retry.
  *
- * Must come after the last use of the queue on behalf of the request, for
+ * Must come after the last use of the queue on behalf of the requests, for
  * control may go on from here.  Owner thread.
  */
-static inline void block_queue_request_end(BlockQueue *queue)
+static inline void block_queue_requests_end(BlockQueue *queue, unsigned n)
 {
-    if (--queue->in_flight == 0 && !block_queue_listening(queue)) {
+    queue->in_flight -= n;
+    if (queue->in_flight == 0 && !block_queue_listening(queue)) {
         block_queue_settle(queue);
     }
 }
+
+/** block_queue_request_end: the same for one request. */
+static inline void block_queue_request_end(BlockQueue *queue)
+{
+    block_queue_requests_end(queue, 1);
+}
+
+/** block_queue_in_flight: how many have begun and not ended?  Owner thread. */
+static inline unsigned block_queue_in_flight(const BlockQueue *queue)
+{
+    return queue->in_flight;
+}
+
+/* How to be told of requests; the handlers run in the owner thread. */
+typedef struct BlockQueueNotifierOps {
+    EventNotifierHandler *event;
+    AioPollFn *poll;            /* optional, as the rest */
+    EventNotifierHandler *poll_ready;
+    EventNotifierHandler *poll_begin;
+    EventNotifierHandler *poll_end;
+} BlockQueueNotifierOps;
+
+/** block_queue_notifier_set: have @ops called for @notifier.  Owner thread. */
+void block_queue_notifier_set(BlockQueue *queue, EventNotifier *notifier,
+                              const BlockQueueNotifierOps *ops);
+
+/** block_queue_notifier_clear: end that.  Owner thread. */
+void block_queue_notifier_clear(BlockQueue *queue, EventNotifier *notifier);
 
 /**
  * block_queue_alloc: a zeroed array of @n objects that begin with a

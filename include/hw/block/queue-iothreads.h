@@ -67,7 +67,7 @@ const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise);
  * @conf has to live until queue_iothreads_cleanup().
  *
  * @id is the device's, or NULL.  IOThreads made for the device are called
- * "@id-iothreadN"; query-block-queues tells who serves what.  Without an ID it is
+ * "@id-iothreadN"; the monitor tells who serves what.  Without an ID it is
  * "@alias-iothreadN" or, if one of these names is taken, "@alias-2-iothreadN"
  * and so on.
  *

@@ -1,0 +1,310 @@
+/*
+ * A block device that has queues
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *    from whom                what                    comes to
+ *    block layer, BQL         drained_begin, _end     every queue
+ *    block layer, any thread  resize_cb               ops->resized(), by a BH
+ *    monitor, BQL             set_iothread            one queue, drained
+ *    run state, BQL           stop, cont              ops->vm_state_changed()
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "hw/block/block-queue-device.h"
+#include "hw/qdev-core.h"
+#include "trace/trace-qemu_mq_hw_block.h"
+
+/* In the order of BlockQueueDeviceLife. */
+static const struct {
+    const char *name;
+    unsigned next;              /* states that may follow, a bit each */
+} device_life[BLOCK_QUEUE_DEVICE_LIFE__MAX] = {
+    { "absent", BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
+    { "stopped", BIT(BLOCK_QUEUE_DEVICE_STARTING) |
+                 BIT(BLOCK_QUEUE_DEVICE_CALLS) |
+                 BIT(BLOCK_QUEUE_DEVICE_ABSENT) },
+    { "starting", BIT(BLOCK_QUEUE_DEVICE_NOTIFIERS) |
+                  BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
+    { "served by notifiers", BIT(BLOCK_QUEUE_DEVICE_STOPPING) },
+    { "stopping", BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
+    { "served by calls", BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
+};
+
+void block_queue_device_set_life(BlockQueueDevice *device,
+                                 BlockQueueDeviceLife to)
+{
+    GLOBAL_STATE_CODE();
+    assert(device_life[device->life].next & BIT(to));
+
+    trace_block_queue_device_life(device, device->name,
+                                  device_life[device->life].name,
+                                  device_life[to].name);
+    device->life = to;
+}
+
+const char *block_queue_device_id(DeviceState *dev)
+{
+    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
+                       dev->parent_bus->parent->id : NULL);
+}
+
+/* The disk may have another size. */
+
+static void device_resized_bh(void *opaque)
+{
+    BlockQueueDevice *device = opaque;
+    Object *obj = OBJECT(device->dev);
+
+    /* It may poll, and the device may be unplugged meanwhile. */
+    object_ref(obj);
+    device->ops->resized(device);
+    object_unref(obj);
+}
+
+/* Called in any thread; to tell the driver is the main loop's. */
+static void device_resized(void *opaque)
+{
+    BlockQueueDevice *device = opaque;
+
+    qemu_bh_schedule(device->resize_bh);
+}
+
+/* Drain: the block layer must not see a new request until it says so. */
+
+void block_queue_device_quiesce_begin(BlockQueueDevice *device)
+{
+    for (unsigned i = 0; i < device->nr_queues; i++) {
+        block_queue_quiesce_begin(block_queue_device_get(device, i));
+    }
+}
+
+bool block_queue_device_quiesced(BlockQueueDevice *device)
+{
+    for (unsigned i = 0; i < device->nr_queues; i++) {
+        if (!block_queue_quiesced(block_queue_device_get(device, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void block_queue_device_quiesce_wait(BlockQueueDevice *device)
+{
+    for (unsigned i = 0; i < device->nr_queues; i++) {
+        block_queue_quiesce_wait(block_queue_device_get(device, i));
+    }
+}
+
+void block_queue_device_quiesce_end(BlockQueueDevice *device)
+{
+    for (unsigned i = 0; i < device->nr_queues; i++) {
+        block_queue_quiesce_end(block_queue_device_get(device, i));
+    }
+}
+
+static void device_drained_begin(void *opaque)
+{
+    block_queue_device_quiesce_begin(opaque);
+}
+
+static bool device_drained_poll(void *opaque)
+{
+    return !block_queue_device_quiesced(opaque);
+}
+
+static void device_drained_end(void *opaque)
+{
+    BlockQueueDevice *device = opaque;
+
+    block_queue_device_quiesce_end(device);
+    if (device->ops->drain_may_resize) {
+        device_resized(device);
+    }
+}
+
+static const BlockDevOps device_dev_ops = {
+    .resize_cb = device_resized,
+    .drained_begin = device_drained_begin,
+    .drained_poll = device_drained_poll,
+    .drained_end = device_drained_end,
+};
+
+BlockDriverState *block_queue_device_drain_begin(BlockQueueDevice *device)
+{
+    BlockDriverState *bs = blk_bs(device->blk);
+
+    if (bs) {
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+    }
+    return bs;
+}
+
+void block_queue_device_drain_end(BlockDriverState *bs)
+{
+    if (bs) {
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+}
+
+BlockDriverState *block_queue_device_pause(BlockQueueDevice *device)
+{
+    BlockDriverState *bs = block_queue_device_drain_begin(device);
+
+    block_queue_device_quiesce_begin(device);
+    block_queue_device_quiesce_wait(device);
+    return bs;
+}
+
+void block_queue_device_resume(BlockQueueDevice *device, BlockDriverState *bs)
+{
+    block_queue_device_quiesce_end(device);
+    block_queue_device_drain_end(bs);
+}
+
+/* The queues */
+
+void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
+                               size_t size)
+{
+    assert(!device->queues);
+    device->queues = block_queue_alloc(n, size);
+    device->queue_size = size;
+    return device->queues;
+}
+
+void *block_queue_device_steal(BlockQueueDevice *device, unsigned *n)
+{
+    *n = device->nr_queues;
+    device->nr_queues = 0;
+    return g_steal_pointer(&device->queues);
+}
+
+/* IOThreads */
+
+IOThread *block_queue_device_get_iothread(BlockQueueDevice *device,
+                                          unsigned index)
+{
+    if (index < device->nr_queues && device->ops->in_main_loop &&
+        device->ops->in_main_loop(device, index)) {
+        return NULL;
+    }
+    return queue_iothreads_get(&device->map, index);
+}
+
+void block_queue_device_place_node(BlockQueueDevice *device)
+{
+    Error *err = NULL;
+
+    if (queue_iothreads_place_node(&device->map, device->blk, &err)) {
+        return;
+    }
+    if (device->ops->node_stays_silently) {
+        error_free(err);
+    } else {
+        warn_report_err(err);
+    }
+}
+
+bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
+                                     IOThread *iothread, Error **errp)
+{
+    BlockDriverState *bs;
+    IOThread *old;
+
+    GLOBAL_STATE_CODE();
+    assert(index < device->map.num_queues);
+    if (iothread && device->ops->check_iothread &&
+        !device->ops->check_iothread(device, errp)) {
+        return false;
+    }
+    bs = block_queue_device_drain_begin(device);
+    old = queue_iothreads_set(&device->map, index, iothread);
+    if (index < device->nr_queues) {
+        BlockQueue *queue = block_queue_device_get(device, index);
+
+        /* It is so already, unless the device has no node. */
+        block_queue_quiesce_begin(queue);
+        block_queue_quiesce_wait(queue);
+        device->ops->move_queue(device, index);
+        block_queue_quiesce_end(queue);
+    }
+    block_queue_device_drain_end(bs);
+    if (index == 0 && device->life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+        block_queue_device_place_node(device);
+    }
+    object_unref(OBJECT(old));
+    return true;
+}
+
+/* The life of the object */
+
+bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
+                                BlockBackend *blk,
+                                const BlockQueueDeviceOps *ops,
+                                QueueIOThreadsConf *conf, unsigned num_queues,
+                                const char *alias, char *name, Error **errp)
+{
+    if (!queue_iothreads_init(&device->map, conf, num_queues,
+                              block_queue_device_id(dev), alias, errp)) {
+        g_free(name);
+        return false;
+    }
+    device->dev = dev;
+    device->blk = blk;
+    device->ops = ops;
+    device->name = name;
+    block_queue_device_set_life(device, BLOCK_QUEUE_DEVICE_STOPPED);
+    return true;
+}
+
+void block_queue_device_unrealize(BlockQueueDevice *device)
+{
+    assert(!device->nr_queues);
+    block_queue_device_set_life(device, BLOCK_QUEUE_DEVICE_ABSENT);
+    queue_iothreads_cleanup(&device->map);
+    g_clear_pointer(&device->name, g_free);
+}
+
+static void device_vm_state_changed(void *opaque, bool running, RunState state)
+{
+    BlockQueueDevice *device = opaque;
+
+    device->ops->vm_state_changed(device, running);
+}
+
+void block_queue_device_begin(BlockQueueDevice *device)
+{
+    device->resize_bh = qemu_bh_new(device_resized_bh, device);
+    /*
+     * A drain waits until the queues are idle.  A request that the block layer
+     * would put aside for the time of the drain would never let them be.
+     */
+    blk_set_disable_request_queuing(device->blk, true);
+    blk_set_dev_ops(device->blk, &device_dev_ops, device);
+    device->vm_change = qdev_add_vm_change_state_handler(
+        device->dev, device_vm_state_changed, device);
+}
+
+void block_queue_device_end(BlockQueueDevice *device)
+{
+    qemu_del_vm_change_state_handler(device->vm_change);
+    blk_set_dev_ops(device->blk, NULL, NULL);
+    blk_set_disable_request_queuing(device->blk, false);
+    g_clear_pointer(&device->resize_bh, qemu_bh_delete);
+}
+
+void block_queue_device_class_init(
+    ObjectClass *class, BlockQueueDevice *(*get_device)(BlockQueueDeviceIf *))
+{
+    BlockQueueDeviceIfClass *k = BLOCK_QUEUE_DEVICE_IF_CLASS(class);
+
+    k->get_device = get_device;
+    k->get_iothread = block_queue_device_get_iothread;
+    k->set_iothread = block_queue_device_set_iothread;
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+#
+# Who may call whom in the device models.  LAYERS has the order: a source file
+# uses what it has itself and what files below it have, and a header includes
+# headers below it only.  What a lower file wants of a higher one goes through a
+# table of functions that the higher one fills in.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import re
+import unittest
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+# From the bottom up.  A header without a source file of its name is a room
+# that the files after it share.
+LAYERS = {
+    'hw/virtio': [
+        'ring-view', 'ring-view-source', 'vring.h', 'vring-layout.h',
+        'vring-chain', 'vring-split', 'vring-packed', 'vring.c', 'vring-vdev',
+        'virtio-blk-pci',
+    ],
+    'hw/block': [
+        # Queues of any block device
+        'block-slab', 'block-queue-life', 'block-queue', 'queue-iothreads',
+        'stats-intervals', 'block-queue-device', 'block-queue-monitor',
+        # virtio-blk
+        'virtio-blk.h', 'virtio-blk-queue.h', 'virtio-blk-request.h',
+        'virtio-blk-ring.h', 'virtio-blk-control.h',
+        'virtio-blk-fault', 'virtio-blk-segments', 'virtio-blk-answer',
+        'virtio-blk-capacity', 'virtio-blk-zoned', 'virtio-blk-request.c',
+        'virtio-blk-ring.c', 'virtio-blk-queue.c', 'virtio-blk-control.c',
+        'virtio-blk-ioeventfd', 'virtio-blk-migration', 'virtio-blk-query',
+        'virtio-blk.c',
+        # Xen PV disk
+        'xen-vdev', 'xen-block-budget', 'xen-block-buffers',
+        'xen-block-request', 'xen-block-grants', 'xen-block-ring.h',
+        'xen-block-io', 'xen-block-ring.c', 'xen-block.h',
+        'xen-block-control', 'xen-block-connect', 'xen-block.c',
+        'xen-block-failed', 'xen-block-toolstack',
+    ],
+    'hw/xen': [
+        'xen-guest-log', 'xen-native', 'xen-standin.h',
+        'xen-standin-memory', 'xen-standin-gnttab', 'xen-standin-evtchn',
+        'xen-standin-watch', 'xen-standin-xenstore', 'xen-standin-control',
+        'xen-standin.c',
+    ],
+}
+
+# A function or an object that other files see, at its definition.
+DEFINITION = re.compile(
+    r'^(?!static\b|typedef\b|extern\b|return\b|else\b)'
+    r'[a-z_A-Z][\w \t*]*?[ *\n](\w+)'
+    r'(?:\([^;{}]*\)\s*\n\{|(?:\[[^\]]*\])*\s*=\s*\{)', re.M)
+COMMENT = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|//[^\n]*', re.S)
+INCLUDE = re.compile(r'^#include "(?:[\w./-]*/)?([\w-]+\.h)"', re.M)
+
+
+def code(text):
+    """Without comments and strings, but with what it includes."""
+    includes = ''.join(f'#include "{name}"\n'
+                       for name in INCLUDE.findall(text))
+    return includes + COMMENT.sub(' ', re.sub(r'^#include.*$', '', text,
+                                              flags=re.M))
+
+
+def definitions(text):
+    return {match[1] for match in DEFINITION.finditer(code(text))}
+
+
+def upward(texts, level):
+    """What in @texts, a dictionary by file name, uses what is above it."""
+    found = []
+    owner = {name: file for file, text in texts.items() if file.endswith('.c')
+             for name in definitions(text)}
+    for file, text in texts.items():
+        text = code(text)
+        body = text
+        own = level[file]
+        if file.endswith('.h'):
+            # What it declares begins a line, its inline code does not, and
+            # is as high as the source of its name.
+            body = '\n'.join(re.findall(r'^[ \t].*', text, re.M))
+            own = max(own, level.get(file[:-1] + 'c', 0))
+        for name in sorted(set(re.findall(r'\w+', body)) & set(owner)):
+            if level[owner[name]] > own:
+                found.append(f'{file}: {name} of {owner[name]}')
+        for header in INCLUDE.findall(text):
+            if header in level and level[header] > level[file]:
+                found.append(f'{file}: includes {header}')
+    return found
+
+
+class LayersTest(unittest.TestCase):
+    @staticmethod
+    def files(folder):
+        """By name: sources beside each other, and their headers anywhere."""
+        names = {}
+        for place in (folder, f'include/{folder}', 'include/hw/virtio'):
+            for name in os.listdir(REPO / place):
+                if place == folder or (folder == 'hw/block' and
+                                       name == 'virtio-blk.h') or \
+                        place == f'include/{folder}':
+                    if name.endswith(('.c', '.h')):
+                        names[name] = (REPO / place / name).read_text()
+        return names
+
+    @staticmethod
+    def levels(folder):
+        level = {}
+        for i, name in enumerate(LAYERS[folder]):
+            if name.endswith(('.c', '.h')):
+                level[name] = i
+            else:
+                level.setdefault(f'{name}.c', i)
+                level.setdefault(f'{name}.h', i)
+        return level
+
+    def test_every_file_has_a_layer(self):
+        for folder in LAYERS:
+            level = self.levels(folder)
+            self.assertEqual([name for name in self.files(folder)
+                              if name not in level and
+                              not (folder == 'hw/virtio' and
+                                   name == 'virtio-blk.h')], [],
+                             f'files of {folder} without a place in LAYERS')
+
+    def test_nothing_is_used_upwards(self):
+        for folder in LAYERS:
+            level = self.levels(folder)
+            texts = {name: text for name, text in self.files(folder).items()
+                     if name in level}
+            self.assertEqual(upward(texts, level), [])
+
+    def test_upward_uses_are_seen(self):
+        level = {'low.c': 0, 'low.h': 0, 'high.c': 1, 'high.h': 1}
+        low = '#include "low.h"\nint low(void)\n{\n    return 1;\n}\n'
+        high = ('#include "high.h"\nstatic int own(void)\n{\n    return 1;\n}\n'
+                'bool *coroutine_fn high_call(int a,\n               int b)\n'
+                '{\n}\nconst Ops high_ops = {\n    .low = low,\n};\n')
+        self.assertEqual(definitions(high), {'high_call', 'high_ops'})
+        good = {'low.c': low, 'high.c': high, 'high.h': '#include "low.h"\n'}
+        self.assertEqual(upward(good, level), [])
+        self.assertEqual(
+            upward({**good, 'low.c': low + 'int x(void)\n{\n  high_call();\n}'},
+                   level), ['low.c: high_call of high.c'])
+        self.assertEqual(
+            upward({**good, 'low.c': low + '/* high_call() */ "high_ops"'},
+                   level), [])
+        self.assertEqual(
+            upward({**good, 'low.h': '#include "hw/high.h"\n'}, level),
+            ['low.h: includes high.h'])
+        self.assertEqual(
+            upward({**good, 'low.h': 'int high_call(int a, int b);\n'
+                                     'static inline int f(void)\n{\n'
+                                     '    return high_call(1, 2);\n}\n'},
+                   level), ['low.h: high_call of high.c'])
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
