@@ -31,6 +31,7 @@ static int find_queues(Object *obj, void *opaque)
 
 static Object *device_by_id(const char *id, Error **errp)
 {
+    ERRP_GUARD();
     Object *obj = NULL, *found = NULL;
 
     if (id[0] == '/') {
@@ -49,7 +50,7 @@ static Object *device_by_id(const char *id, Error **errp)
     if (!found) {
         error_setg(errp, "Device '%s' is not a block device with queues", id);
         error_append_hint(errp, "virtio-blk and the Xen PV disk have them; "
-                          "see query-block-queues.\n");
+                          "see __org.qemu-mq_query-block-queues.\n");
         return NULL;
     }
     return found;
@@ -115,7 +116,8 @@ static int list_queues(Object *obj, void *opaque)
     return 0;
 }
 
-BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
+BlockQueueInfoList *qmp___org_qemu_mq_query_block_queues(const char *id,
+                                                         Error **errp)
 {
     BlockQueueInfoList *head = NULL, **tail = &head;
 
@@ -131,9 +133,11 @@ BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
     return head;
 }
 
-void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
-                                  const char *iothread_id, Error **errp)
+void qmp___org_qemu_mq_block_queue_set_iothread(const char *id, uint16_t queue,
+                                                const char *iothread_id,
+                                                Error **errp)
 {
+    ERRP_GUARD();
     Object *obj = device_by_id(id, errp);
     BlockQueueDevice *device;
     IOThread *iothread = NULL;
@@ -163,6 +167,19 @@ void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
                                                        errp);
 }
 
+/* The deprecated names. */
+
+BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
+{
+    return qmp___org_qemu_mq_query_block_queues(id, errp);
+}
+
+void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
+                                  const char *iothread_id, Error **errp)
+{
+    qmp___org_qemu_mq_block_queue_set_iothread(id, queue, iothread_id, errp);
+}
+
 static void hmp_queue_set_iothread(Monitor *mon, const QDict *qdict)
 {
     int64_t queue = qdict_get_int(qdict, "queue");
@@ -171,9 +188,9 @@ static void hmp_queue_set_iothread(Monitor *mon, const QDict *qdict)
     if (queue < 0 || queue > UINT16_MAX) {
         error_setg(&err, "queue must be between 0 and %d", UINT16_MAX);
     } else {
-        qmp_block_queue_set_iothread(qdict_get_str(qdict, "id"), queue,
-                                     qdict_get_try_str(qdict, "iothread"),
-                                     &err);
+        qmp___org_qemu_mq_block_queue_set_iothread(
+            qdict_get_str(qdict, "id"), queue,
+            qdict_get_try_str(qdict, "iothread"), &err);
     }
     hmp_handle_error(mon, err);
 }
@@ -183,7 +200,7 @@ static void hmp_info_queues(Monitor *mon, const QDict *qdict)
     g_autoptr(BlockQueueInfoList) list = NULL;
     Error *err = NULL;
 
-    list = qmp_query_block_queues(NULL, &err);
+    list = qmp___org_qemu_mq_query_block_queues(NULL, &err);
     for (BlockQueueInfoList *node = list; node; node = node->next) {
         BlockQueueInfo *info = node->value;
 

@@ -111,7 +111,8 @@ class MovesTest(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, 'waited in vain')
             place, queue = next(self.moves)
             self.machine.qmp.command(
-                'block-queue-set-iothread', id='disk', queue=queue,
+                '__org.qemu-mq_block-queue-set-iothread',
+                id='disk', queue=queue,
                 **({'iothread': place} if place else {}))
             self.machine.check()
             count += 1
@@ -128,7 +129,8 @@ class MovesTest(unittest.TestCase):
 
     def requests(self):
         return [queue['requests'] for queue in
-                self.machine.qmp.command('query-block-queues', id='disk')]
+                self.machine.qmp.command(
+                    '__org.qemu-mq_query-block-queues', id='disk')]
 
     def job_status(self):
         jobs = self.machine.qmp.command('query-jobs')

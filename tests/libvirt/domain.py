@@ -211,7 +211,7 @@ class Domain:
     def queues(self, alias):
         """The IOThread of each queue."""
         return [queue.get('iothread') for queue in
-                self.qmp('query-block-queues', id=alias)]
+                self.qmp('__org.qemu-mq_query-block-queues', id=alias)]
 
     # The guest's side
 

@@ -51,7 +51,8 @@ void mq_disk_stop(MqDisk *disk)
 
 QDict *mq_disk_queue_info(MqDisk *disk, unsigned queue)
 {
-    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'query-block-queues',"
+    QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"
+                            " '__org.qemu-mq_query-block-queues',"
                            " 'arguments': {'id': 'disk0'}}");
     QList *list = qdict_get_qlist(rsp, "return");
     const QListEntry *entry;
@@ -89,7 +90,8 @@ void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread)
         qdict_put_str(args, "iothread", iothread);
     }
     qtest_qmp_assert_success(disk->m->qts, "{'execute':"
-                             " 'block-queue-set-iothread', 'arguments': %p}",
+                             " '__org.qemu-mq_block-queue-set-iothread',"
+                             " 'arguments': %p}",
                              args);
 }
 

@@ -49,7 +49,8 @@ char **mq_iothread_users(QTestState *qts)
 
 int mq_iothread_tid(QTestState *qts, const char *id)
 {
-    QDict *rsp = qtest_qmp(qts, "{'execute': 'query-block-queues'}");
+    QDict *rsp = qtest_qmp(qts, "{'execute':"
+                           " '__org.qemu-mq_query-block-queues'}");
     const QListEntry *entry;
     int tid = 0;
 

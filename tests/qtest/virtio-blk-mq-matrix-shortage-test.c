@@ -67,7 +67,7 @@ static void note_homes(MqPlay *p, const char *when)
     if (!mq_cell_has_ours(p) || !has_threads(p)) {
         return;
     }
-    rsp = qtest_qmp(p->m->qts, "{'execute': 'query-block-queues',"
+    rsp = qtest_qmp(p->m->qts, "{'execute': '__org.qemu-mq_query-block-queues',"
                     " 'arguments': {'id': 'disk0'}}");
     QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
         QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
@@ -95,7 +95,8 @@ static void note_move(MqPlay *p, const char *when)
     if (!mq_cell_has_ours(p) || !has_threads(p)) {
         return;
     }
-    rsp = qtest_qmp(p->m->qts, "{'execute': 'block-queue-set-iothread',"
+    rsp = qtest_qmp(p->m->qts, "{'execute':"
+                    " '__org.qemu-mq_block-queue-set-iothread',"
                     " 'arguments': {'id': 'disk0', 'queue': 0,"
                     " 'iothread': 'io1'}}");
     mq_note_ours(p, "%s: %s", when,

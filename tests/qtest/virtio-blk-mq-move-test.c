@@ -183,7 +183,8 @@ static void check_refused(MqDisk *disk, const char *id, unsigned queue,
                           const char *iothread, const char *text)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"
-                           " 'block-queue-set-iothread', 'arguments':"
+                           " '__org.qemu-mq_block-queue-set-iothread',"
+                           " 'arguments':"
                            " {'id': %s, 'queue': %u, 'iothread': %s}}",
                            id, queue, iothread);
 

@@ -26,7 +26,8 @@ static const BlkOptions persistent = {
     " -object iothread,id=io0 -object iothread,id=io1"
 #define IN_IO0 ",num-queues=4,iothread=io0" TWO_THREADS
 
-#define MOVE "{ 'execute': 'block-queue-set-iothread', 'arguments': "
+#define MOVE "{ 'execute': '__org.qemu-mq_block-queue-set-iothread'," \
+             " 'arguments': "
 
 /*
  * What the monitor says and does
@@ -67,7 +68,8 @@ static void move_fails(XenGuest *g, const char *id, unsigned int ring,
 /* What query-block-queues tells of @ring; to be unreferenced. */
 static QDict *query(XenGuest *g, unsigned int ring)
 {
-    QDict *rsp = qtest_qmp(g->qts, "{ 'execute': 'query-block-queues',"
+    QDict *rsp = qtest_qmp(g->qts, "{ 'execute':"
+                            " '__org.qemu-mq_query-block-queues',"
                            " 'arguments': { 'id': 'xvda' }}");
     QDict *found = NULL;
     const QListEntry *entry;
