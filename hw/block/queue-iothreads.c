@@ -110,6 +110,8 @@ const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise)
 
 static bool queue_iothreads_check(const QueueIOThreadsConf *conf, Error **errp)
 {
+    ERRP_GUARD();
+
     if (conf->iothread && conf->mapping) {
         error_setg(errp, "iothread and iothread-vq-mapping properties cannot "
                    "be set at the same time");
@@ -158,6 +160,7 @@ static bool queue_iothreads_from_mapping(QueueIOThreads *map,
 static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
                                       Error **errp)
 {
+    ERRP_GUARD();
     int64_t n;
 
     if (!strcmp(text, "auto")) {
@@ -199,6 +202,7 @@ static char *owned_id_taken(const char *owner, unsigned n)
 static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
                                 Error **errp)
 {
+    ERRP_GUARD();
     g_autofree char *owner = g_strdup(id ?: alias);
     g_autofree char *taken = owned_id_taken(owner, n);
 
@@ -223,6 +227,7 @@ static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
 /* Unlike iothread_create()'s, this one can be named by a user. */
 static IOThread *owned_create(const char *owner, unsigned index, Error **errp)
 {
+    ERRP_GUARD();
     g_autofree char *id = owned_id(owner, index);
     IOThread *iothread = IOTHREAD(object_new(TYPE_IOTHREAD));
     Object *obj = OBJECT(iothread);

@@ -17,6 +17,8 @@ void stats_intervals_describe(ObjectClass *klass)
 
 bool stats_intervals_check(const StatsIntervals *intervals, Error **errp)
 {
+    ERRP_GUARD();
+
     for (uint32_t i = 0; i < intervals->num; i++) {
         if (intervals->seconds[i] == 0) {
             error_setg(errp, "Invalid interval length: 0");

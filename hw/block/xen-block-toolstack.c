@@ -165,6 +165,8 @@ static const char *device_typename(const char *device_type, Error **errp)
 static bool device_set(Object *dev, const char *property, const char *value,
                        Error **errp)
 {
+    ERRP_GUARD();
+
     if (!object_property_set_str(dev, property, value, errp)) {
         error_prepend(errp, "failed to set '%s': ", property);
         return false;

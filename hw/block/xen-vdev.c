@@ -115,6 +115,7 @@ static bool parse_disk_and_partition(const char *p, XenVdev *vdev)
 
 bool xen_vdev_parse(const char *name, XenVdev *vdev, Error **errp)
 {
+    ERRP_GUARD();
     XenVdev v = { .scheme = XEN_VDEV_UNSET };
 
     *vdev = v;

@@ -35,6 +35,7 @@ static struct {
 
 bool xen_standin_memory_init(Error **errp)
 {
+    ERRP_GUARD();
     MemoryRegion *mr = MACHINE(qdev_get_machine())->ram;
     int fd = mr ? memory_region_get_fd(mr) : -1;
 
