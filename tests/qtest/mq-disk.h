@@ -34,7 +34,7 @@ MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
 void mq_disk_stop(MqDisk *disk);
 
 /**
- * mq_disk_queue_info: what query-block-queues says of a queue.
+ * mq_disk_queue_info: what the monitor says of a queue.
  *
  * Returns: to be unreferenced.
  */

@@ -194,6 +194,24 @@ static void check_refused(MqDisk *disk, const char *id, unsigned queue,
     qobject_unref(rsp);
 }
 
+/* The names of the commands before they had a vendor's prefix. */
+static void test_deprecated_names(const MqVariant *v)
+{
+    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    QDict *rsp;
+
+    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    mq_disk_move(&disk, 2, "io1");
+    qtest_qmp_assert_success(disk.m->qts, "{'execute':"
+                             " 'block-queue-set-iothread', 'arguments':"
+                             " {'id': 'disk0', 'queue': 2}}");
+    mq_disk_check_home(&disk, 2, NULL);
+    rsp = qtest_qmp(disk.m->qts, "{'execute': 'query-block-queues'}");
+    g_assert_cmpuint(qlist_size(qdict_get_qlist(rsp, "return")), ==, 4);
+    qobject_unref(rsp);
+    mq_disk_stop(&disk);
+}
+
 static void test_refused(const MqVariant *v)
 {
     MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
@@ -292,6 +310,7 @@ int main(int argc, char **argv)
     mq_test_add("move/drains", test_drains, MQ_BOTH);
     mq_test_add("move/vectors", test_vectors, MQ_BOTH);
     mq_test_add("move/idle-device", test_idle_device, MQ_BOTH);
+    mq_test_add("move/deprecated-names", test_deprecated_names, MQ_Q35_MODERN);
     mq_test_add("move/refused", test_refused, MQ_Q35_MODERN);
     mq_test_add("move/refused-without-ioeventfd",
                 test_refused_without_ioeventfd, MQ_BOTH);
