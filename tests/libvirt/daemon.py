@@ -7,10 +7,11 @@
 
 Neither systemd nor D-Bus is needed, and nothing of this machine's libvirt is
 touched.  A session daemon must not be root: as root it runs in a user
-namespace where its user has another number.
+namespace as the user nobody.
 """
 
 import os
+import pwd
 import re
 import signal
 import socket
@@ -23,7 +24,10 @@ from guest.errors import RunError
 from guest.machine import die_with_parent
 
 SECONDS = 120       # for one command; none takes ten on an idle machine
-NOT_ROOT = ['unshare', '--user', '--map-user=1000', '--map-group=1000']
+# libvirt wants a user that the system knows.
+NOBODY = pwd.getpwnam('nobody')
+NOT_ROOT = ['unshare', '--user', f'--map-user={NOBODY.pw_uid}',
+            f'--map-group={NOBODY.pw_gid}']
 PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 
 
