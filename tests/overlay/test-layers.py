@@ -27,12 +27,11 @@ LAYERS = {
         'block-slab', 'block-queue-life', 'block-queue', 'queue-iothreads',
         'stats-intervals', 'block-queue-device', 'block-queue-monitor',
         # virtio-blk
-        'virtio-blk.h', 'virtio-blk-queue.h', 'virtio-blk-request.h',
-        'virtio-blk-ring.h', 'virtio-blk-control.h',
-        'virtio-blk-fault', 'virtio-blk-segments', 'virtio-blk-answer',
+        'virtio-blk.h', 'virtio-blk-queue.h', 'virtio-blk-fault',
+        'virtio-blk-request.h', 'virtio-blk-segments', 'virtio-blk-answer',
         'virtio-blk-capacity', 'virtio-blk-zoned', 'virtio-blk-request.c',
-        'virtio-blk-ring.c', 'virtio-blk-queue.c', 'virtio-blk-control.c',
-        'virtio-blk-ioeventfd', 'virtio-blk-migration', 'virtio-blk-query',
+        'virtio-blk-ring', 'virtio-blk-queue.c',
+        'virtio-blk-control', 'virtio-blk-ioeventfd', 'virtio-blk-migration', 'virtio-blk-query',
         'virtio-blk.c',
         # Xen PV disk
         'xen-vdev', 'xen-block-budget', 'xen-block-buffers',
