@@ -58,31 +58,48 @@ const MqVariant *mq_variant(unsigned index)
 
 typedef struct MqTest {
     void (*fn)(const MqVariant *variant);
+    void (*fn_with)(const MqVariant *variant, const char *options);
     const MqVariant *variant;
+    const char *options;
 } MqTest;
 
 static void test_run(const void *opaque)
 {
     const MqTest *test = opaque;
 
-    test->fn(test->variant);
+    if (test->fn) {
+        test->fn(test->variant);
+    } else {
+        test->fn_with(test->variant, test->options);
+    }
 }
 
-void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
-                 unsigned set)
+static void test_add(const char *path, MqTest test, unsigned set)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(variants); i++) {
         g_autofree char *full = g_strdup_printf("virtio-blk-mq/%s/%s/%s",
                                                 variants[i].machine,
                                                 variants[i].interface, path);
-        MqTest *test;
 
         if (set & (1u << i)) {
-            test = g_new(MqTest, 1);
-            *test = (MqTest) { fn, &variants[i] };
-            qtest_add_data_func_full(full, test, test_run, g_free);
+            test.variant = &variants[i];
+            qtest_add_data_func_full(full, g_memdup2(&test, sizeof(test)),
+                                     test_run, g_free);
         }
     }
+}
+
+void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
+                 unsigned set)
+{
+    test_add(path, (MqTest) { .fn = fn }, set);
+}
+
+void mq_test_add_with(const char *path, void (*fn)(const MqVariant *variant,
+                                                   const char *options),
+                      const char *options, unsigned set)
+{
+    test_add(path, (MqTest) { .fn_with = fn, .options = options }, set);
 }
 
 void mq_deadline(gint64 start, const char *what)

@@ -72,6 +72,16 @@ void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
                  unsigned variants);
 
 /**
+ * mq_test_add_with: the same for a test that has a disk with @options.
+ *
+ * Cases that differ only in the options of the disk are lines that differ in
+ * one column.
+ */
+void mq_test_add_with(const char *path, void (*fn)(const MqVariant *variant,
+                                                   const char *options),
+                      const char *options, unsigned variants);
+
+/**
  * mq_machine_start: start QEMU on @variant's machine.
  * @fmt: further command line, as for printf(); split into words by a shell
  *

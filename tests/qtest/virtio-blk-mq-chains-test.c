@@ -165,14 +165,9 @@ static void check_chains(MqDisk *disk, const MqRing *ring)
     }
 }
 
-static void test_chains(const MqVariant *v)
+static void test_chains(const MqVariant *v, const char *options)
 {
-    mq_disk_run_rings(v, IMAGE_SIZE, PROPS, check_chains);
-}
-
-static void test_chains_iothread(const MqVariant *v)
-{
-    mq_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_chains);
+    mq_disk_run_rings(v, IMAGE_SIZE, options, check_chains);
 }
 
 /**
@@ -229,7 +224,7 @@ static void check_table(MqDisk *disk, unsigned n)
     check_works(disk->d);
 }
 
-static void check_tables(const MqVariant *v, const char *props)
+static void test_tables(const MqVariant *v, const char *props)
 {
     MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
 
@@ -239,16 +234,6 @@ static void check_tables(const MqVariant *v, const char *props)
         check_table(&disk, i);
     }
     mq_disk_stop(&disk);
-}
-
-static void test_tables(const MqVariant *v)
-{
-    check_tables(v, PROPS);
-}
-
-static void test_tables_iothread(const MqVariant *v)
-{
-    check_tables(v, PROPS ",iothread=io0");
 }
 
 /*
@@ -390,10 +375,12 @@ static void test_mmio(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("chains/chains", test_chains, MQ_BOTH);
-    mq_test_add("chains/chains-iothread", test_chains_iothread, MQ_BOTH);
-    mq_test_add("chains/tables", test_tables, MQ_BOTH);
-    mq_test_add("chains/tables-iothread", test_tables_iothread, MQ_BOTH);
+    mq_test_add_with("chains/chains", test_chains, PROPS, MQ_BOTH);
+    mq_test_add_with("chains/chains-iothread", test_chains,
+                     PROPS ",iothread=io0", MQ_BOTH);
+    mq_test_add_with("chains/tables", test_tables, PROPS, MQ_BOTH);
+    mq_test_add_with("chains/tables-iothread", test_tables,
+                     PROPS ",iothread=io0", MQ_BOTH);
     mq_test_add("chains/mixed", test_mixed, MQ_BOTH);
     mq_test_add("chains/mmio", test_mmio, MQ_BOTH);
     mq_test_add("chains/many", test_many, MQ_BOTH);

@@ -155,7 +155,7 @@ static void check_written(Fixture *f)
     }
 }
 
-static void check_stop_write(const MqVariant *v, const char *json)
+static void test_stop_write(const MqVariant *v, const char *json)
 {
     Fixture f = setup(v, "write", json);
 
@@ -165,16 +165,6 @@ static void check_stop_write(const MqVariant *v, const char *json)
     finish_all(&f);
     check_written(&f);
     mq_disk_stop(&f.disk);
-}
-
-static void test_stop_write(const MqVariant *v)
-{
-    check_stop_write(v, "'werror': 'stop'");
-}
-
-static void test_stop_write_iothreads(const MqVariant *v)
-{
-    check_stop_write(v, "'werror': 'stop', " MAPPED);
 }
 
 static void test_stop_read(const MqVariant *v)
@@ -439,9 +429,10 @@ static void test_migrate_mmio(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("errors/stop-write", test_stop_write, MQ_BOTH);
-    mq_test_add("errors/stop-write-iothreads", test_stop_write_iothreads,
-                MQ_BOTH);
+    mq_test_add_with("errors/stop-write", test_stop_write,
+                     "'werror': 'stop'", MQ_BOTH);
+    mq_test_add_with("errors/stop-write-iothreads", test_stop_write,
+                     "'werror': 'stop', " MAPPED, MQ_BOTH);
     mq_test_add("errors/stop-read", test_stop_read, MQ_BOTH);
     mq_test_add("errors/stop-reset", test_stop_reset, MQ_BOTH);
     mq_test_add("errors/report", test_report, MQ_BOTH);

@@ -76,7 +76,7 @@ static void check(MqDisk *disk, uint64_t features, unsigned lines)
     mq_image_free(file);
 }
 
-static void check_all(const MqVariant *v, const char *props)
+static void test_indirect(const MqVariant *v, const char *props)
 {
     MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
 
@@ -87,21 +87,12 @@ static void check_all(const MqVariant *v, const char *props)
     mq_disk_stop(&disk);
 }
 
-static void test_indirect(const MqVariant *v)
-{
-    check_all(v, PROPS);
-}
-
-static void test_indirect_iothread(const MqVariant *v)
-{
-    check_all(v, PROPS ",iothread=io0");
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("guest-errors/indirect", test_indirect, MQ_Q35_MODERN);
-    mq_test_add("guest-errors/indirect-iothread", test_indirect_iothread,
-                MQ_Q35_MODERN);
+    mq_test_add_with("guest-errors/indirect", test_indirect,
+                     PROPS, MQ_Q35_MODERN);
+    mq_test_add_with("guest-errors/indirect-iothread", test_indirect,
+                     PROPS ",iothread=io0", MQ_Q35_MODERN);
     return g_test_run();
 }

@@ -102,7 +102,7 @@ static void check_sabotage(MqDisk *f, const Sabotage *s, unsigned queue)
     check_works(d);
 }
 
-static void check_all(const MqVariant *v, const char *props)
+static void test_ring(const MqVariant *v, const char *props)
 {
     MqDisk f = setup(v, props);
 
@@ -110,16 +110,6 @@ static void check_all(const MqVariant *v, const char *props)
         check_sabotage(&f, &sabotages[i], i % QUEUES);
     }
     mq_disk_stop(&f);
-}
-
-static void test_ring(const MqVariant *v)
-{
-    check_all(v, "");
-}
-
-static void test_ring_iothread(const MqVariant *v)
-{
-    check_all(v, "iothread=io0");
 }
 
 /* All queues at once. */
@@ -176,8 +166,9 @@ static void test_neighbour(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("hostile/ring", test_ring, MQ_ALL);
-    mq_test_add("hostile/ring-iothread", test_ring_iothread, MQ_ALL);
+    mq_test_add_with("hostile/ring", test_ring, "", MQ_ALL);
+    mq_test_add_with("hostile/ring-iothread", test_ring,
+                     "iothread=io0", MQ_ALL);
     mq_test_add("hostile/everywhere", test_everywhere, MQ_ALL);
     mq_test_add("hostile/neighbour", test_neighbour, MQ_ALL);
     return g_test_run();

@@ -52,17 +52,9 @@ static void check_data(MqDisk *disk, const MqRing *ring)
     }
 }
 
-static void test_data(const MqVariant *v)
+static void test_data(const MqVariant *v, const char *options)
 {
-    MqDisk disk = setup(v, PROPS);
-
-    mq_disk_for_each_ring(&disk, check_data);
-    mq_disk_stop(&disk);
-}
-
-static void test_data_iothread(const MqVariant *v)
-{
-    MqDisk disk = setup(v, PROPS ",iothread=io0");
+    MqDisk disk = setup(v, options);
 
     mq_disk_for_each_ring(&disk, check_data);
     mq_disk_stop(&disk);
@@ -90,8 +82,9 @@ static void test_bad_ring(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("iommu/data", test_data, MQ_Q35_MODERN);
-    mq_test_add("iommu/data-iothread", test_data_iothread, MQ_Q35_MODERN);
+    mq_test_add_with("iommu/data", test_data, PROPS, MQ_Q35_MODERN);
+    mq_test_add_with("iommu/data-iothread", test_data,
+                     PROPS ",iothread=io0", MQ_Q35_MODERN);
     mq_test_add("iommu/bad-ring", test_bad_ring, MQ_Q35_MODERN);
     return g_test_run();
 }

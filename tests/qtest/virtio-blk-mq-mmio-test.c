@@ -75,7 +75,7 @@ static void check_ring(MqDisk *disk, const MqRing *ring)
     }
 }
 
-static void check_rings(const MqVariant *v, const char *props)
+static void test_rings(const MqVariant *v, const char *props)
 {
     MqDisk disk = setup(v, props);
 
@@ -85,16 +85,6 @@ static void check_rings(const MqVariant *v, const char *props)
                      QUEUES);
     mq_disk_for_each_ring(&disk, check_ring);
     mq_disk_stop(&disk);
-}
-
-static void test_rings(const MqVariant *v)
-{
-    check_rings(v, PROPS);
-}
-
-static void test_rings_iothreads(const MqVariant *v)
-{
-    check_rings(v, PROPS ",iothreads=2");
 }
 
 /* Rings of all sizes in turn, and fewer queues than there are. */
@@ -168,21 +158,18 @@ static void test_move(const MqVariant *v)
     mq_disk_stop(&disk);
 }
 
-/* Without eventfds kicks are calls in the main loop. */
-static void test_no_ioeventfd(const MqVariant *v)
-{
-    check_rings(v, PROPS " -global virtio-mmio.ioeventfd=off");
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("mmio/rings", test_rings, MQ_MMIO);
-    mq_test_add("mmio/rings-iothreads", test_rings_iothreads, MQ_MMIO);
+    mq_test_add_with("mmio/rings", test_rings, PROPS, MQ_MMIO);
+    mq_test_add_with("mmio/rings-iothreads", test_rings,
+                     PROPS ",iothreads=2", MQ_MMIO);
     mq_test_add("mmio/reset", test_reset, MQ_MMIO);
     mq_test_add("mmio/reset-busy", test_reset_busy, MQ_MMIO);
     mq_test_add("mmio/config-change", test_config_change, MQ_MMIO);
     mq_test_add("mmio/move", test_move, MQ_MMIO);
-    mq_test_add("mmio/no-ioeventfd", test_no_ioeventfd, MQ_MMIO);
+    /* Without eventfds kicks are calls in the main loop. */
+    mq_test_add_with("mmio/no-ioeventfd", test_rings,
+                     PROPS " -global virtio-mmio.ioeventfd=off", MQ_MMIO);
     return g_test_run();
 }

@@ -73,18 +73,9 @@ static void all_at_once(MqDevice *d, unsigned queues, unsigned depth)
     }
 }
 
-static void test_all_at_once(const MqVariant *v)
+static void test_all_at_once(const MqVariant *v, const char *options)
 {
-    MqDisk f = setup(v, 4, "");
-
-    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
-    all_at_once(f.d, 4, 16);
-    mq_disk_stop(&f);
-}
-
-static void test_all_at_once_iothread(const MqVariant *v)
-{
-    MqDisk f = setup(v, 4, "iothread=io0");
+    MqDisk f = setup(v, 4, options);
 
     mq_device_start(f.d, 0, MQ_ALL_QUEUES);
     all_at_once(f.d, 4, 16);
@@ -175,17 +166,9 @@ static void check_fewer(MqDisk *f)
     g_assert_false(mq_vector_take(d, 4));
 }
 
-static void test_fewer(const MqVariant *v)
+static void test_fewer(const MqVariant *v, const char *options)
 {
-    MqDisk f = setup(v, 4, "");
-
-    check_fewer(&f);
-    mq_disk_stop(&f);
-}
-
-static void test_fewer_iothread(const MqVariant *v)
-{
-    MqDisk f = setup(v, 4, "iothread=io0");
+    MqDisk f = setup(v, 4, options);
 
     check_fewer(&f);
     /* After a reset the driver may take them all. */
@@ -266,14 +249,15 @@ static void test_counters(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("queues/all-at-once", test_all_at_once, MQ_ALL);
-    mq_test_add("queues/all-at-once-iothread", test_all_at_once_iothread,
-                MQ_ALL);
+    mq_test_add_with("queues/all-at-once", test_all_at_once, "", MQ_ALL);
+    mq_test_add_with("queues/all-at-once-iothread", test_all_at_once,
+                     "iothread=io0", MQ_ALL);
     mq_test_add("queues/64", test_64_queues, MQ_ALL);
     mq_test_add("queues/wrap", test_wrap, MQ_BOTH);
     mq_test_add("queues/filled-before-ok", test_filled_before_ok, MQ_ALL);
-    mq_test_add("queues/fewer", test_fewer, MQ_ALL);
-    mq_test_add("queues/fewer-iothread", test_fewer_iothread, MQ_ALL);
+    mq_test_add_with("queues/fewer", test_fewer, "", MQ_ALL);
+    mq_test_add_with("queues/fewer-iothread", test_fewer,
+                     "iothread=io0", MQ_ALL);
     mq_test_add("queues/no-such-queue", test_no_such_queue, MQ_ALL);
     mq_test_add("queues/single-queue-driver", test_single_queue_driver,
                 MQ_ALL);

@@ -197,14 +197,9 @@ static void check_used_event(MqDisk *disk, const MqRing *ring)
     }
 }
 
-static void test_used_event(const MqVariant *v)
+static void test_used_event(const MqVariant *v, const char *options)
 {
-    mq_disk_run_rings(v, IMAGE_SIZE, PROPS, check_used_event);
-}
-
-static void test_used_event_iothread(const MqVariant *v)
-{
-    mq_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_used_event);
+    mq_disk_run_rings(v, IMAGE_SIZE, options, check_used_event);
 }
 
 /* The device asks to be notified of the next request, and of that only. */
@@ -272,9 +267,9 @@ int main(int argc, char **argv)
     mq_test_add("rings/cuts", test_cuts, MQ_BOTH);
     mq_test_add("rings/joined", test_joined, MQ_BOTH);
     mq_test_add("rings/wrap", test_wrap, MQ_BOTH);
-    mq_test_add("rings/used-event", test_used_event, MQ_BOTH);
-    mq_test_add("rings/used-event-iothread", test_used_event_iothread,
-                MQ_BOTH);
+    mq_test_add_with("rings/used-event", test_used_event, PROPS, MQ_BOTH);
+    mq_test_add_with("rings/used-event-iothread", test_used_event,
+                     PROPS_IOTHREADS, MQ_BOTH);
     mq_test_add("rings/avail-event", test_avail_event, MQ_BOTH);
     mq_test_add("rings/suppressed", test_suppressed, MQ_BOTH);
     return g_test_run();

@@ -58,7 +58,7 @@ static void remove_disk(MqMachine *m)
                              " 'arguments': {'id': 'slow'}}");
 }
 
-static void check_unplug(const MqVariant *v, const char *json)
+static void test_unplug(const MqVariant *v, const char *json)
 {
     char *image = mq_image_new(IMAGE_SIZE);
     MqMachine *m = start(v);
@@ -88,16 +88,6 @@ static void check_unplug(const MqVariant *v, const char *json)
     mq_device_close(d);
     mq_machine_stop(m);
     mq_image_free(image);
-}
-
-static void test_unplug(const MqVariant *v)
-{
-    check_unplug(v, plain);
-}
-
-static void test_unplug_iothreads(const MqVariant *v)
-{
-    check_unplug(v, mapped);
 }
 
 /* A disk that was never touched by a driver goes as well. */
@@ -181,8 +171,8 @@ static void test_drive_del(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("unplug/load", test_unplug, MQ_ALL);
-    mq_test_add("unplug/load-iothreads", test_unplug_iothreads, MQ_ALL);
+    mq_test_add_with("unplug/load", test_unplug, plain, MQ_ALL);
+    mq_test_add_with("unplug/load-iothreads", test_unplug, mapped, MQ_ALL);
     mq_test_add("unplug/idle", test_unplug_idle, MQ_ALL);
     mq_test_add("unplug/neighbour", test_neighbour, MQ_ALL);
     mq_test_add("unplug/drive-del", test_drive_del, MQ_BOTH);

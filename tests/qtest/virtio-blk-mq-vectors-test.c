@@ -61,18 +61,9 @@ static void check_own(Fixture *f)
     }
 }
 
-static void test_own(const MqVariant *v)
+static void test_own(const MqVariant *v, const char *options)
 {
-    Fixture f = setup(v, "vectors=5");
-
-    check_own(&f);
-    teardown(&f);
-}
-
-/* The same when the queues are served by IOThreads. */
-static void test_own_iothread(const MqVariant *v)
-{
-    Fixture f = setup(v, "iothread=io0");
+    Fixture f = setup(v, options);
 
     check_own(&f);
     teardown(&f);
@@ -220,17 +211,9 @@ static void check_intx(Fixture *f)
     }
 }
 
-static void test_intx(const MqVariant *v)
+static void test_intx(const MqVariant *v, const char *options)
 {
-    Fixture f = setup(v, "vectors=0");
-
-    check_intx(&f);
-    teardown(&f);
-}
-
-static void test_intx_iothread(const MqVariant *v)
-{
-    Fixture f = setup(v, "vectors=0,iothread=io0");
+    Fixture f = setup(v, options);
 
     check_intx(&f);
     teardown(&f);
@@ -250,15 +233,16 @@ static void test_line_low(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("vectors/own", test_own, MQ_ALL);
-    mq_test_add("vectors/own-iothread", test_own_iothread, MQ_ALL);
+    mq_test_add_with("vectors/own", test_own, "vectors=5", MQ_ALL);
+    mq_test_add_with("vectors/own-iothread", test_own, "iothread=io0", MQ_ALL);
     mq_test_add("vectors/permuted", test_permuted, MQ_ALL);
     mq_test_add("vectors/shared", test_shared, MQ_ALL);
     mq_test_add("vectors/no-vector", test_no_vector, MQ_ALL);
     mq_test_add("vectors/masked", test_masked, MQ_ALL);
     mq_test_add("vectors/masked-iothread", test_masked_iothread, MQ_ALL);
-    mq_test_add("vectors/intx", test_intx, MQ_ALL);
-    mq_test_add("vectors/intx-iothread", test_intx_iothread, MQ_ALL);
+    mq_test_add_with("vectors/intx", test_intx, "vectors=0", MQ_ALL);
+    mq_test_add_with("vectors/intx-iothread", test_intx,
+                     "vectors=0,iothread=io0", MQ_ALL);
     mq_test_add("vectors/line-low", test_line_low, MQ_ALL);
     return g_test_run();
 }

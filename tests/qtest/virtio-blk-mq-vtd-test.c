@@ -220,23 +220,13 @@ static void check_translated(MqDisk *disk, const MqRing *ring)
     check_data(vtd, WINDOW, ring->indirect, 100);
 }
 
-static void check_all_rings(const MqVariant *v, const char *props)
+static void test_data(const MqVariant *v, const char *props)
 {
     Vtd vtd = setup(v, props);
 
     translate(&vtd, true);
     mq_disk_for_each_ring(&vtd.disk, check_translated);
     mq_disk_stop(&vtd.disk);
-}
-
-static void test_data(const MqVariant *v)
-{
-    check_all_rings(v, PROPS);
-}
-
-static void test_data_iothread(const MqVariant *v)
-{
-    check_all_rings(v, PROPS ",iothread=io0");
 }
 
 /*
@@ -335,7 +325,7 @@ static void test_remap(const MqVariant *v)
  * QEMU takes it for MMIO and would bounce one page of data, which is then lost
  * where there is nothing; so there are some more.
  */
-static void check_unmapped(const MqVariant *v, const char *props)
+static void test_unmapped(const MqVariant *v, const char *props)
 {
     Vtd vtd = setup(v, props);
     MqDevice *d = vtd.disk.d;
@@ -357,26 +347,17 @@ static void check_unmapped(const MqVariant *v, const char *props)
     mq_disk_stop(&vtd.disk);
 }
 
-static void test_unmapped(const MqVariant *v)
-{
-    check_unmapped(v, PROPS);
-}
-
-static void test_unmapped_iothread(const MqVariant *v)
-{
-    check_unmapped(v, PROPS ",iothread=io0");
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("vtd/data", test_data, MQ_Q35_MODERN);
-    mq_test_add("vtd/data-iothread", test_data_iothread, MQ_Q35_MODERN);
+    mq_test_add_with("vtd/data", test_data, PROPS, MQ_Q35_MODERN);
+    mq_test_add_with("vtd/data-iothread", test_data,
+                     PROPS ",iothread=io0", MQ_Q35_MODERN);
     mq_test_add("vtd/switch", test_switch, MQ_Q35_MODERN);
     mq_test_add("vtd/switch-packed", test_switch_packed, MQ_Q35_MODERN);
     mq_test_add("vtd/remap", test_remap, MQ_Q35_MODERN);
-    mq_test_add("vtd/unmapped", test_unmapped, MQ_Q35_MODERN);
-    mq_test_add("vtd/unmapped-iothread", test_unmapped_iothread,
-                MQ_Q35_MODERN);
+    mq_test_add_with("vtd/unmapped", test_unmapped, PROPS, MQ_Q35_MODERN);
+    mq_test_add_with("vtd/unmapped-iothread", test_unmapped,
+                     PROPS ",iothread=io0", MQ_Q35_MODERN);
     return g_test_run();
 }
