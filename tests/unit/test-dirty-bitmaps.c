@@ -280,23 +280,23 @@ static void marker_begin(Marker *m, BlockDriverState *bs)
     qemu_event_wait(&m->marking);
 }
 
-/* What was done since has waited. */
-static void marker_end(Marker *m)
+/* Tells whether what was done since has waited. */
+static bool marker_end(Marker *m)
 {
     qatomic_set(&m->done, true);
     qemu_thread_join(&m->thread);
     qemu_event_destroy(&m->marking);
-    g_assert_true(m->claimed);
     g_assert_cmpint(m->bs->dirty_bitmaps_claims, ==, 0);
+    return m->claimed;
 }
 
-/* Do something that has to wait. */
-#define WAITS(bs, statement) do {                       \
+/* Do something, and tell whether it waits. */
+#define WAITS(bs, statement) ({                         \
         Marker marker_;                                 \
         marker_begin(&marker_, bs);                     \
         statement;                                      \
         marker_end(&marker_);                           \
-    } while (0)
+    })
 
 static void test_waits(void)
 {
@@ -307,25 +307,26 @@ static void test_waits(void)
     HBitmap *old;
 
     bs->total_sectors = NODE_BYTES / BDRV_SECTOR_SIZE;
-    WAITS(bs, a = bitmap_open(&s, "a"));
+    g_assert(WAITS(bs, a = bitmap_open(&s, "a")));
     b = bitmap_open(&s, "b");
 
-    WAITS(bs, bdrv_disable_dirty_bitmap(a));
-    WAITS(bs, bdrv_dirty_bitmap_set_readonly(a, true));
+    g_assert(WAITS(bs, bdrv_disable_dirty_bitmap(a)));
+    g_assert(WAITS(bs, bdrv_dirty_bitmap_set_readonly(a, true)));
     bdrv_dirty_bitmap_set_readonly(a, false);
-    WAITS(bs, bdrv_clear_dirty_bitmap(a, NULL));
-    WAITS(bs, bdrv_clear_dirty_bitmap(a, &old));
-    WAITS(bs, bdrv_restore_dirty_bitmap(a, old));
-    WAITS(bs, bdrv_merge_dirty_bitmap(a, b, NULL, &error_abort));
-    WAITS(bs, bdrv_dirty_bitmap_merge_internal(a, b, NULL, true));
-    WAITS(bs, bdrv_dirty_bitmap_truncate(bs, NODE_BYTES / 2));
+    g_assert(WAITS(bs, bdrv_clear_dirty_bitmap(a, NULL)));
+    g_assert(WAITS(bs, bdrv_clear_dirty_bitmap(a, &old)));
+    g_assert(WAITS(bs, bdrv_restore_dirty_bitmap(a, old)));
+    g_assert(WAITS(bs, bdrv_merge_dirty_bitmap(a, b, NULL, &error_abort)));
+    g_assert(WAITS(bs, bdrv_dirty_bitmap_merge_internal(a, b, NULL, true)));
+    g_assert(WAITS(bs, bdrv_dirty_bitmap_truncate(bs, NODE_BYTES / 2)));
+    g_assert(!WAITS(bs, bdrv_dirty_bitmap_truncate(bs, NODE_BYTES / 2 - 1)));
     bdrv_dirty_bitmap_truncate(bs, NODE_BYTES);
-    WAITS(bs, bdrv_dirty_bitmap_create_successor(b, &error_abort));
-    WAITS(bs, bdrv_reclaim_dirty_bitmap(b, &error_abort));
+    g_assert(WAITS(bs, bdrv_dirty_bitmap_create_successor(b, &error_abort)));
+    g_assert(WAITS(bs, bdrv_reclaim_dirty_bitmap(b, &error_abort)));
     bdrv_dirty_bitmap_create_successor(b, &error_abort);
-    WAITS(bs, b = bdrv_dirty_bitmap_abdicate(b, &error_abort));
-    WAITS(bs, bdrv_release_dirty_bitmap(b));
-    WAITS(bs, bdrv_release_named_dirty_bitmaps(bs));
+    g_assert(WAITS(bs, b = bdrv_dirty_bitmap_abdicate(b, &error_abort)));
+    g_assert(WAITS(bs, bdrv_release_dirty_bitmap(b)));
+    g_assert(WAITS(bs, bdrv_release_named_dirty_bitmaps(bs)));
     bdrv_unref(bs);
 }
 
