@@ -2,6 +2,7 @@
 """The disks of the benchmark: their images, and how QEMU is told of them.
 
     null-co, throttle, bitmap     no image
+    limits                        the same, with limits of the device
     raw-*, qcow2, luks            all data are there
     chain                         the same below seven empty overlays
     detect-zeroes                 qcow2 whose writes are looked at for zeroes
@@ -21,10 +22,11 @@ DISK_SIZE = 128 << 20
 EMPTY_SIZE = 16 << 30       # a random write finds an empty cluster
 BITMAP_SIZE = 256 << 30     # and a clear bit
 BITMAP_GRANULARITY = 4096
+MANY_IOPS = 1000000000
 CHAIN_DEPTH = 8
 
 BACKENDS = ('null-co', 'raw-io_uring', 'raw-native', 'qcow2')
-NO_IMAGE = ('null-co', 'throttle', 'bitmap')
+NO_IMAGE = ('null-co', 'throttle', 'limits', 'bitmap')
 
 SECRET = ['--object', 'secret,id=key,data=benchmark']
 LUKS_OPTIONS = ['-o', 'key-secret=key,iter-time=10']
@@ -171,7 +173,7 @@ class Disks:
         elif backend == 'throttle':
             options = ['-object', json.dumps(
                 {'qom-type': 'throttle-group', 'id': 'limit',
-                 'limits': {'iops-total': 1000000000}})]
+                 'limits': {'iops-total': MANY_IOPS}})]
         return options + ['-blockdev', json.dumps(
             {'node-name': 'disk', **self._node(binary, backend)})]
 
@@ -181,3 +183,8 @@ def finish(qemu, backend):
     if backend == 'bitmap':
         qemu.qmp('block-dirty-bitmap-add', node='disk', name='bitmap',
                  granularity=BITMAP_GRANULARITY)
+    elif backend == 'limits':
+        qemu.qmp('block_set_io_throttle',
+                 id='/machine/peripheral/blk/virtio-backend',
+                 bps=0, bps_rd=0, bps_wr=0, iops=MANY_IOPS, iops_rd=0,
+                 iops_wr=0)

@@ -32,6 +32,7 @@ KINDS = (
     Kind('qcow2, write that allocates', 'qcow2-empty', True),
     Kind('null-co below its limits, read', 'throttle'),
     Kind('null-co with a bitmap, write', 'bitmap', True),
+    Kind('null-co below limits of the device, read', 'limits'),
     Kind('raw, write', 'raw-io_uring', True),
     Kind('qcow2, read', 'qcow2'),
     Kind('qcow2, chain of 8, read', 'chain'),

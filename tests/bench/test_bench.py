@@ -223,6 +223,7 @@ class ProgramsTest(unittest.TestCase):
         for s in (Scenario(queues=2, depth=32), Scenario(depth=1, poll=True),
                   Scenario(write=True, depth=256, indirect=True),
                   Scenario('throttle', depth=32),
+                  Scenario('limits', depth=32),
                   Scenario('bitmap', depth=32, write=True)):
             with self.subTest(s.name), Session(self.bench, QEMU, s) as session:
                 figures = session.measure(20)
