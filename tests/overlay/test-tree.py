@@ -110,6 +110,20 @@ class TreeTest(unittest.TestCase):
                    if name.startswith('patches/') and name.endswith('.patch')]
         self.assertEqual(sorted(lines), patches)
 
+    def test_headers_have_several_users(self):
+        """What only one patch includes belongs into that patch."""
+        texts = {name: (REPO / name).read_text(errors='replace')
+                 for name in self.files
+                 if name.endswith(('.c', '.h', '.patch'))}
+        lonely = []
+        for header in (name[len('include/'):] for name in texts
+                       if name.startswith('include/')):
+            users = [name for name, text in texts.items()
+                     if f'#include "{header}"' in text]
+            if len(users) == 1 and users[0].endswith('.patch'):
+                lonely.append(f'{header}: {users[0]}')
+        self.assertEqual(lonely, [])
+
     def test_pointers_lead_somewhere(self):
         # The test runs in the base's build folder.
         base = Path('../base')
