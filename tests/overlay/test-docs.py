@@ -240,7 +240,8 @@ def is_there(word):
             ('/' in word or '-' not in word) and (REPO / top).exists():
         if re.fullmatch(r'patches/\d+', word):
             word += '-*'
-        return path_exists(word)
+        # A header may be named as it is included.
+        return path_exists(word) or path_exists(f'include/{word}')
     if FILE.fullmatch(word):
         return bool(fnmatch.filter(file_names(), word))
     name = NAME.fullmatch(word)
