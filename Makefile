@@ -27,8 +27,9 @@
 #: make clean             remove what was built, but keep the prepared base
 #: make distclean         remove the build folder
 #:
-#: BUILD=DIR names another build folder than build, QEMU=FILE another binary to
-#: run.  make runs ./configure where needed; ./configure --help lists its options.
+#: BUILD=DIR names another build folder than build, QEMU=FILE another binary
+#: to run.  make runs ./configure where needed; ./configure --help lists its
+#: options.
 
 BUILD ?= build
 TARGETS ?=
@@ -39,8 +40,8 @@ tool = @scripts/base/run
 run = scripts/run BUILD=$(BUILD)
 run_xen = scripts/run-xen BUILD=$(BUILD)
 bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
-# Arguments are checked before the long build.  Where there is no Python yet, they
-# are checked after the set-up.
+# Arguments are checked before the long build.  Where there is no Python yet,
+# they are checked after the set-up.
 early = @command -v python3 >/dev/null || exit 0;
 
 # A variable that no program knows, such as a misspelt one, is refused.

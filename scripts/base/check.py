@@ -1,9 +1,9 @@
-# Choosing the tests of 'make check', building what they need, running them.
+# Choosing, building and running the tests of 'make check'.
 #
-# Tests of ours carry suites that begin with 'mq-'.  Tests of the base are named
-# by tests/base/check.list, and for check-full by full.list: patterns of names
-# that the base gives them, one a line, with a '!' before what is not to run.  All
-# run in one go of 'meson test', whose summary comes last.
+# Our tests have suites that begin with 'mq-'.  tests/base/check.list names
+# tests of the base, and tests/base/full.list names more of them for check-full:
+# one pattern of names a line, with a '!' before tests that are not to run.  All
+# tests run in one 'meson test', whose summary comes last.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

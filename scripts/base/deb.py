@@ -110,7 +110,7 @@ class Package:
     def write_packed(self, path, text):
         self.write(path, gzip.compress(text.encode(), 9, mtime=0))
 
-    # What is in it
+    # The content of the package
 
     def add_programs(self):
         for program in PROGRAMS[self.name]:

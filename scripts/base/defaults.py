@@ -1,10 +1,10 @@
-# What is built unless ./configure is told otherwise.
+# The options of the base's configure that are used by default.
 #
-# All that Debian's qemu-system-x86, qemu-utils and qemu-block-extra have, but
-# for graphical toolkits and cluster storage.  Features are named one by one,
-# and what is not named is off: a build is the same on every machine, whatever
-# libraries happen to be there.  scripts/packages has the libraries, the README
-# a table of what is left out.
+# The features are those of Debian's qemu-system-x86, qemu-utils and
+# qemu-block-extra, without graphical toolkits and cluster storage.  Each
+# feature is named, and all others are off, so that a build is the same on every
+# machine, whatever libraries are installed.  scripts/packages names the
+# libraries, and README.md has a table of the features that are left out.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -33,7 +33,7 @@ libusb usb-redir smartcard brlapi alsa oss capstone gio
 vnc vnc-jpeg vnc-sasl png pixman curses iconv spice-protocol
 '''
 
-# Who does without the second, or asks for it, does without the first.
+# The feature is left out if the user gives the option behind it.
 UNLESS = {
     'fuse-lseek': '--disable-fuse',
     'nettle': '--enable-gcrypt',

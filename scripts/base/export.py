@@ -3,10 +3,11 @@
 #     base as it comes -> fixes -> speed -> the devices and their hooks -> tests
 #                           one commit for each patch and each component
 #
-# Our files are at the paths that they have here, which are QEMU's.  A folder's
-# meson.build and trace-events are the base's with ours at the end.  Of our
-# meson.build a commit has the lines whose files it has, so every commit can be
-# built.  patches/export says which file belongs to which commit.
+# Our files have the same paths as here, which are QEMU's.  Our meson.build and
+# trace-events are added at the end of the base's files of the same folder.  A
+# commit has only those lines of our meson.build whose files it has, so that
+# every commit can be built.  patches/export says which file belongs to which
+# commit.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,8 +1,8 @@
 # Firmware for the programs in the build folder and for installing.
 #
-# Debian's source package has none; SeaBIOS, the VGA BIOSes, option ROMs and
-# iPXE come as packages of their own.  A program that runs from its build folder
-# looks below qemu-bundle/ there, at the place where it would be installed.
+# Debian's source package has no firmware; SeaBIOS, the VGA BIOSes, option ROMs
+# and iPXE are packages of their own.  A program that runs from its build folder
+# looks for firmware below qemu-bundle/ there, at the path of an installation.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,7 +1,7 @@
 # make install and make uninstall.
 #
-# What was installed is listed in BUILD/installed, by the place, and taken away
-# again by that list.  Both heed DESTDIR.
+# BUILD/installed lists the files that were installed at each place;
+# uninstalling removes these files.  Both put DESTDIR before the paths.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

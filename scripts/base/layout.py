@@ -1,4 +1,4 @@
-# Where things lie.
+# The places of files and folders.
 #
 #     BUILD/                  default: build
 #         state.json          options of the last configure

@@ -5,9 +5,9 @@
 #     series 10.0                   the first two numbers of its version
 #     replace SHA256 PATH           a base file that ours stands in for
 #
-# A replaced file is absent from the prepared base.  Were it to change in a
-# later base, a fix made there would be lost in silence; hence the checksum.  A
-# path may have several lines, one for each content that has been reviewed.
+# A replaced file is absent from the prepared base.  The checksum makes sure
+# that nobody misses a fix that a later base makes in this file.  A path may
+# have several lines, one for each content that has been reviewed.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

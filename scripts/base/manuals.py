@@ -1,7 +1,7 @@
 # Manual pages, made by Sphinx from the base's documentation.
 #
-# Only installing and packaging want them, so neither Sphinx nor a minute of
-# building is asked of anybody else.
+# Only installing and packaging need them, so that other builds need neither
+# Sphinx nor the minute that it takes.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,9 +1,9 @@
 # Meson for the base's configure.
 #
-# The base wants Meson 1.5 as a module of the Python that configures it.  Where
-# the system's Python has an older one or none and the base brings none either
-# (QEMU's tarballs do, Debian's source does not), Debian's package is unpacked
-# beside the build and made known to the base's Python environment.
+# The base needs Meson 1.5 as a module of the Python that configures it.  QEMU's
+# tarballs have it, Debian's source package does not.  If neither the base nor
+# the system's Python has it, Debian's package is unpacked beside the build and
+# made known to the base's Python environment.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

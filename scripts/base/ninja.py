@@ -1,8 +1,9 @@
 # Ninja, with progress that suits where it is shown.
 #
-# On a terminal one line is rewritten, and is gone at the end.  Elsewhere a line
-# is shown for every tenth part.  Both tell the time that has passed, and what
-# is left if the rest goes on like that.  What takes no time shows nothing.
+# On a terminal one line is rewritten, and removed at the end.  Elsewhere there
+# is a line for every tenth of the steps.  Both show the time that has passed,
+# and an estimate of the time that is left.  A build that takes no time shows
+# nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,8 +1,8 @@
 # The prepared base: unpacked, checked, patched, this tree hooked in.
 #
-# It is made aside and takes its place by renaming, so that there is either a
-# whole one or none.  Files whose content stays as it was keep their times, and
-# a rebuild does only what a change asks for.
+# It is made in another folder and then renamed, so that it is either complete
+# or absent.  Files whose content has not changed keep their times, so that
+# Ninja rebuilds only what is needed.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,4 +1,4 @@
-# The base's own configure: its options, running it, what it leaves.
+# The base's own configure: its options, its run, its results.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -14,7 +14,7 @@ import meson
 from defaults import defaults
 from term import Refusal, meson_error, run_logged, say
 
-# What the base's configure takes from the environment.
+# Variables of the environment that the base's configure uses.
 VARIABLES = ('AR', 'AS', 'CC', 'CFLAGS', 'CXX', 'CXXFLAGS', 'LD', 'LDFLAGS',
              'NM', 'OBJCOPY', 'PKG_CONFIG', 'PKG_CONFIG_LIBDIR',
              'PKG_CONFIG_PATH', 'STRIP')

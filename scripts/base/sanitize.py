@@ -25,7 +25,7 @@ Sanitizer = namedtuple('Sanitizer', 'suffix options variables tests patience')
 # A guest would take hours.
 SUITES = {'mq-unit', 'mq-qtest'}
 
-# What has queues in several threads, and what it rests on.
+# Tests with queues in several threads, and of the parts below those.
 SEVERAL_THREADS = [
     'test-block-stats', 'test-brief-read', 'test-in-flight',
     'test-qcow2-cache', 'test-qcow2-hammer', 'test-qcow2-lookup',

@@ -1,4 +1,4 @@
-# What this folder's programs say, and how they give up.
+# Messages of the programs in this folder, and their way to give up.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

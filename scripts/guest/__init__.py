@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real Linux guest on a QEMU binary, for people and for tests.
 
-    options    what the user asked for, checked
-    accel      KVM where it works, TCG elsewhere
+    options    the user's choices, checked
+    accel      the accelerator: KVM where it works, else TCG
     image      kernel and initramfs, cached         (initramfs, modules)
     disk       image files and the nodes over them
     machine    QEMU, its monitor, its guest         (qmp, channel)
-    survey     what the guest sees of its queues
-    workload   what fio does there, and what came of it
+    survey     the guest's view of its queues
+    workload   the runs of fio, and their results
     rings      the disk without a guest, driven by the benchmark's driver
-    lock       one program at a time in a folder
-    report     all of it for a reader
+    lock       a folder that one program at a time works in
+    report     the report for a reader
 """

@@ -24,7 +24,7 @@ from .errors import RunError
 META_PACKAGE = 'linux-image-amd64'
 PACKAGES = r'linux-(image|binary|modules|base)-\d.*-amd64'
 MODULES = ('lib/modules', 'usr/lib/modules')
-# What a guest may need of a release's 400 MB of modules.
+# The modules that a guest may need, of a release's 400 MB.
 KEPT = ('drivers', 'fs', 'lib', 'crypto', 'arch')
 KEPT_DRIVERS = ('block', 'virtio', 'char', 'xen')
 

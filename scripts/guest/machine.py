@@ -78,7 +78,7 @@ class Machine:
     def __exit__(self, *unused):
         self.kill()
 
-    # What the machine is made of, before start()
+    # The parts of the machine; before start()
 
     def add(self, *arguments):
         self.arguments += arguments

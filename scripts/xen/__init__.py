@@ -7,8 +7,8 @@
     machine.py   QEMU booting them; scripts for dom0 and for the domU
     domu.py      the PV domU: its life, its disks, its queues
     session.py   one whole run for a person
-    report.py    what it prints
-    inside/      what runs inside: init of both domains and their agent
+    report.py    the report that it prints
+    inside/      programs that run inside: init of both domains, and their agent
 
-What is not about Xen comes from the package guest next to this one.
+Code that is not about Xen is in the package guest next to this one.
 """

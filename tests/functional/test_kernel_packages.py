@@ -16,7 +16,7 @@ from xen import debs, images
 OLD, NOW, SPLIT = '6.1.0-40-amd64', '6.12.9+deb13-amd64', '7.3.4+deb13-amd64'
 MODULE = b'\x7fELF\0depends=\0name=x\0'
 
-# What each package holds, as far as it matters here.
+# The files of each package that matter here.
 PACKAGES = {
     f'linux-image-{OLD}': {
         f'boot/vmlinuz-{OLD}': b'old',
@@ -35,7 +35,7 @@ PACKAGES = {
         f'usr/lib/modules/{SPLIT}/kernel/fs/ext4.ko': MODULE,
         f'usr/lib/modules/{SPLIT}/kernel/sound/big.ko': MODULE},
 }
-# What apt-cache show says of them.
+# The output of apt-cache show for them.
 SHOWN = {
     f'linux-image-{OLD}': 'Depends: kmod, linux-base (>= 4.3~)\n',
     f'linux-image-{NOW}': 'Depends: kmod, linux-base (>= 4.12~)\n',

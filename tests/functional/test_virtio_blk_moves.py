@@ -31,7 +31,7 @@ SIZE = 96 * MIB
 HOPS = 5            # from image to image, under load
 DEADLINE = 150      # seconds, for what takes ten on an idle machine
 
-# Where a queue may run; None is the main loop.
+# The places where a queue may run; None is the main loop.
 PLACES = ['iothread0', 'iothread1', 'iothread2', None]
 
 # Two loads on each CPU: requests side by side around the page cache, with a

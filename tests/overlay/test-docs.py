@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 #
-# What is written for people: README.md, CONTRIBUTING.rst, CHANGELOG.md, docs/.
+# The pages for people: README.md, CONTRIBUTING.rst, CHANGELOG.md, docs/.
 #
 # Lines fit in 80 characters.  Tables, links, and literal blocks, which hold
 # commands to paste and pictures, may be wider.
@@ -25,7 +25,7 @@ BASE = Path('../base').resolve()
 
 WIDTH = 80
 
-# Where words of ours and of the base are defined.
+# The files that define words of ours and of the base.
 OURS = ('Makefile', 'base.lock', 'block', 'configure', 'hw', 'include',
         'meson.build', 'patches', 'qapi', 'scripts', 'tests', 'util')
 THEIRS = ('VERSION', 'accel', 'audio', 'block', 'blockdev.c', 'configure',

@@ -62,7 +62,7 @@ class MakeTest(unittest.TestCase):
             self.assertRegex(text, rf'\b{name}=')
 
     def test_values_are_checked_first(self):
-        # What is checked first fails, so that nothing else is run.
+        # The first check fails, so that nothing else runs.
         for goal, words in (('run', ['QUEUES=0']), ('run', ['IMAGE=/none']),
                             ('shell', ['ACCEL=hvf']), ('run', ['QEMU=/none']),
                             ('run-xen', ['VCPUS=99']),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 #
-# What is shown of a long build.
+# The progress that a long build shows.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

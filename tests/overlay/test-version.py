@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 #
-# What scripts/base/version says, in a checkout and elsewhere; and that
+# The output of scripts/base/version, in a checkout and elsewhere; and that
 # CHANGELOG.md, the tags of git and the programs agree on the version.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later

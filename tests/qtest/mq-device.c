@@ -21,7 +21,7 @@
 /* More than any test offers; bounds the search for the last queue. */
 #define MAX_QUEUES 1024
 
-/* What a driver with no wishes of its own takes. */
+/* The choices of a driver that asks for nothing special. */
 #define USUAL_RING 256
 
 /*
@@ -30,7 +30,7 @@
  */
 #define REFUSED_FEATURES (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | BIT_ULL(30))
 
-/* What a vector's message says; never 0, which stands for "none yet". */
+/* The data of a vector's message; never 0, which means "none yet". */
 static uint32_t message_data(unsigned vector)
 {
     return 0x4d510001 + vector;

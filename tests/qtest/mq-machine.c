@@ -26,7 +26,7 @@
 /* First device number of the slots (pc) or of the root ports (q35). */
 #define FIRST_DEVICE 4
 
-/* What a slot has of the PCI address spaces. */
+/* The part of the PCI address spaces that belongs to a slot. */
 #define SLOT_IO_BASE 0xc000
 #define SLOT_IO_SIZE 0x2000
 #define SLOT_MEM_BASE 0xe0000000

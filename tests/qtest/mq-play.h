@@ -1,5 +1,5 @@
 /*
- * What the scenarios of the matrix are made of
+ * The steps of which the scenarios of the matrix consist
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

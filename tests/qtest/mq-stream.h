@@ -138,7 +138,7 @@ typedef struct MqStats {
     unsigned idle_ms;
 } MqStats;
 
-/* What a request takes in a qtest */
+/* The time that a request takes in a qtest */
 #define MQ_STREAM_LATENCY_NS SCALE_MS
 
 /**

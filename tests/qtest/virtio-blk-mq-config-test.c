@@ -1,5 +1,5 @@
 /*
- * What a virtio-blk with several queues says of itself
+ * The configuration that a virtio-blk with several queues offers
  *
  *     num-queues=N  ->  VIRTIO_BLK_F_MQ, num_queues in the configuration,
  *                       N queues of queue-size entries and not one more,
@@ -126,7 +126,7 @@ static void check_refused(MqMachine *m, const char *props, const char *reason)
     g_assert_cmpstr(error, ==, reason);
 }
 
-/* What makes no sense is refused, and QEMU can go on. */
+/* A wrong value is refused, and QEMU can go on. */
 static void test_refused(const MqVariant *v)
 {
     MqMachine *m = mq_machine_start(v, DISK);

@@ -185,7 +185,7 @@ static void test_shared(const MqVariant *v, const MqAccel *accel,
         }
     }
 
-    /* Who shares a vector is masked with it. */
+    /* All queues that share a vector are masked with it. */
     mq_vector_mask(c->disk.d, vectors - 1, true);
     read_once(c, QUEUES - 1);
     wait_pending(c->disk.d, vectors - 1);

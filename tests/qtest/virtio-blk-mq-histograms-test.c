@@ -125,7 +125,7 @@ static void test_histograms(const MqVariant *v)
 #define ID "/machine/peripheral/disk0/virtio-backend"
 #define REFUSED(kind) "Device '" ID "' set " kind " boundaries fail"
 
-/* What is refused leaves that histogram and those after it as they were. */
+/* A command that is refused leaves this and later histograms as they were. */
 static void play_histogram_errors(MqStream *s)
 {
     mq_stream_clock(s, 1000);

@@ -57,7 +57,7 @@ static bool has_threads(MqPlay *p)
     return home;
 }
 
-/* What query-block-queues says, against what the cell's properties say. */
+/* Compares query-block-queues with the properties of the cell. */
 static void note_homes(MqPlay *p, const char *when)
 {
     const QListEntry *entry;

@@ -30,7 +30,7 @@ typedef struct Fixture {
     MqDevice *d;
 } Fixture;
 
-/* What the device must leave alone: guest memory from @addr on. */
+/* Guest memory from @addr on, which the device must not change. */
 typedef struct Memory {
     uint64_t addr;
     size_t len;
@@ -94,7 +94,7 @@ static void remember(GArray *memory, MqMachine *m, uint64_t addr, size_t len)
     g_array_append_val(memory, mem);
 }
 
-/* Where the old rings and buffers are; looked at again after the reset. */
+/* The places of the old rings and buffers, checked again after the reset. */
 static GArray *old_memory(MqDevice *d, GPtrArray *requests)
 {
     GArray *memory = g_array_new(false, false, sizeof(Memory));

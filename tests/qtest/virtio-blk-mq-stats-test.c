@@ -318,7 +318,7 @@ static void play_intervals(MqStream *s)
     expect_intervals(s, 5, 3, 1, 0, interval(3, 5, 3, 1, 3000),
                      interval(30, 5, 3, 1, 23000));
 
-    /* What came after 2 s is left. */
+    /* Requests that came after 2 s are left. */
     mq_stream_clock(s, 1500);
     expect_intervals(s, 5, 3, 1, 1500, interval(3, 1, 1, 0, 2500),
                      interval(30, 5, 3, 1, 24500));

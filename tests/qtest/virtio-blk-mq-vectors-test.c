@@ -1,5 +1,5 @@
 /*
- * Who interrupts whom: queues and their vectors
+ * Each queue interrupts by its own vector
  *
  *     queue i completes  ->  vector i + 1 is raised, and no other
  *     masked             ->  pending bit instead, message on unmasking

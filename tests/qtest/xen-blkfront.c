@@ -526,7 +526,7 @@ void blkfront_publish(Blkfront *f, const BlkOptions *options)
     }
 }
 
-/* What a driver removes before it starts over with other parameters. */
+/* The keys that a driver removes before it starts over with other choices. */
 static void blkfront_unpublish(Blkfront *f)
 {
     static const char *const keys[] = {

@@ -136,7 +136,7 @@ static void test_disks_share(void)
     read_pages(&other->ring[0], b);
     g_assert_cmpint(nr_kept(g, b), ==, 8);
 
-    /* What the late one has now, the first one does not get at once. */
+    /* The first one does not get at once what the late one has now. */
     blkfront_reset(d.f);
     blkfront_connect(d.f, &persistent);
     read_pages(d.r, a);

@@ -187,7 +187,7 @@ static void expect_response(BlkRing *r, uint64_t id)
     g_assert_cmpint(rsp.status, ==, BLK_OKAY);
 }
 
-/* What comes before a barrier ends before it, what comes after waits. */
+/* Requests before a barrier end before it; those after it wait. */
 static void test_barrier_orders(void)
 {
     static const int ops[] = {

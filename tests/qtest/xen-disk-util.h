@@ -10,7 +10,7 @@
 #include "qemu/units.h"
 #include "xen-blkfront.h"
 
-/* What most tests ask for: one ring of one page. */
+/* The choice of most tests: one ring of one page. */
 extern const BlkOptions xen_disk_plain;
 
 /* Size of the disk that xen_disk_start() makes. */

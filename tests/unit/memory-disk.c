@@ -27,7 +27,7 @@ static MemoryDiskReads reads;
 static unsigned reading;
 static bool hold_read;
 
-/* What a power failure leaves; NULL as long as none is wanted */
+/* The data after a power failure; NULL as long as none is wanted */
 typedef struct Cut {
     QemuMutex lock;         /* all writes, and what follows */
     uint64_t *flushed;      /* what has been flushed, sector by sector */

@@ -1,5 +1,5 @@
 /*
- * Who needs the lock of a qcow2 image
+ * A test of which requests need the lock of a qcow2 image
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -123,7 +123,7 @@ static int64_t coroutine_fn stepped_co_getlength(BlockDriverState *bs)
     return qatomic_read(&disk->length);
 }
 
-/* What is added is zeroed, which must not meet a write to it. */
+/* A part that is added is cleared; no write to it may come meanwhile. */
 static int coroutine_fn stepped_co_truncate(BlockDriverState *bs,
                                             int64_t offset, bool exact,
                                             PreallocMode prealloc,

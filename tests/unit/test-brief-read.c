@@ -1,5 +1,5 @@
 /*
- * What is replaced is freed when no thread reads it any more
+ * An object that was replaced is freed when no thread reads it any more
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

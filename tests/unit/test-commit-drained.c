@@ -21,7 +21,7 @@
 #define CLUSTER     65536
 #define CLUSTERS    4
 
-/* What a node of the test holds: a byte for each cluster, 0 for "not mine". */
+/* The data of a node: a byte for each cluster, 0 for "not allocated here". */
 typedef struct Image {
     uint8_t clusters[CLUSTERS];
 } Image;
@@ -145,7 +145,7 @@ static BlockDriverState *image_open(const char *name, const char *clusters)
     return bs;
 }
 
-/* What the disk has in its clusters, through the chain. */
+/* The data of the disk's clusters, read through the chain. */
 static void check_disk(const char *want)
 {
     g_autofree char *buf = g_malloc(CLUSTER);

@@ -58,7 +58,7 @@ static void test_copied(void)
     image_free(blk);
 }
 
-/* What is not there is copied, also if the read begins in what is. */
+/* Missing data is copied, also if the read begins in data that is there. */
 static void test_partly(void)
 {
     BlockBackend *blk = image_new();

@@ -1,5 +1,5 @@
 /*
- * What a coroutine finds again after it has been away
+ * The state that a coroutine finds again after it has yielded
  *
  * Its stack, aligned, and every value that the compiler keeps in a register
  * across a call, in whatever thread it goes on; and its caller likewise.

@@ -43,7 +43,7 @@ static void decrypt(QCryptoBlock *block, uint64_t sector, uint8_t *buf)
                                    &error_abort) == 0);
 }
 
-/* Who has a cipher waits for nobody. */
+/* A thread that has a cipher waits for nobody. */
 static void test_no_lock(void)
 {
     QCryptoBlock *block = block_new();

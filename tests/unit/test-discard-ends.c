@@ -91,7 +91,7 @@ static void test_ends(void)
     check(GRAIN + 512, 512, 1, 0, 0);
 }
 
-/* What is wrong with an aligned piece is the guest's to know. */
+/* The guest is told of the error of an aligned piece. */
 static void test_error(void)
 {
     BlockBackend *blk = disk_open();

@@ -1,5 +1,5 @@
 /*
- * What a drained section costs the other processors: barriers in all threads
+ * The barriers that a drained section executes in all threads
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -119,7 +119,7 @@ static void test_all(void)
     iothread_join(iothread);
 }
 
-/* What is under way is waited for. */
+/* A drain waits for a request that is in flight. */
 static void test_busy(void)
 {
     BlockBackend *blk = disk_open(1000000);

@@ -165,7 +165,7 @@ static void pipe_close(Pipe *p)
     close(p->fds[1]);
 }
 
-/* What wakes the thread */
+/* Events that wake the thread */
 
 typedef struct Watched {
     EventNotifier e;

@@ -1,5 +1,5 @@
 /*
- * What a mirror says of its target while it changes to active writes
+ * The state that a mirror reports while it changes to active writes
  *
  * A guest's write that began before the change marks its block while the job
  * flushes the target, having found nothing to copy.  The target is in sync

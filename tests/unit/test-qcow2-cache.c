@@ -1,5 +1,5 @@
 /*
- * What a qcow2 image's cache of tables shows to reads, and which need the lock
+ * The tables that a qcow2 image's cache shows to reads, and reads with the lock
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

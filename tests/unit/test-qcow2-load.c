@@ -110,7 +110,7 @@ static void test_writes(void)
 {
     BlockBackend *blk = image_new(64);
 
-    /* Where metadata lies has to be known first, and by a write */
+    /* A write comes first, because it makes the set of metadata clusters */
     run(blk, 0, true);
     g_assert_cmpint(memory_disk_reads()->done, ==, 1);
     run(blk, SLICE_BYTES, true);

@@ -28,7 +28,7 @@ static RingView *view_new(void)
     return ring_view_new_from_ranges(layout, ARRAY_SIZE(layout));
 }
 
-/* What a lookup with any hint at all must give. */
+/* The result that a lookup must give with any hint. */
 static void check(const RingView *view, hwaddr addr, size_t len, bool is_write,
                   void *host, size_t got)
 {

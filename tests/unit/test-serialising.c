@@ -193,7 +193,7 @@ static void test_extend(void)
     disk_close(blk);
 }
 
-/* What grows a disk clears the new part before others write there. */
+/* A request that grows a disk clears the new part before others write there. */
 static void test_grow(void)
 {
     BlockBackend *blk = disk_open(CLUSTER);

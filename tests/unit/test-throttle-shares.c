@@ -44,7 +44,7 @@ struct Gate {
     GQueue *waiting[THROTTLE_MAX];
     int64_t look_again_ns[THROTTLE_MAX];
 
-    /* What went in each tick, as each bucket counts it */
+    /* The amount that got through in each tick, as each bucket counts it */
     double went[BUCKETS_COUNT][SECONDS * TICKS + 1];
 
     /* The group's */

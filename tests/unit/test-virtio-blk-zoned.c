@@ -37,7 +37,7 @@
 static BlockZoneState state[ZONES];
 static int append_error;
 
-/* What was asked for last, in bytes. */
+/* The last request that reached the disk, in bytes. */
 static int64_t managed_offset, managed_len;
 static BlockZoneOp managed_op;
 
@@ -306,7 +306,7 @@ static void test_manage(Fixture *f, const void *unused)
         }
         /* The disk's refusal is the command's. */
         g_assert_cmpint(manage(f, commands[i].type, 0), ==, INVALID);
-        /* What is no zone does not get to the disk. */
+        /* A request outside the zones does not reach the disk. */
         g_assert_cmpint(manage(f, commands[i].type, SECTOR(SIZE)), ==,
                         INVALID);
         g_assert_cmpint(manage(f, commands[i].type, UINT64_MAX >> 9), ==,

@@ -205,7 +205,7 @@ static void test_crossing_table(const void *packed)
     driver_free(d);
 }
 
-/* What is not direct RAM goes through bounce buffers, here of 64 bytes. */
+/* A buffer outside direct RAM goes through bounce buffers, here of 64 bytes. */
 static void test_mmio(const void *packed)
 {
     static const Desc descs[] = {
@@ -292,7 +292,7 @@ static void test_drop(const void *packed)
     driver_free(d);
 }
 
-/* What was taken does not follow the guest's second thoughts. */
+/* A chain that was taken does not change when the guest changes the ring. */
 static void test_rewritten(const void *packed)
 {
     Driver *d = driver_new(packed, 8, false);

@@ -189,7 +189,7 @@ static void test_buffers(void)
     xen_block_domain_put(one);
 }
 
-/* What was not needed from one tick to the next goes. */
+/* A buffer that was free from one tick to the next is freed. */
 static void test_buffers_shrink(void)
 {
     XenBlockDomain *one = xen_block_domain_get(1);

@@ -352,7 +352,7 @@ static void want(XenBlockGrants *g, uint32_t first, unsigned n)
     xen_block_grants_map_wanted(g);
 }
 
-/* What is wanted together is mapped with few calls, and unmapped with few. */
+/* Grants that are used together are mapped and unmapped with few calls. */
 static void test_chunks(void)
 {
     XenBlockGrant *held;

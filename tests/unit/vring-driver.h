@@ -27,7 +27,7 @@
 #define VAST        (UINT64_C(1) << 40)
 #define VAST_SIZE   (UINT64_C(8) << 30)
 
-/* Where things lie: rings, buffers, indirect tables. */
+/* The places of rings, buffers and indirect tables. */
 #define DESC        0x1000
 #define AVAIL       0x2000
 #define USED        0x3000
@@ -48,7 +48,7 @@ typedef struct Driver {
     RingViewSource src;
     bool packed;
     unsigned num;
-    /* Where the driver is */
+    /* The driver's positions */
     uint16_t next_desc;         /* first of the next chain */
     uint16_t avail_idx;         /* split: not yet published */
     bool wrap;                  /* packed: of next_desc */
