@@ -140,6 +140,24 @@ static void test_filled_before_ok(const MqVariant *v)
     mq_disk_stop(&f);
 }
 
+/*
+ * A driver may set up a ring when the device is at work.  A legacy one says so
+ * by its kick alone.
+ */
+static void test_set_up_late(const MqVariant *v, const char *options)
+{
+    MqDisk f = setup(v, 4, options);
+
+    mq_device_start(f.d, 0, 1);
+    mq_write(f.d->queues[0], 0, MQ_SECTOR, 1);
+    for (unsigned q = 1; q < 4; q++) {
+        mq_queue_new(f.d, q);
+        mq_write(f.d->queues[q], q, MQ_SECTOR, q + 1);
+        mq_read(f.d->queues[0], q, MQ_SECTOR, q + 1);
+    }
+    mq_disk_stop(&f);
+}
+
 /* Two of four queues are set up; the doorbells of the others do nothing. */
 static void check_fewer(MqDisk *f)
 {
@@ -255,6 +273,9 @@ int main(int argc, char **argv)
     mq_test_add("queues/64", test_64_queues, MQ_ALL);
     mq_test_add("queues/wrap", test_wrap, MQ_BOTH);
     mq_test_add("queues/filled-before-ok", test_filled_before_ok, MQ_ALL);
+    mq_test_add_with("queues/set-up-late", test_set_up_late, "", MQ_ALL);
+    mq_test_add_with("queues/set-up-late-iothread", test_set_up_late,
+                     "iothread=io0", MQ_ALL);
     mq_test_add_with("queues/fewer", test_fewer, "", MQ_ALL);
     mq_test_add_with("queues/fewer-iothread", test_fewer,
                      "iothread=io0", MQ_ALL);
