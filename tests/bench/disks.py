@@ -3,6 +3,7 @@
 
     null-co, throttle, bitmap     no image
     limits                        the same, with limits of the device
+    mirror                        the same, and a job copies what is written
     raw-*, qcow2, luks            all data are there
     chain                         the same below seven empty overlays
     detect-zeroes                 qcow2 whose writes are looked at for zeroes
@@ -26,7 +27,7 @@ MANY_IOPS = 1000000000
 CHAIN_DEPTH = 8
 
 BACKENDS = ('null-co', 'raw-io_uring', 'raw-native', 'qcow2')
-NO_IMAGE = ('null-co', 'throttle', 'limits', 'bitmap')
+NO_IMAGE = ('null-co', 'throttle', 'limits', 'bitmap', 'mirror')
 
 SECRET = ['--object', 'secret,id=key,data=benchmark']
 LUKS_OPTIONS = ['-o', 'key-secret=key,iter-time=10']
@@ -188,3 +189,9 @@ def finish(qemu, backend):
                  id='/machine/peripheral/blk/virtio-backend',
                  bps=0, bps_rd=0, bps_wr=0, iops=MANY_IOPS, iops_rd=0,
                  iops_wr=0)
+    elif backend == 'mirror':
+        qemu.qmp('blockdev-add', **{'driver': 'null-co', 'size': DISK_SIZE,
+                                    'node-name': 'target'})
+        qemu.qmp('blockdev-mirror', **{'job-id': 'mirror', 'device': 'disk',
+                                       'target': 'target', 'sync': 'none',
+                                       'copy-mode': 'write-blocking'})

@@ -33,6 +33,7 @@ KINDS = (
     Kind('null-co below its limits, read', 'throttle'),
     Kind('null-co with a bitmap, write', 'bitmap', True),
     Kind('null-co below limits of the device, read', 'limits'),
+    Kind('null-co, write-blocking mirror, write', 'mirror', True),
     Kind('raw, write', 'raw-io_uring', True),
     Kind('qcow2, read', 'qcow2'),
     Kind('qcow2, chain of 8, read', 'chain'),

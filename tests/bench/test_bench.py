@@ -224,6 +224,7 @@ class ProgramsTest(unittest.TestCase):
                   Scenario(write=True, depth=256, indirect=True),
                   Scenario('throttle', depth=32),
                   Scenario('limits', depth=32),
+                  Scenario('mirror', depth=32, write=True),
                   Scenario('bitmap', depth=32, write=True)):
             with self.subTest(s.name), Session(self.bench, QEMU, s) as session:
                 figures = session.measure(20)
