@@ -20,6 +20,9 @@
 #:                        BENCH="ARGUMENT..." goes to tests/bench/run
 #: make export            make a git branch of QEMU with our changes, one commit
 #:                        each, in build/export; FIXES=1 takes only the fixes
+#: make check-export      make that branch, build it, run its tests, boot a
+#:                        guest; FIXES=1 as above, EACH=1 also compiles each
+#:                        commit by itself
 #: make install           install to the configured prefix, below DESTDIR
 #: make uninstall         remove what 'make install' has installed
 #: make deb               make Debian packages, in BUILD/deb, that live beside
@@ -45,7 +48,7 @@ bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
 early = @command -v python3 >/dev/null || exit 0;
 
 # A variable that no program knows, such as a misspelt one, is refused.
-known = BUILD TARGETS TESTS BENCH QUICK FIXES DESTDIR QEMU QUEUES \
+known = BUILD TARGETS TESTS BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
         IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR
 # Variables of other programs.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
@@ -62,7 +65,7 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench export install uninstall deb clean \
+        check-threads bench export check-export install uninstall deb clean \
         distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
@@ -109,6 +112,11 @@ bench:
 export:
 	$(setup) build export
 	$(tool) export --build=$(BUILD) $(if $(FIXES),fixes)
+
+check-export:
+	$(setup) build guest export
+	$(tool) check-export --build=$(BUILD) $(if $(FIXES),fixes) \
+		$(if $(EACH),each)
 
 install:
 	$(setup) build

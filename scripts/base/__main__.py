@@ -9,6 +9,8 @@
 #     run check-threads [TEST]...   in a build of their own, see sanitize.py
 #     run export [fixes]            a branch of QEMU with our changes, in
 #                                   BUILD/export
+#     run check-export [fixes] [each]
+#                                   make that branch, build it, test it
 #     run install                   install what was built (DESTDIR is heeded)
 #     run uninstall                 remove that again
 #     run deb                       make Debian packages of it
@@ -35,6 +37,7 @@ import ninja
 import prepare
 import qemu
 import sanitize
+import trial
 from defaults import defaults
 from layout import REPO, Layout, cache_folder
 from lock import BaseLock
@@ -241,6 +244,14 @@ def main_export(ours, rest):
         export.export(layout.build / 'export', source, lock, 'fixes' in rest)
 
 
+def main_check_export(ours, rest):
+    lock = BaseLock(REPO / 'base.lock')
+    layout = Layout(ours['build'])
+    with build_folder(layout.build):
+        trial.run(layout.build, load_state(layout), lock, 'fixes' in rest,
+                  'each' in rest)
+
+
 def main_install(ours, _rest):
     install.install(Layout(ours['build']))
 
@@ -267,6 +278,7 @@ def main(argv):
         'check': main_check,
         'check-full': lambda ours, rest: main_check(ours, rest, full=True),
         'export': main_export,
+        'check-export': main_check_export,
         'install': main_install,
         'uninstall': main_uninstall,
         'deb': main_deb,

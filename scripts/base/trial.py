@@ -1,0 +1,96 @@
+# Whether an exported branch is whole: make check-export.
+#
+#     export --> configure --> build --> tests of the branch --> a guest boots
+#                                   \--> EACH=1: each commit compiles (each.py)
+#
+# The branch is configured as a developer of QEMU would do it, in its own tree
+# and with the base's own programs, with the options of the build folder.
+# Nothing of this repository takes part but the guest that boots in the end.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+import tempfile
+from pathlib import Path
+
+import check
+import each
+import export
+import firmware
+import ninja
+import qemu
+from layout import REPO, Layout, cache_folder
+from source import find_source
+from term import Refusal, say
+
+# The branch has tests of ours in these suites.
+SUITES = {'mq-unit', 'mq-qtest'}
+
+# Of the base's tests, those that the fixes are about.
+BASE_TESTS = ('test-aio*', 'test-bdrv-*', 'test-block-*', 'test-coroutine',
+              'test-replication', 'test-thread-pool', 'test-throttle',
+              'test-timed-average', 'test-write-threshold', 'test-xs-node')
+
+LOAD = ('fio --name=x --filename=/dev/vda --rw=randwrite --bs=4k --size=8m '
+        '--direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c')
+
+
+class BranchLayout(Layout):
+    """The branch in BUILD/export, configured and built in BUILD/export/b."""
+
+    def __init__(self, build):
+        super().__init__(build)
+        self.base = self.build / 'export'
+        self.qemu = self.base / 'b'
+
+
+def choose(tests, fixes_only):
+    if fixes_only:
+        return check.choose_named(tests, BASE_TESTS)
+    chosen = [test for test in tests if SUITES & check.suites(test)]
+    if not chosen:
+        raise Refusal('the branch has no tests of ours')
+    return chosen
+
+
+def boot(program, build):
+    """A Linux guest writes to a disk with four queues, and reads back."""
+    sys.path.insert(0, str(REPO / 'scripts'))
+    from guest import accel, disk, errors, image
+    from guest.machine import Machine, spread
+
+    with tempfile.TemporaryDirectory(prefix='qemu-mq.') as name:
+        folder = Path(name)
+        try:
+            with Machine(program, image.guest_image(build / 'guest'), folder,
+                         accel=accel.choose('auto', program).name) as machine:
+                machine.add_iothreads(2)
+                machine.add_disk('many', disk.scratch(folder / 'many.raw'),
+                                 queues=4, mapping=spread(4, 2))
+                machine.start()
+                machine.run(LOAD)
+                machine.shutdown()
+        except errors.RunError as error:
+            raise Refusal(f'the guest on the branch: {error}') from None
+
+
+def run(build, state, lock, fixes_only, each_commit):
+    """Make the branch and try it; a Refusal says what is wrong."""
+    layout = BranchLayout(build)
+    cache = cache_folder()
+    source = find_source(state['with_base'], cache, lock)
+    export.export(layout.base, source, lock, fixes_only)
+    qemu.configure(layout, state['options'], state['env'], cache, lock)
+    firmware.link(layout)
+    tests = check.build(layout, lambda tests: choose(tests, fixes_only))
+    if tests is None or not ninja.build(layout.qemu, qemu.programs(layout)):
+        raise Refusal('the branch does not build')
+    if not check.run(layout, tests, patience=3):
+        raise Refusal('tests of the branch fail')
+    boot(layout.qemu / 'qemu-system-x86_64', layout.build)
+    say('the branch builds, its tests pass, and a guest boots')
+    if each_commit:
+        if not ninja.build(layout.qemu, []):
+            raise Refusal('the branch does not build')
+        each.check(layout.base, layout.qemu)
+        say('each commit compiles')
