@@ -7,9 +7,11 @@ and name it in PARTS.
 
 import dataclasses
 import os
+import sys
 
 import kinds
 import stats
+import xen_host
 import xen_stock
 from disks import BACKENDS
 from scenario import Scenario, Session
@@ -305,6 +307,26 @@ def xen(bench, arguments):
         for s, row in rows]}
 
 
+def xen_kernel(bench, arguments):
+    """a real Xen: the disk of QEMU beside that of Linux's xen-blkback"""
+    heading('A RAM disk of dom0, IOPS: median of '
+            f'{xen_host.ROUNDS}, and ratio to xen-blkback')
+    print(f'{"":44}{"xen-blkback":>12}{"QEMU":>9}{"ratio":>8}')
+    result = {}
+    for title in ('ours',) if arguments.quick else ('ours', 'stock'):
+        found = xen_host.run(
+            os.path.abspath(getattr(arguments, title)), bench.output,
+            lambda text: print(f'  {text}', file=sys.stderr, flush=True))
+        for rings, jobs in found.items():
+            for job, iops in jobs.items():
+                kernel, ours = iops['xen-blkback'], iops['QEMU']
+                print(f'{f"{title}, rings: {rings}, {job}":44}'
+                      f'{kernel:12,.0f}{ours:9,.0f}{ours / kernel:8.2f}',
+                      flush=True)
+        result[title] = found
+    return result
+
+
 PARTS = {
     'counts': counts,
     'throughput': throughput,
@@ -313,5 +335,6 @@ PARTS = {
     'scaling': scaling,
     'memory': memory,
     'xen': xen,
+    'xen-kernel': xen_kernel,
     'sharing': sharing,
 }
