@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Another Debian, in a folder: made by debootstrap, entered by chroot.
+"""Another Debian, in a folder that debootstrap makes, entered as a root.
 
     tree = Tree('trixie', folder)
     tree.install('libvirt-daemon')
@@ -27,20 +27,26 @@ from guest.errors import RunError                   # noqa: E402
 from layout import cache_folder                     # noqa: E402
 
 PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+CHECKOUT = '/root/qemu-mq'
 DAYS = 14       # for which a minimal tree is kept
 ENTER = '''
 set -e
 root=$1; shift
-mount --rbind /dev "$root/dev"
-mount --rbind /sys "$root/sys"
-mount -t proc proc "$root/proc"
+mount --bind "$root" "$root"
+cd "$root"
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount -t proc proc proc
 while [ "$1" != -- ]; do
-    mkdir -p "$root$1"
-    mount --bind "$1" "$root$1"
+    mkdir -p ".$1"
+    mount --bind "$1" ".$1"
     shift
 done
 shift
-exec chroot "$root" "$@"
+# No chroot: a program inside may make a user namespace.
+pivot_root . .
+umount -l .
+exec "$@"
 '''
 
 
@@ -100,6 +106,13 @@ class Tree:
         policy.write_text('#!/bin/sh\nexit 101\n', encoding='ascii')
         policy.chmod(0o755)
         self.updated = False
+
+    def put_checkout(self):
+        """A copy of this repository, as somebody gets it; where it is."""
+        shutil.copytree(REPO, self.root / CHECKOUT[1:], symlinks=True,
+                        ignore=shutil.ignore_patterns('.git', 'build*',
+                                                      '__pycache__'))
+        return CHECKOUT
 
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
