@@ -20,9 +20,9 @@ SUITES = ('buster', 'bullseye', 'bookworm', 'trixie', 'forky', 'sid',
           'oldstable', 'stable', 'testing', 'unstable')
 
 
-def mirrors():
+def sources():
     """
-    Addresses that may be a mirror of Debian, likeliest first.
+    The archives that the system uses, as (address, suite).
 
     apt itself is asked, because it knows all the formats of its sources.
     """
@@ -31,11 +31,16 @@ def mirrors():
                               capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return []
+    return re.findall(r"^'([^']*?)/?dists/([^/']+)/InRelease'", done.stdout,
+                      re.M)
+
+
+def mirrors():
+    """Addresses that may be a mirror of Debian, likeliest first."""
     found = []
-    for line in done.stdout.splitlines():
-        match = re.match(r"'([^']*?)/?dists/([^/']+)/InRelease'", line)
-        if match and match[2] in SUITES and match[1] not in found:
-            found.append(match[1])
+    for uri, suite in sources():
+        if suite in SUITES and uri not in found:
+            found.append(uri)
     return sorted(found, key=lambda uri: not uri.rstrip('/')
                   .endswith('/debian'))
 

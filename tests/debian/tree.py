@@ -107,6 +107,19 @@ class Tree:
         policy.chmod(0o755)
         self.updated = False
 
+    def add_suite(self, name):
+        """Packages of another suite can be had, too: install(suite=name)."""
+        security = name.endswith('-security')
+        uris = [uri for uri, suite in debian.sources()
+                if suite.endswith('-security')] if security \
+            else debian.mirrors()
+        if not uris:
+            raise RunError(f'apt on this machine knows no mirror for {name}')
+        (self.root / f'etc/apt/sources.list.d/{name}.list').write_text(
+            f'deb [signed-by={debian.KEYRING}] {uris[0]} {name} main\n',
+            encoding='ascii')
+        self.updated = False
+
     def put_checkout(self):
         """A copy of this repository, as somebody gets it; where it is."""
         shutil.copytree(REPO, self.root / CHECKOUT[1:], symlinks=True,
@@ -127,14 +140,19 @@ class Tree:
         return command([*self.enter(*binds), 'HOME=/root',
                         'DEBIAN_FRONTEND=noninteractive', *words], **options)
 
-    def install(self, *packages):
-        """Packages by name, or package files inside by path."""
+    def install(self, *packages, suite=None):
+        """Packages by name, or package files inside by path.
+
+        @suite: where the version is to come from, however old it is.
+        """
+        wanted = [f'--target-release={suite}', '--allow-downgrades'] \
+            if suite else []
         if not self.updated:
             self.run('apt-get', '-q', 'update', '-o',
                      'APT::Update::Error-Mode=any')
             self.updated = True
-        self.run('apt-get', '-q', '-y', '--no-install-recommends', 'install',
-                 *packages)
+        self.run('apt-get', '-q', '-y', '--no-install-recommends', *wanted,
+                 'install', *packages)
 
     def lend_libraries(self, program, *binds):
         """Put in what a program of this machine loads and is not there."""
