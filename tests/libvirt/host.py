@@ -13,14 +13,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'debian'))
 # pylint: disable=wrong-import-position
 import tree                                         # noqa: E402
 
-PACKAGES = ('libvirt-clients', 'libvirt-daemon', 'libvirt-daemon-driver-qemu',
-            'seabios', 'qemu-system-data', 'ipxe-qemu')
+FIRMWARE = ('seabios', 'qemu-system-data', 'ipxe-qemu')
+LIBVIRT = ('libvirt-clients', 'libvirt-daemon', 'libvirt-daemon-driver-qemu')
 NOBODY = 65534
 AS_NOBODY = ['setpriv', f'--reuid={NOBODY}', f'--regid={NOBODY}',
              '--clear-groups']
 
 
 class Host:
+    """@suite: trixie, or trixie-backports for the libvirt of its backports."""
+
     def __init__(self, suite):
         self.suite = suite
 
@@ -30,8 +32,11 @@ class Host:
         @folder: for all that guests need, seen from inside and outside.
         @build: a folder that holds the emulators and the guest image.
         """
-        other = tree.Tree(self.suite, folder / 'tree')
-        other.install(*PACKAGES)
+        other = tree.Tree(self.suite.partition('-')[0], folder / 'tree')
+        other.install(*FIRMWARE)
+        if self.suite != other.suite:
+            other.add_suite(self.suite)
+        other.install(*LIBVIRT, suite=self.suite)
         for emulator in emulators:
             other.lend_libraries(emulator, build)
         folder.chmod(0o755)
