@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
+#include "qobject/qdict.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
 
@@ -103,6 +104,22 @@ static void test_error(void)
     blk_unref(blk);
 }
 
+/* A node that has no granularity, and cannot discard less than a block. */
+static void test_no_granularity(void)
+{
+    QDict *options = qdict_new();
+    BlockBackend *blk;
+
+    qdict_put_str(options, "driver", "blkdebug");
+    qdict_put_str(options, "align", "4096");
+    qdict_put_str(options, "image.driver", "null-co");
+    blk = blk_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_UNMAP,
+                       &error_abort);
+    g_assert_cmpint(blk_pdiscard(blk, 512, 512, 0), ==, 0);
+    g_assert_cmpint(blk_pdiscard(blk, 3584, 8192, 0), ==, 0);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -110,5 +127,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/discard/ends", test_ends);
     g_test_add_func("/discard/error", test_error);
+    g_test_add_func("/discard/no-granularity", test_no_granularity);
     return g_test_run();
 }
