@@ -407,7 +407,7 @@ static void xen_block_describe(ObjectClass *class)
     queue_iothreads_describe(class);
     stats_intervals_describe(class);
     object_class_property_set_description(class, "num-queues",
-        "Rings to offer, unless given one for each host CPU but at most 16");
+        "Rings to offer; 65535 is one per host CPU, at most 16");
     object_class_property_set_description(class, "max-ring-page-order",
         "A ring has up to 2 to the power of this pages");
     object_class_property_set_description(class, "persistent-grants",

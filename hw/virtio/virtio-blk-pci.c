@@ -61,7 +61,7 @@ static void virtio_blk_pci_class_init(ObjectClass *klass, void *data)
     set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
     device_class_set_props(dc, virtio_blk_pci_properties);
     object_class_property_set_description(klass, "vectors",
-        "MSI-X vectors, unless given one for every virtqueue and one more");
+        "MSI-X vectors; 4294967295 is one per virtqueue and one more");
     VIRTIO_PCI_CLASS(klass)->realize = virtio_blk_pci_realize;
     pci->class_id = PCI_CLASS_STORAGE_SCSI;
     pci->vendor_id = PCI_VENDOR_ID_REDHAT_QUMRANET;
