@@ -100,9 +100,9 @@ class DomU:
         """A raw image in dom0, all zeroes, for a disk of that name."""
         self.dom0.run(f'truncate -s {mib}M /images/{vdev}')
 
-    def attach(self, vdev):
+    def attach(self, vdev, disk=DISK):
         """Plug a disk in; returns when the domU has it."""
-        self.xl(f"block-attach {self.name} '{DISK.format(vdev=vdev)}'")
+        self.xl(f"block-attach {self.name} '{disk.format(vdev=vdev)}'")
         self.run('until [ "$(cat /sys/block/%s/size 2>/dev/null || echo 0)"'
                  ' -gt 0 ]; do usleep 20000; done' % vdev)
 

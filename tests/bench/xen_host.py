@@ -84,20 +84,11 @@ chmod +x /etc/xen/scripts/ram""")
         self.domu.new_image('xvda', 1)
         self.domu.boot(config(VCPUS))
 
-    def rings(self, number):
-        """The domU's disks from now on have that many."""
-        self.domu.detach('xvda')
-        self.domu.run('rmmod xen_blkfront; insmod /modules/xen_blkfront.ko '
-                      f'max_queues={number}')
-        self.domu.attach('xvda')
-
     @contextlib.contextmanager
     def disk(self, words):
-        self.domu.xl(f"block-attach guest 'format=raw,access=rw,vdev=xvdb,"
-                     f"target=/dev/ram0,{words}'")
-        self.domu.run('until [ "$(cat /sys/block/xvdb/size 2>/dev/null || '
-                      'echo 0)" -gt 0 ]; do usleep 20000; done\n'
-                      'echo none >/sys/block/xvdb/queue/scheduler')
+        self.domu.attach('xvdb', 'format=raw,access=rw,vdev={vdev},'
+                                 f'target=/dev/ram0,{words}')
+        self.domu.run('echo none >/sys/block/xvdb/queue/scheduler')
         yield
         self.domu.detach('xvdb')
 
@@ -111,7 +102,7 @@ chmod +x /etc/xen/scripts/ram""")
 
 def compare(host, rings, say):
     """{job: {backend: median IOPS}} with that many rings."""
-    host.rings(rings)
+    host.domu.replace_driver(max_queues=rings)
     found = {job: {name: [] for name in DISKS} for job in JOBS}
     for number in range(ROUNDS):
         for name, words in DISKS.items():
