@@ -16,6 +16,7 @@
 #include "qapi/qapi-visit-block-core.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
+#include "mirror-job.h"
 
 #define SECTORS     2048
 #define IMAGE_BYTES (SECTORS * BDRV_SECTOR_SIZE)
@@ -224,27 +225,6 @@ static BlockJob *job_open(BlockDriverState *source, BlockDriverState *target,
                  false, "filter", mode, &error_abort);
     JOB_LOCK_GUARD();
     return block_job_get_locked("job");
-}
-
-static void job_write_blocking(BlockJob *job)
-{
-    BlockJobChangeOptions options = {
-        .id = (char *)"job",
-        .type = JOB_TYPE_MIRROR,
-        .u.mirror.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING,
-    };
-
-    JOB_LOCK_GUARD();
-    block_job_change_locked(job, &options, &error_abort);
-}
-
-static bool job_synced(BlockJob *job)
-{
-    g_autoptr(BlockJobInfo) info = NULL;
-
-    JOB_LOCK_GUARD();
-    info = block_job_query_locked(job, &error_abort);
-    return info->u.mirror.actively_synced;
 }
 
 static void wait_synced(BlockJob *job)
