@@ -11,7 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 3
 #define IMAGE_SIZE (1024 * 1024)
@@ -48,7 +48,7 @@ typedef struct Chain {
     const char *name;
     uint32_t type;
     unsigned num;
-    MqSegment segs[5];
+    VblkSegment segs[5];
     unsigned answer;
 } Chain;
 
@@ -106,7 +106,7 @@ static const Chain chains[] = {
 };
 
 /* A chain's request lies in a page of its own, header first. */
-static uint64_t resolve(const MqRequest *r, uint64_t addr)
+static uint64_t resolve(const VblkRequest *r, uint64_t addr)
 {
     switch (addr) {
     case AT_HEADER:
@@ -120,54 +120,54 @@ static uint64_t resolve(const MqRequest *r, uint64_t addr)
     }
 }
 
-static void check_answer(MqRequest *r, unsigned right)
+static void check_answer(VblkRequest *r, unsigned right)
 {
     /* A legacy device has no way to say that it is broken. */
     if (r->queue->dev->modern) {
-        unsigned answer = mq_request_outcome(r);
+        unsigned answer = vblk_request_outcome(r);
 
-        g_assert_cmphex(right & (answer == MQ_BROKEN ? BROKEN : STATUS), !=,
+        g_assert_cmphex(right & (answer == VBLK_BROKEN ? BROKEN : STATUS), !=,
                         0);
     }
 }
 
-static void check_works(MqDevice *d)
+static void check_works(VblkDevice *d)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(d->queues[q], 8 * q, 4096, q + 1);
-        mq_read(d->queues[(q + 1) % QUEUES], 8 * q, 4096, q + 1);
+        vblk_write(d->queues[q], 8 * q, 4096, q + 1);
+        vblk_read(d->queues[(q + 1) % QUEUES], 8 * q, 4096, q + 1);
     }
 }
 
-static void check_chain(MqDisk *disk, const MqRing *ring, unsigned n)
+static void check_chain(VblkDisk *disk, const VblkRing *ring, unsigned n)
 {
     const Chain *chain = &chains[n];
-    MqQueue *q = disk->d->queues[n % QUEUES];
-    MqRequest *r = mq_request_new(q, chain->type, 0, 65536);
-    MqSegment segs[ARRAY_SIZE(chain->segs)];
+    VblkQueue *q = disk->d->queues[n % QUEUES];
+    VblkRequest *r = vblk_request_new(q, chain->type, 0, 65536);
+    VblkSegment segs[ARRAY_SIZE(chain->segs)];
 
     g_test_message("%s", chain->name);
     for (unsigned i = 0; i < chain->num; i++) {
         segs[i] = chain->segs[i];
         segs[i].addr = resolve(r, segs[i].addr);
     }
-    mq_request_add_segs(r, segs, chain->num, ring->indirect);
-    mq_queue_kick(q);
+    vblk_request_add_segs(r, segs, chain->num, ring->indirect);
+    vblk_queue_kick(q);
     check_answer(r, chain->answer);
-    mq_device_start(disk->d, ring->features, MQ_ALL_QUEUES);
+    vblk_device_start(disk->d, ring->features, VBLK_ALL_QUEUES);
     check_works(disk->d);
 }
 
-static void check_chains(MqDisk *disk, const MqRing *ring)
+static void check_chains(VblkDisk *disk, const VblkRing *ring)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(chains); i++) {
         check_chain(disk, ring, i);
     }
 }
 
-static void test_chains(const MqVariant *v, const char *options)
+static void test_chains(const VblkVariant *v, const char *options)
 {
-    mq_disk_run_rings(v, IMAGE_SIZE, options, check_chains);
+    vblk_disk_run_rings(v, IMAGE_SIZE, options, check_chains);
 }
 
 /**
@@ -201,39 +201,39 @@ static const Table tables[] = {
     { "huge table", 0xfffffff0, 0, 0, 1, 0, EITHER },
 };
 
-static void check_table(MqDisk *disk, unsigned n)
+static void check_table(VblkDisk *disk, unsigned n)
 {
     const Table *t = &tables[n];
-    MqQueue *q = disk->d->queues[n % QUEUES];
-    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
+    VblkQueue *q = disk->d->queues[n % QUEUES];
+    VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
     uint64_t table = r->data + 1024;
 
     g_test_message("%s", t->name);
-    mq_split_write(disk->d, table, 0, r->header, 16, N | t->entry, t->next);
-    mq_split_write(disk->d, table, 1, r->data, 512, N | W, 2);
-    mq_split_write(disk->d, table, 2, r->status, 1, W, 0);
-    mq_split_write(disk->d, q->desc, 0, t->addr ?: table, t->len, I | t->flags,
-                   1);
-    mq_split_write(disk->d, q->desc, 1, r->status, 1, W, 0);
-    g_assert_cmpuint(mq_split_claim(q, r), ==, 0);
-    mq_split_offer(q, 0);
-    mq_device_notify(disk->d, q->index);
+    vblk_split_write(disk->d, table, 0, r->header, 16, N | t->entry, t->next);
+    vblk_split_write(disk->d, table, 1, r->data, 512, N | W, 2);
+    vblk_split_write(disk->d, table, 2, r->status, 1, W, 0);
+    vblk_split_write(disk->d, q->desc, 0, t->addr ?: table, t->len,
+                     I | t->flags, 1);
+    vblk_split_write(disk->d, q->desc, 1, r->status, 1, W, 0);
+    g_assert_cmpuint(vblk_split_claim(q, r), ==, 0);
+    vblk_split_offer(q, 0);
+    vblk_device_notify(disk->d, q->index);
     check_answer(r, t->answer);
-    mq_device_start(disk->d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk->d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     check_works(disk->d);
 }
 
-static void test_tables(const MqVariant *v, const char *props)
+static void test_tables(const VblkVariant *v, const char *props)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
 
-    mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
         check_table(&disk, i);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /*
@@ -241,148 +241,148 @@ static void test_tables(const MqVariant *v, const char *props)
  * descriptors followed by a single descriptor" with INDIRECT (2.7.5.3.2), of
  * which the device ignores WRITE.
  */
-static void check_mixed(MqDevice *d, MqQueue *q, uint16_t flags)
+static void check_mixed(VblkDevice *d, VblkQueue *q, uint16_t flags)
 {
-    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, q->index * 8, 4096);
+    VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, q->index * 8, 4096);
     uint64_t table = guest_alloc(&d->machine->alloc, 2 * 16);
-    unsigned head = mq_split_claim(q, r), tail = mq_split_claim(q, NULL);
+    unsigned head = vblk_split_claim(q, r), tail = vblk_split_claim(q, NULL);
 
     q->chain[head] = tail;
-    mq_split_write(d, table, 0, r->data, r->len, N | W, 1);
-    mq_split_write(d, table, 1, r->status, 1, W, 0);
-    mq_split_write(d, q->desc, head, r->header, 16, N, tail);
-    mq_split_write(d, q->desc, tail, table, 2 * 16, I | flags, 0);
-    mq_split_offer(q, head);
-    mq_device_notify(d, q->index);
-    g_assert_cmphex(mq_request_wait(r), ==, VIRTIO_BLK_S_OK);
+    vblk_split_write(d, table, 0, r->data, r->len, N | W, 1);
+    vblk_split_write(d, table, 1, r->status, 1, W, 0);
+    vblk_split_write(d, q->desc, head, r->header, 16, N, tail);
+    vblk_split_write(d, q->desc, tail, table, 2 * 16, I | flags, 0);
+    vblk_split_offer(q, head);
+    vblk_device_notify(d, q->index);
+    g_assert_cmphex(vblk_request_wait(r), ==, VIRTIO_BLK_S_OK);
     g_assert_cmpuint(r->written, ==, 4096 + 1);
-    mq_read_check(r, q->index + 1);
-    mq_request_free(r);
+    vblk_read_check(r, q->index + 1);
+    vblk_request_free(r);
     guest_free(&d->machine->alloc, table);
 }
 
-static void test_mixed(const MqVariant *v)
+static void test_mixed(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
 
-    mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     check_works(disk.d);
     for (unsigned q = 0; q < QUEUES; q++) {
         check_mixed(disk.d, disk.d->queues[q], 0);
         check_mixed(disk.d, disk.d->queues[q], W);
     }
     check_works(disk.d);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* As many segments as a device takes, and more than any does. */
-static void check_many(MqDisk *disk, const MqRing *ring)
+static void check_many(VblkDisk *disk, const VblkRing *ring)
 {
     static const struct {
         unsigned segs, right;
     } many[] = { { 250, STATUS }, { 1030, EITHER }, { 4000, EITHER } };
-    g_autofree MqSegment *segs = g_new(MqSegment, 4000);
+    g_autofree VblkSegment *segs = g_new(VblkSegment, 4000);
 
     for (unsigned n = 0; ring->indirect && n < ARRAY_SIZE(many); n++) {
-        MqQueue *q = disk->d->queues[n];
-        MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
+        VblkQueue *q = disk->d->queues[n];
+        VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, 0, 4096);
         unsigned num = many[n].segs;
 
-        segs[0] = (MqSegment) { r->header, 16, false };
+        segs[0] = (VblkSegment) { r->header, 16, false };
         for (unsigned i = 1; i < num - 1; i++) {
-            segs[i] = (MqSegment) { r->data + i % 8 * 512, 512, true };
+            segs[i] = (VblkSegment) { r->data + i % 8 * 512, 512, true };
         }
-        segs[num - 1] = (MqSegment) { r->status, 1, true };
-        mq_request_add_segs(r, segs, num, true);
-        mq_queue_kick(q);
+        segs[num - 1] = (VblkSegment) { r->status, 1, true };
+        vblk_request_add_segs(r, segs, num, true);
+        vblk_queue_kick(q);
         check_answer(r, many[n].right);
-        mq_device_start(disk->d, ring->features, MQ_ALL_QUEUES);
+        vblk_device_start(disk->d, ring->features, VBLK_ALL_QUEUES);
         check_works(disk->d);
     }
 }
 
-static void test_many(const MqVariant *v)
+static void test_many(const VblkVariant *v)
 {
-    mq_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_many);
+    vblk_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_many);
 }
 
-static void mmio_submit(MqRequest *r, uint64_t addr)
+static void mmio_submit(VblkRequest *r, uint64_t addr)
 {
-    const MqSegment segs[] = {
+    const VblkSegment segs[] = {
         { r->header, 16, false },
-        { addr, MQ_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
+        { addr, VBLK_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
         { r->status, 1, true },
     };
 
-    mq_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
-    mq_queue_kick(r->queue);
+    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
+    vblk_queue_kick(r->queue);
 }
 
 /* Sector 1 gets what the HPET can do, its timer 2 a time from sector 2. */
-static void mmio_transfer(MqDisk *disk, MqQueue *q)
+static void mmio_transfer(VblkDisk *disk, VblkQueue *q)
 {
     QTestState *qts = disk->m->qts;
-    uint64_t sector[MQ_SECTOR / 8] = { 0, cpu_to_le64(0x12345678) };
-    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_OUT, 1, 0);
+    uint64_t sector[VBLK_SECTOR / 8] = { 0, cpu_to_le64(0x12345678) };
+    VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_OUT, 1, 0);
 
     mmio_submit(r, HPET);
     /* Drains the disk, while the device may be at the HPET. */
-    mq_disk_resize(disk, IMAGE_SIZE);
-    mq_request_finish(r);
-    g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
-                                   MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
-    r = mq_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
+    vblk_disk_resize(disk, IMAGE_SIZE);
+    vblk_request_finish(r);
+    g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
+                                     VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
+    r = vblk_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
     mmio_submit(r, HPET_TIMER2);
-    mq_request_finish(r);
+    vblk_request_finish(r);
     g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x12345678);
     qtest_writel(qts, HPET_TIMER2 + 8, 0);
 
-    g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_IN, 1, sector,
-                                   MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_IN, 1, sector,
+                                     VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
     g_assert_cmphex(le64_to_cpu(sector[0]), ==, qtest_readq(qts, HPET));
 }
 
 /* Only the main loop may touch MMIO: there the queue stays until a reset. */
-static void test_mmio(const MqVariant *v)
+static void test_mmio(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
 
     for (unsigned round = 0; round < 20; round++) {
         unsigned queue = round % QUEUES;
 
-        mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+        vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
         for (unsigned q = 0; q < QUEUES; q++) {
-            mq_disk_check_home(&disk, q, "io0");
+            vblk_disk_check_home(&disk, q, "io0");
         }
         mmio_transfer(&disk, disk.d->queues[queue]);
         for (unsigned q = 0; q < QUEUES; q++) {
-            mq_disk_check_home(&disk, q, q == queue ? NULL : "io0");
+            vblk_disk_check_home(&disk, q, q == queue ? NULL : "io0");
         }
         check_works(disk.d);
     }
 
     /* A move has to wait for the reset. */
-    mq_disk_move(&disk, 1, "io1");
-    mq_disk_check_home(&disk, 1, NULL);
+    vblk_disk_move(&disk, 1, "io1");
+    vblk_disk_check_home(&disk, 1, NULL);
     check_works(disk.d);
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    mq_disk_check_home(&disk, 1, "io1");
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_disk_check_home(&disk, 1, "io1");
     check_works(disk.d);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add_with("chains/chains", test_chains, PROPS, MQ_BOTH);
-    mq_test_add_with("chains/chains-iothread", test_chains,
-                     PROPS ",iothread=io0", MQ_BOTH);
-    mq_test_add_with("chains/tables", test_tables, PROPS, MQ_BOTH);
-    mq_test_add_with("chains/tables-iothread", test_tables,
-                     PROPS ",iothread=io0", MQ_BOTH);
-    mq_test_add("chains/mixed", test_mixed, MQ_BOTH);
-    mq_test_add("chains/mmio", test_mmio, MQ_BOTH);
-    mq_test_add("chains/many", test_many, MQ_BOTH);
+    vblk_test_add_with("chains/chains", test_chains, PROPS, VBLK_BOTH);
+    vblk_test_add_with("chains/chains-iothread", test_chains,
+                       PROPS ",iothread=io0", VBLK_BOTH);
+    vblk_test_add_with("chains/tables", test_tables, PROPS, VBLK_BOTH);
+    vblk_test_add_with("chains/tables-iothread", test_tables,
+                       PROPS ",iothread=io0", VBLK_BOTH);
+    vblk_test_add("chains/mixed", test_mixed, VBLK_BOTH);
+    vblk_test_add("chains/mmio", test_mmio, VBLK_BOTH);
+    vblk_test_add("chains/many", test_many, VBLK_BOTH);
     return g_test_run();
 }

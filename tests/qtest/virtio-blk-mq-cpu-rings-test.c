@@ -17,80 +17,80 @@
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_pci.h"
-#include "mq-cpu.h"
+#include "vblk-cpu.h"
 
 #define QUEUES 4
 #define RING_PROPS "num-queues=4,packed=on,"
 
-static MqCpus *open_disk(const MqVariant *v, const MqAccel *accel,
-                         MqBell bell, const char *props)
+static VblkCpus *open_disk(const VblkVariant *v, const VblkAccel *accel,
+                           VblkBell bell, const char *props)
 {
-    bool port = v->modern && bell == MQ_BELL_BY_PORT;
+    bool port = v->modern && bell == VBLK_BELL_BY_PORT;
     g_autofree char *all = g_strdup_printf(RING_PROPS "%s%s", props, port
                                            ? ",modern-pio-notify=on" : "");
-    MqCpus *c = mq_cpus_start(v, accel, (MqCpusConfig) { .props = all });
+    VblkCpus *c = vblk_cpus_start(v, accel, (VblkCpusConfig) { .props = all });
 
-    mq_cpus_open(c, bell);
+    vblk_cpus_open(c, bell);
     return c;
 }
 
-static MqRequest *submit(MqQueue *q, bool indirect, uint64_t sector,
-                         uint32_t seed)
+static VblkRequest *submit(VblkQueue *q, bool indirect, uint64_t sector,
+                           uint32_t seed)
 {
-    MqRequest *r = mq_write_new(q, sector, MQ_SECTOR, seed);
+    VblkRequest *r = vblk_write_new(q, sector, VBLK_SECTOR, seed);
 
-    mq_request_add_segs(r, (const MqSegment[]) {
+    vblk_request_add_segs(r, (const VblkSegment[]) {
         { r->header, 16, false },
         { r->data, r->len, false },
         { r->status, 1, true },
     }, 3, indirect);
-    mq_queue_kick(q);
+    vblk_queue_kick(q);
     return r;
 }
 
 /* Two requests, one after the other, of which the last one interrupts. */
-static void check_queue(MqCpus *c, const MqRing *ring, unsigned i)
+static void check_queue(VblkCpus *c, const VblkRing *ring, unsigned i)
 {
-    MqQueue *q = c->disk.d->queues[i];
+    VblkQueue *q = c->disk.d->queues[i];
     bool event = ring->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
-    MqCounts *before = mq_counts_take(c);
+    VblkCounts *before = vblk_counts_take(c);
 
     if (event) {
         unsigned per_request = c->disk.d->features &
                                BIT_ULL(VIRTIO_F_RING_PACKED) &&
                                !ring->indirect ? 3 : 1;
 
-        mq_queue_set_event(q, per_request);
+        vblk_queue_set_event(q, per_request);
     } else {
-        mq_queue_suppress(q, true);
+        vblk_queue_suppress(q, true);
     }
-    mq_request_finish(submit(q, ring->indirect, i, i + 1));
+    vblk_request_finish(submit(q, ring->indirect, i, i + 1));
     if (!event) {
-        mq_queue_suppress(q, false);
+        vblk_queue_suppress(q, false);
     }
-    mq_request_finish(submit(q, ring->indirect, 8 + i, i + 11));
-    mq_counts_check(c, before, 0, MQ_CPU_VECTOR(i + 1), 1);
+    vblk_request_finish(submit(q, ring->indirect, 8 + i, i + 11));
+    vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(i + 1), 1);
 
-    before = mq_counts_take(c);
+    before = vblk_counts_take(c);
     if (event) {
-        mq_queue_set_event(q, 0);
+        vblk_queue_set_event(q, 0);
     }
-    mq_read(q, i, MQ_SECTOR, i + 1);
-    mq_counts_check(c, before, 0, MQ_CPU_VECTOR(i + 1), 1);
+    vblk_read(q, i, VBLK_SECTOR, i + 1);
+    vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(i + 1), 1);
 }
 
 /* The first answer of all may interrupt even if that is not asked for. */
-static void check_first(MqCpus *c, unsigned i)
+static void check_first(VblkCpus *c, unsigned i)
 {
-    MqCounts *before = mq_counts_take(c);
+    VblkCounts *before = vblk_counts_take(c);
 
-    mq_write(c->disk.d->queues[i], i, MQ_SECTOR, 1);
-    mq_counts_check(c, before, 0, MQ_CPU_VECTOR(i + 1), 1);
+    vblk_write(c->disk.d->queues[i], i, VBLK_SECTOR, 1);
+    vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(i + 1), 1);
 }
 
-static void check_ring(MqDisk *disk, const MqRing *ring)
+static void check_ring(VblkDisk *disk, const VblkRing *ring)
 {
-    MqCpus *c = container_of(disk, MqCpus, disk);
+    VblkCpus *c = container_of(disk, VblkCpus, disk);
 
     for (unsigned i = 0; i < QUEUES; i++) {
         check_first(c, i);
@@ -108,28 +108,28 @@ static void check_ring(MqDisk *disk, const MqRing *ring)
  */
 typedef struct RingsCase {
     const char *path;
-    MqBell bell;
+    VblkBell bell;
     const char *props;
     unsigned variants;
     unsigned accels;
 } RingsCase;
 
-static void test_rings(const MqVariant *v, const MqAccel *accel,
+static void test_rings(const VblkVariant *v, const VblkAccel *accel,
                        const void *what)
 {
     const RingsCase *rings = what;
-    MqCpus *c = open_disk(v, accel, rings->bell, rings->props);
+    VblkCpus *c = open_disk(v, accel, rings->bell, rings->props);
 
     c->disk.d->largest = 16;
-    mq_disk_for_each_ring(&c->disk, check_ring);
-    mq_cpus_stop(c);
+    vblk_disk_for_each_ring(&c->disk, check_ring);
+    vblk_cpus_stop(c);
 }
 
 /*
  * How often KVM has come back to QEMU for an access to memory; -1 if the kernel
  * does not count that
  */
-static int64_t mmio_exits(MqCpus *c)
+static int64_t mmio_exits(VblkCpus *c)
 {
     QDict *rsp = qtest_qmp(c->disk.m->qts, "{'execute': 'query-stats',"
                            " 'arguments': {'target': 'vcpu', 'providers':"
@@ -148,136 +148,137 @@ static int64_t mmio_exits(MqCpus *c)
     return value;
 }
 
-static void check_exits(const MqVariant *v, const MqAccel *accel,
+static void check_exits(const VblkVariant *v, const VblkAccel *accel,
                         const char *props, bool in_kernel)
 {
-    MqCpus *c = open_disk(v, accel, MQ_BELL_BY_MMIO, props);
+    VblkCpus *c = open_disk(v, accel, VBLK_BELL_BY_MMIO, props);
     int64_t before = mmio_exits(c);
 
     if (before < 0) {
         g_test_skip("this kernel's KVM does not count exits");
     }
-    mq_device_start(c->disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(c->disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; before >= 0 && i < QUEUES; i++) {
         before = mmio_exits(c);
-        mq_write(c->disk.d->queues[i], i, MQ_SECTOR, i);
+        vblk_write(c->disk.d->queues[i], i, VBLK_SECTOR, i);
         g_assert_cmpint(mmio_exits(c) - before, ==, !in_kernel);
     }
-    mq_cpus_stop(c);
+    vblk_cpus_stop(c);
 }
 
 /* An ioeventfd is what it is for: KVM does not ask QEMU. */
-static void test_exits(const MqVariant *v, const MqAccel *accel)
+static void test_exits(const VblkVariant *v, const VblkAccel *accel)
 {
     check_exits(v, accel, "iothread=io0", true);
     check_exits(v, accel, "ioeventfd=off", false);
 }
 
 /* One request on each queue, each with its interrupt */
-static void check_works(MqCpus *c)
+static void check_works(VblkCpus *c)
 {
     for (unsigned i = 0; i < QUEUES && c->disk.d->queues[i]; i++) {
-        MqCounts *before = mq_counts_take(c);
+        VblkCounts *before = vblk_counts_take(c);
 
-        mq_request_finish(submit(c->disk.d->queues[i], false, i, i));
-        mq_counts_check(c, before, 0, MQ_CPU_VECTOR(i + 1), 1);
+        vblk_request_finish(submit(c->disk.d->queues[i], false, i, i));
+        vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(i + 1), 1);
     }
 }
 
 /* Kick all queues that there are, and many that there are not. */
-static void kick_all(MqCpus *c)
+static void kick_all(VblkCpus *c)
 {
     static const uint16_t others[] = {
         QUEUES, 5, 64, 1023, 1024, 1025, 0x7fff, 0x8000, 0xffff
     };
-    MqDevice *d = c->disk.d;
-    uint32_t address = c->bell == MQ_BELL_BY_PORT
-                       ? c->port : mq_far_pointer(d->bar.addr + d->notify);
+    VblkDevice *d = c->disk.d;
+    uint32_t address = c->bell == VBLK_BELL_BY_PORT
+                       ? c->port : vblk_far_pointer(d->bar.addr + d->notify);
 
     for (unsigned i = 0; i < QUEUES; i++) {
-        mq_device_notify(d, i);
+        vblk_device_notify(d, i);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
-        mq_cpu_op(c, 0, c->bell == MQ_BELL_BY_PORT ? MQ_OP_OUTW : MQ_OP_POKEW,
-                  address, others[i]);
+        vblk_cpu_op(c, 0, c->bell == VBLK_BELL_BY_PORT ? VBLK_OP_OUTW
+                                                       : VBLK_OP_POKEW,
+                    address, others[i]);
     }
-    if (c->bell == MQ_BELL_BY_MMIO) {
+    if (c->bell == VBLK_BELL_BY_MMIO) {
         /* Up to the end of the structure for notifications */
         for (unsigned i = 0; i < 0x1000; i += 0x3fe) {
-            mq_cpu_op(c, 0, MQ_OP_POKEW, mq_far_pointer(d->bar.addr +
-                                                        d->notify + i), i);
+            vblk_cpu_op(c, 0, VBLK_OP_POKEW,
+                        vblk_far_pointer(d->bar.addr + d->notify + i), i);
         }
     }
 }
 
 /* Out of turn: before the driver, of queues not set up, after a reset. */
-static void check_bad(const MqVariant *v, const MqAccel *accel, MqBell bell,
-                      const char *props)
+static void check_bad(const VblkVariant *v, const VblkAccel *accel,
+                      VblkBell bell, const char *props)
 {
-    MqCpus *c = open_disk(v, accel, bell, props);
-    MqCounts *before = mq_counts_take(c);
+    VblkCpus *c = open_disk(v, accel, bell, props);
+    VblkCounts *before = vblk_counts_take(c);
 
     kick_all(c);
-    mq_device_negotiate(c->disk.d, ~MQ_RING_FEATURES);
+    vblk_device_negotiate(c->disk.d, ~VBLK_RING_FEATURES);
     kick_all(c);
-    mq_counts_check(c, before, 0, MQ_CPU_VECTOR(0), 0);
+    vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(0), 0);
     for (unsigned round = 0; round < 2; round++) {
-        mq_device_start(c->disk.d, 0, 2);
+        vblk_device_start(c->disk.d, 0, 2);
         check_works(c);
-        before = mq_counts_take(c);
+        before = vblk_counts_take(c);
         kick_all(c);
-        mq_counts_check(c, before, 0, MQ_CPU_VECTOR(0), 0);
+        vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(0), 0);
         check_works(c);
-        before = mq_counts_take(c);
-        mq_device_reset(c->disk.d);
+        before = vblk_counts_take(c);
+        vblk_device_reset(c->disk.d);
         kick_all(c);
-        mq_counts_check(c, before, 0, MQ_CPU_VECTOR(0), 0);
+        vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(0), 0);
     }
-    mq_device_start(c->disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(c->disk.d, 0, VBLK_ALL_QUEUES);
     check_works(c);
-    mq_cpus_stop(c);
+    vblk_cpus_stop(c);
 }
 
-static void test_bad_port(const MqVariant *v, const MqAccel *accel)
+static void test_bad_port(const VblkVariant *v, const VblkAccel *accel)
 {
-    check_bad(v, accel, MQ_BELL_BY_PORT, "iothread=io0");
-    check_bad(v, accel, MQ_BELL_BY_PORT, "ioeventfd=off");
+    check_bad(v, accel, VBLK_BELL_BY_PORT, "iothread=io0");
+    check_bad(v, accel, VBLK_BELL_BY_PORT, "ioeventfd=off");
 }
 
-static void test_bad_mmio(const MqVariant *v, const MqAccel *accel)
+static void test_bad_mmio(const VblkVariant *v, const VblkAccel *accel)
 {
-    check_bad(v, accel, MQ_BELL_BY_MMIO, "iothread=io0");
-    check_bad(v, accel, MQ_BELL_BY_MMIO, "ioeventfd=off");
+    check_bad(v, accel, VBLK_BELL_BY_MMIO, "iothread=io0");
+    check_bad(v, accel, VBLK_BELL_BY_MMIO, "ioeventfd=off");
 }
 
-#define PC (MQ_PC_LEGACY | MQ_PC_MODERN)
+#define PC (VBLK_PC_LEGACY | VBLK_PC_MODERN)
 
 static const RingsCase cases[] = {
-    { "rings/port", MQ_BELL_BY_PORT, "iothread=io0", PC | MQ_Q35_MODERN,
-      MQ_ALL_APIC },
-    { "rings/port-no-ioeventfd", MQ_BELL_BY_PORT, "ioeventfd=off", PC,
-      MQ_WITH_APIC },
-    { "rings/mmio", MQ_BELL_BY_MMIO, "iothread=io0", MQ_PC_MODERN,
-      MQ_ALL_APIC },
-    { "rings/mmio-no-ioeventfd", MQ_BELL_BY_MMIO, "ioeventfd=off",
-      MQ_PC_MODERN, MQ_WITH_APIC },
-    { "rings/config", MQ_BELL_BY_CONFIG, "iothread=io0", MQ_MODERN,
-      MQ_ONE_EACH },
-    { "rings/config-no-ioeventfd", MQ_BELL_BY_CONFIG, "ioeventfd=off",
-      MQ_MODERN, MQ_ONE_EACH },
+    { "rings/port", VBLK_BELL_BY_PORT, "iothread=io0", PC | VBLK_Q35_MODERN,
+      VBLK_ALL_APIC },
+    { "rings/port-no-ioeventfd", VBLK_BELL_BY_PORT, "ioeventfd=off", PC,
+      VBLK_WITH_APIC },
+    { "rings/mmio", VBLK_BELL_BY_MMIO, "iothread=io0", VBLK_PC_MODERN,
+      VBLK_ALL_APIC },
+    { "rings/mmio-no-ioeventfd", VBLK_BELL_BY_MMIO, "ioeventfd=off",
+      VBLK_PC_MODERN, VBLK_WITH_APIC },
+    { "rings/config", VBLK_BELL_BY_CONFIG, "iothread=io0", VBLK_MODERN,
+      VBLK_ONE_EACH },
+    { "rings/config-no-ioeventfd", VBLK_BELL_BY_CONFIG, "ioeventfd=off",
+      VBLK_MODERN, VBLK_ONE_EACH },
 };
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        mq_cpu_test_add_with(cases[i].path, test_rings, &cases[i],
-                             cases[i].variants, cases[i].accels);
+        vblk_cpu_test_add_with(cases[i].path, test_rings, &cases[i],
+                               cases[i].variants, cases[i].accels);
     }
-    mq_cpu_test_add("rings/exits", test_exits, MQ_PC_MODERN,
-                    MQ_KVM | MQ_KVM_SPLIT);
-    mq_cpu_test_add("rings/bad-port", test_bad_port, PC, MQ_WITH_APIC);
-    mq_cpu_test_add("rings/bad-mmio", test_bad_mmio, MQ_PC_MODERN,
-                    MQ_WITH_APIC);
+    vblk_cpu_test_add("rings/exits", test_exits, VBLK_PC_MODERN,
+                      VBLK_KVM | VBLK_KVM_SPLIT);
+    vblk_cpu_test_add("rings/bad-port", test_bad_port, PC, VBLK_WITH_APIC);
+    vblk_cpu_test_add("rings/bad-mmio", test_bad_mmio, VBLK_PC_MODERN,
+                      VBLK_WITH_APIC);
     return g_test_run();
 }

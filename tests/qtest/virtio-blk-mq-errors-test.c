@@ -18,7 +18,7 @@
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
@@ -35,12 +35,12 @@
 #define SECTOR_OF(n) (64 + 8 * (n))
 
 typedef struct Fixture {
-    MqDisk disk;
-    MqRequest *r[QUEUES];
+    VblkDisk disk;
+    VblkRequest *r[QUEUES];
 } Fixture;
 
 /* On @m, a disk whose first access to each of QUEUES places fails. */
-static void plug(MqMachine *m, const char *image, const char *iotype,
+static void plug(VblkMachine *m, const char *image, const char *iotype,
                  const char *json)
 {
     g_autofree char *props =
@@ -54,23 +54,23 @@ static void plug(MqMachine *m, const char *image, const char *iotype,
                                i ? "," : "", iotype, SECTOR_OF(i));
     }
     g_string_append(errors, "]");
-    mq_slow_disk_add(m, image, iotype ? errors->str : NULL);
-    g_assert_cmpstr(mq_device_add(m, 0, props), ==, NULL);
+    vblk_slow_disk_add(m, image, iotype ? errors->str : NULL);
+    g_assert_cmpstr(vblk_device_add(m, 0, props), ==, NULL);
 }
 
-static Fixture setup_ring(const MqVariant *v, const char *iotype,
+static Fixture setup_ring(const VblkVariant *v, const char *iotype,
                           const char *json, uint64_t ring_features)
 {
-    Fixture f = { .disk.image = mq_image_new(IMAGE_SIZE) };
+    Fixture f = { .disk.image = vblk_image_new(IMAGE_SIZE) };
 
-    f.disk.m = mq_machine_start(v, MQ_IOTHREADS);
+    f.disk.m = vblk_machine_start(v, VBLK_IOTHREADS);
     plug(f.disk.m, f.disk.image, iotype, json);
-    f.disk.d = mq_device_open(f.disk.m, 0);
-    mq_device_start(f.disk.d, ring_features, MQ_ALL_QUEUES);
+    f.disk.d = vblk_device_open(f.disk.m, 0);
+    vblk_device_start(f.disk.d, ring_features, VBLK_ALL_QUEUES);
     return f;
 }
 
-static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
+static Fixture setup(const VblkVariant *v, const char *iotype, const char *json)
 {
     return setup_ring(v, iotype, json, SPLIT);
 }
@@ -78,26 +78,26 @@ static Fixture setup(const MqVariant *v, const char *iotype, const char *json)
 /* A request on each queue, bound to fail, in the hands of the device. */
 static void submit(Fixture *f, bool write)
 {
-    MqRequest *first = mq_read_new(f->disk.d->queues[0], 0, MQ_SECTOR);
+    VblkRequest *first = vblk_read_new(f->disk.d->queues[0], 0, VBLK_SECTOR);
 
     /* Uses up what the throttle lets through at once. */
-    mq_request_submit(first);
-    mq_queue_wait_taken(f->disk.d->queues[0]);
+    vblk_request_submit(first);
+    vblk_queue_wait_taken(f->disk.d->queues[0]);
     for (unsigned i = 0; i < QUEUES; i++) {
-        MqQueue *q = f->disk.d->queues[i];
+        VblkQueue *q = f->disk.d->queues[i];
 
-        f->r[i] = write ? mq_write_new(q, SECTOR_OF(i), 4096, 10 + i)
-                        : mq_read_new(q, SECTOR_OF(i), 4096);
-        mq_request_submit(f->r[i]);
-        mq_queue_wait_taken(q);
+        f->r[i] = write ? vblk_write_new(q, SECTOR_OF(i), 4096, 10 + i)
+                        : vblk_read_new(q, SECTOR_OF(i), 4096);
+        vblk_request_submit(f->r[i]);
+        vblk_queue_wait_taken(q);
         g_assert_false(f->r[i]->done);
     }
-    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+    g_assert_cmphex(vblk_request_wait_throttled(first), ==,
                     VIRTIO_BLK_S_OK);
-    mq_request_free(first);
+    vblk_request_free(first);
 }
 
-static char *run_state(MqMachine *m)
+static char *run_state(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
                                               " 'query-status'}");
@@ -114,19 +114,19 @@ static void wait_stopped(Fixture *f)
     g_autofree char *state = NULL;
 
     while (g_strcmp0(state, "io-error")) {
-        mq_clock_advance(f->disk.m, MQ_STEP_MS);
+        vblk_clock_advance(f->disk.m, VBLK_STEP_MS);
         g_free(state);
         state = run_state(f->disk.m);
-        mq_deadline(start, "an error to stop the machine");
+        vblk_deadline(start, "an error to stop the machine");
     }
     for (unsigned i = 0; i < QUEUES; i++) {
-        mq_queue_reap(f->disk.d->queues[i]);
+        vblk_queue_reap(f->disk.d->queues[i]);
         g_assert_false(f->r[i]->done);
-        g_assert_cmphex(mq_request_status(f->r[i]), ==, MQ_STATUS_NONE);
+        g_assert_cmphex(vblk_request_status(f->r[i]), ==, VBLK_STATUS_NONE);
     }
 }
 
-static void cont(MqMachine *m)
+static void cont(VblkMachine *m)
 {
     qtest_qmp_assert_success(m->qts, "{'execute': 'cont'}");
 }
@@ -134,9 +134,9 @@ static void cont(MqMachine *m)
 static void finish_all(Fixture *f)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(mq_request_wait_throttled(f->r[i]), ==,
+        g_assert_cmphex(vblk_request_wait_throttled(f->r[i]), ==,
                         VIRTIO_BLK_S_OK);
-        mq_request_free(f->r[i]);
+        vblk_request_free(f->r[i]);
     }
 }
 
@@ -144,18 +144,18 @@ static void finish_all(Fixture *f)
 static void check_written(Fixture *f)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        MqRequest *r = mq_read_new(f->disk.d->queues[(i + 1) % QUEUES],
-                                   SECTOR_OF(i), 4096);
+        VblkRequest *r = vblk_read_new(f->disk.d->queues[(i + 1) % QUEUES],
+                                       SECTOR_OF(i), 4096);
 
-        mq_request_submit(r);
-        g_assert_cmphex(mq_request_wait_throttled(r), ==,
+        vblk_request_submit(r);
+        g_assert_cmphex(vblk_request_wait_throttled(r), ==,
                         VIRTIO_BLK_S_OK);
-        mq_read_check(r, 10 + i);
-        mq_request_free(r);
+        vblk_read_check(r, 10 + i);
+        vblk_request_free(r);
     }
 }
 
-static void test_stop_write(const MqVariant *v, const char *json)
+static void test_stop_write(const VblkVariant *v, const char *json)
 {
     Fixture f = setup(v, "write", json);
 
@@ -164,10 +164,10 @@ static void test_stop_write(const MqVariant *v, const char *json)
     cont(f.disk.m);
     finish_all(&f);
     check_written(&f);
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
-static void test_stop_read(const MqVariant *v)
+static void test_stop_read(const VblkVariant *v)
 {
     Fixture f = setup(v, "read", "'rerror': 'stop', " MAPPED);
 
@@ -177,16 +177,16 @@ static void test_stop_read(const MqVariant *v)
     for (unsigned i = 0; i < QUEUES; i++) {
         uint8_t zeroes[4096] = { 0 }, got[4096];
 
-        g_assert_cmphex(mq_request_wait_throttled(f.r[i]), ==,
+        g_assert_cmphex(vblk_request_wait_throttled(f.r[i]), ==,
                         VIRTIO_BLK_S_OK);
         qtest_memread(f.disk.m->qts, f.r[i]->data, got, sizeof(got));
         g_assert_cmpmem(got, sizeof(got), zeroes, sizeof(zeroes));
     }
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
 /* The driver resets the device while it holds requests back. */
-static void test_stop_reset(const MqVariant *v)
+static void test_stop_reset(const VblkVariant *v)
 {
     Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
     uint64_t statuses[QUEUES];
@@ -196,47 +196,47 @@ static void test_stop_reset(const MqVariant *v)
     for (unsigned i = 0; i < QUEUES; i++) {
         statuses[i] = f.r[i]->status;
     }
-    mq_device_reset(f.disk.d);
+    vblk_device_reset(f.disk.d);
     cont(f.disk.m);
-    mq_device_start(f.disk.d, SPLIT, MQ_ALL_QUEUES);
+    vblk_device_start(f.disk.d, SPLIT, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
         g_assert_cmphex(qtest_readb(f.disk.m->qts, statuses[i]), ==,
-                        MQ_STATUS_NONE);
+                        VBLK_STATUS_NONE);
     }
     submit(&f, true);
     finish_all(&f);
     check_written(&f);
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
-static void check_statuses(const MqVariant *v, const char *iotype,
+static void check_statuses(const VblkVariant *v, const char *iotype,
                            const char *json, uint8_t status)
 {
     Fixture f = setup(v, iotype, json);
 
     submit(&f, !strcmp(iotype, "write"));
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(mq_request_wait_throttled(f.r[i]), ==,
+        g_assert_cmphex(vblk_request_wait_throttled(f.r[i]), ==,
                         status);
     }
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
-static void test_report(const MqVariant *v)
+static void test_report(const VblkVariant *v)
 {
     check_statuses(v, "write", "'werror': 'report', " MAPPED,
                    VIRTIO_BLK_S_IOERR);
     check_statuses(v, "read", "'rerror': 'report'", VIRTIO_BLK_S_IOERR);
 }
 
-static void test_ignore(const MqVariant *v)
+static void test_ignore(const VblkVariant *v)
 {
     check_statuses(v, "write", "'werror': 'ignore', " MAPPED, VIRTIO_BLK_S_OK);
     check_statuses(v, "read", "'rerror': 'ignore'", VIRTIO_BLK_S_OK);
 }
 
 /* enospc is the default: stop for that error, report the others. */
-static void test_default(const MqVariant *v)
+static void test_default(const VblkVariant *v)
 {
     check_statuses(v, "write", MAPPED, VIRTIO_BLK_S_IOERR);
     check_statuses(v, "read", MAPPED, VIRTIO_BLK_S_IOERR);
@@ -245,21 +245,21 @@ static void test_default(const MqVariant *v)
 /* Take the stopped guest to another machine; the one that it leaves ends. */
 static void migrate(Fixture *f, const char *json)
 {
-    MqMachine *old = f->disk.m;
-    MqMachine *new = mq_machine_start_target(old, MQ_IOTHREADS);
+    VblkMachine *old = f->disk.m;
+    VblkMachine *new = vblk_machine_start_target(old, VBLK_IOTHREADS);
 
     plug(new, f->disk.image, NULL, json);
-    mq_machine_migrate(old, new);
-    mq_device_move(f->disk.d, new);
+    vblk_machine_migrate(old, new);
+    vblk_device_move(f->disk.d, new);
     f->disk.m = new;
-    mq_machine_stop(old);
+    vblk_machine_stop(old);
 }
 
 /*
  * The requests go on where the guest has gone, at once or, having waited
  * there, too, at the end of a second journey.
  */
-static void check_migrate(const MqVariant *v, const char *json,
+static void check_migrate(const VblkVariant *v, const char *json,
                           uint64_t ring_features, unsigned journeys)
 {
     Fixture f = setup_ring(v, "write", json, ring_features);
@@ -272,30 +272,30 @@ static void check_migrate(const MqVariant *v, const char *json,
     cont(f.disk.m);
     finish_all(&f);
     check_written(&f);
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
-static void test_migrate(const MqVariant *v)
+static void test_migrate(const VblkVariant *v)
 {
     check_migrate(v, "'werror': 'stop'", SPLIT, 1);
 }
 
-static void test_migrate_iothreads(const MqVariant *v)
+static void test_migrate_iothreads(const VblkVariant *v)
 {
     check_migrate(v, "'werror': 'stop', " MAPPED, SPLIT, 1);
 }
 
-static void test_migrate_twice(const MqVariant *v)
+static void test_migrate_twice(const VblkVariant *v)
 {
     check_migrate(v, "'werror': 'stop', " MAPPED, SPLIT, 2);
 }
 
-static void test_migrate_packed(const MqVariant *v)
+static void test_migrate_packed(const VblkVariant *v)
 {
     check_migrate(v, "'werror': 'stop', " MAPPED, PACKED, 1);
 }
 
-static void test_migrate_packed_twice(const MqVariant *v)
+static void test_migrate_packed_twice(const VblkVariant *v)
 {
     check_migrate(v, "'werror': 'stop'", PACKED, 2);
 }
@@ -305,7 +305,7 @@ static bool migration_fails(Fixture *f, const char *file)
     gint64 start = g_get_monotonic_time();
     g_autofree char *status = NULL;
 
-    mq_machine_migrate_begin(f->disk.m, file);
+    vblk_machine_migrate_begin(f->disk.m, file);
     do {
         QDict *info = qtest_qmp_assert_success_ref(
             f->disk.m->qts, "{'execute': 'query-migrate'}");
@@ -313,7 +313,7 @@ static bool migration_fails(Fixture *f, const char *file)
         g_free(status);
         status = g_strdup(qdict_get_try_str(info, "status") ?: "");
         qobject_unref(info);
-        mq_deadline(start, "the end of a migration");
+        vblk_deadline(start, "the end of a migration");
     } while (!g_str_equal(status, "failed") &&
              !g_str_equal(status, "completed"));
     return g_str_equal(status, "failed");
@@ -323,14 +323,14 @@ static bool migration_fails(Fixture *f, const char *file)
  * The stream cannot say what was answered behind a failed request, so it does
  * not begin its journey.  Nothing is lost here.
  */
-static void check_migrate_in_order(const MqVariant *v, const char *json,
+static void check_migrate_in_order(const VblkVariant *v, const char *json,
                                    uint64_t ring_features)
 {
     g_autofree char *props = g_strconcat("'in_order': true, 'werror': 'stop'",
                                          json, NULL);
     Fixture f = setup_ring(v, "write", props,
                            ring_features | BIT_ULL(VIRTIO_F_IN_ORDER));
-    char *file = mq_image_new(0);
+    char *file = vblk_image_new(0);
 
     submit(&f, true);
     wait_stopped(&f);
@@ -338,11 +338,11 @@ static void check_migrate_in_order(const MqVariant *v, const char *json,
     cont(f.disk.m);
     finish_all(&f);
     check_written(&f);
-    mq_disk_stop(&f.disk);
-    mq_image_free(file);
+    vblk_disk_stop(&f.disk);
+    vblk_image_free(file);
 }
 
-static void test_migrate_in_order(const MqVariant *v)
+static void test_migrate_in_order(const VblkVariant *v)
 {
     check_migrate_in_order(v, "", SPLIT);
     check_migrate_in_order(v, ", 'iothread': 'io0'", SPLIT);
@@ -350,7 +350,7 @@ static void test_migrate_in_order(const MqVariant *v)
 }
 
 /* How many writes have become part of another one. */
-static int64_t writes_merged(MqMachine *m)
+static int64_t writes_merged(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-blockstats'}");
     const QListEntry *entry = qlist_first(qdict_get_qlist(rsp, "return"));
@@ -366,22 +366,22 @@ static int64_t writes_merged(MqMachine *m)
  * Neighbours that were one write, and failed as one, are one again: they are
  * tried in the order in which they came.
  */
-static void test_migrate_neighbours(const MqVariant *v)
+static void test_migrate_neighbours(const VblkVariant *v)
 {
     Fixture f = setup(v, "write", "'werror': 'stop'");
-    MqQueue *q = f.disk.d->queues[0];
-    MqRequest *first = mq_read_new(q, 0, MQ_SECTOR);
+    VblkQueue *q = f.disk.d->queues[0];
+    VblkRequest *first = vblk_read_new(q, 0, VBLK_SECTOR);
 
-    mq_request_submit(first);
-    mq_queue_wait_taken(q);
+    vblk_request_submit(first);
+    vblk_queue_wait_taken(q);
     for (unsigned i = 0; i < QUEUES; i++) {
-        f.r[i] = mq_write_new(q, SECTOR_OF(i), 4096, 10 + i);
-        mq_request_add(f.r[i]);
+        f.r[i] = vblk_write_new(q, SECTOR_OF(i), 4096, 10 + i);
+        vblk_request_add(f.r[i]);
     }
-    mq_queue_kick(q);
-    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+    vblk_queue_kick(q);
+    g_assert_cmphex(vblk_request_wait_throttled(first), ==,
                     VIRTIO_BLK_S_OK);
-    mq_request_free(first);
+    vblk_request_free(first);
     wait_stopped(&f);
     g_assert_cmpint(writes_merged(f.disk.m), ==, QUEUES - 1);
 
@@ -390,65 +390,69 @@ static void test_migrate_neighbours(const MqVariant *v)
     finish_all(&f);
     g_assert_cmpint(writes_merged(f.disk.m), ==, QUEUES - 1);
     check_written(&f);
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
 /* A failed write from MMIO keeps its queue in the main loop, wherever it is. */
-static void test_migrate_mmio(const MqVariant *v)
+static void test_migrate_mmio(const VblkVariant *v)
 {
     Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
-    MqQueue *q = f.disk.d->queues[0];
-    MqRequest *first = mq_read_new(q, 0, MQ_SECTOR);
+    VblkQueue *q = f.disk.d->queues[0];
+    VblkRequest *first = vblk_read_new(q, 0, VBLK_SECTOR);
 
-    mq_request_submit(first);
-    mq_queue_wait_taken(q);
+    vblk_request_submit(first);
+    vblk_queue_wait_taken(q);
     for (unsigned i = 0; i < QUEUES; i++) {
         q = f.disk.d->queues[i];
-        f.r[i] = mq_write_new(q, SECTOR_OF(i), MQ_SECTOR, i);
-        mq_request_add_segs(f.r[i], (const MqSegment[]) {
+        f.r[i] = vblk_write_new(q, SECTOR_OF(i), VBLK_SECTOR, i);
+        vblk_request_add_segs(f.r[i], (const VblkSegment[]) {
             { f.r[i]->header, 16, false },
-            { i ? f.r[i]->data : HPET, MQ_SECTOR, false },
+            { i ? f.r[i]->data : HPET, VBLK_SECTOR, false },
             { f.r[i]->status, 1, true },
         }, 3, false);
-        mq_queue_kick(q);
-        mq_queue_wait_taken(q);
+        vblk_queue_kick(q);
+        vblk_queue_wait_taken(q);
     }
-    g_assert_cmphex(mq_request_wait_throttled(first), ==,
+    g_assert_cmphex(vblk_request_wait_throttled(first), ==,
                     VIRTIO_BLK_S_OK);
-    mq_request_free(first);
+    vblk_request_free(first);
     wait_stopped(&f);
 
     migrate(&f, "'werror': 'stop', " MAPPED);
     cont(f.disk.m);
-    mq_disk_check_home(&f.disk, 0, NULL);
-    mq_disk_check_home(&f.disk, 1, "io1");
+    vblk_disk_check_home(&f.disk, 0, NULL);
+    vblk_disk_check_home(&f.disk, 1, "io1");
     finish_all(&f);
-    mq_disk_stop(&f.disk);
+    vblk_disk_stop(&f.disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add_with("errors/stop-write", test_stop_write,
-                     "'werror': 'stop'", MQ_BOTH);
-    mq_test_add_with("errors/stop-write-iothreads", test_stop_write,
-                     "'werror': 'stop', " MAPPED, MQ_BOTH);
-    mq_test_add("errors/stop-read", test_stop_read, MQ_BOTH);
-    mq_test_add("errors/stop-reset", test_stop_reset, MQ_BOTH);
-    mq_test_add("errors/report", test_report, MQ_BOTH);
-    mq_test_add("errors/ignore", test_ignore, MQ_BOTH);
-    mq_test_add("errors/default", test_default, MQ_BOTH);
-    mq_test_add("errors/migrate", test_migrate, MQ_BOTH);
-    mq_test_add("errors/migrate-iothreads", test_migrate_iothreads, MQ_BOTH);
-    mq_test_add("errors/migrate-twice", test_migrate_twice, MQ_BOTH);
-    mq_test_add("errors/migrate-packed", test_migrate_packed, MQ_Q35_MODERN);
-    mq_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
-                MQ_Q35_MODERN);
-    mq_test_add("errors/migrate-in-order", test_migrate_in_order, MQ_MODERN);
-    mq_test_add("errors/migrate-neighbours", test_migrate_neighbours, MQ_BOTH);
+    vblk_test_add_with("errors/stop-write", test_stop_write,
+                       "'werror': 'stop'", VBLK_BOTH);
+    vblk_test_add_with("errors/stop-write-iothreads", test_stop_write,
+                       "'werror': 'stop', " MAPPED, VBLK_BOTH);
+    vblk_test_add("errors/stop-read", test_stop_read, VBLK_BOTH);
+    vblk_test_add("errors/stop-reset", test_stop_reset, VBLK_BOTH);
+    vblk_test_add("errors/report", test_report, VBLK_BOTH);
+    vblk_test_add("errors/ignore", test_ignore, VBLK_BOTH);
+    vblk_test_add("errors/default", test_default, VBLK_BOTH);
+    vblk_test_add("errors/migrate", test_migrate, VBLK_BOTH);
+    vblk_test_add("errors/migrate-iothreads", test_migrate_iothreads,
+                  VBLK_BOTH);
+    vblk_test_add("errors/migrate-twice", test_migrate_twice, VBLK_BOTH);
+    vblk_test_add("errors/migrate-packed", test_migrate_packed,
+                  VBLK_Q35_MODERN);
+    vblk_test_add("errors/migrate-packed-twice", test_migrate_packed_twice,
+                  VBLK_Q35_MODERN);
+    vblk_test_add("errors/migrate-in-order", test_migrate_in_order,
+                  VBLK_MODERN);
+    vblk_test_add("errors/migrate-neighbours", test_migrate_neighbours,
+                  VBLK_BOTH);
     if (!getenv("QTEST_QEMU_BINARY_DST")) {
         /* The untouched base does not say where its queues are. */
-        mq_test_add("errors/migrate-mmio", test_migrate_mmio, MQ_BOTH);
+        vblk_test_add("errors/migrate-mmio", test_migrate_mmio, VBLK_BOTH);
     }
     return g_test_run();
 }

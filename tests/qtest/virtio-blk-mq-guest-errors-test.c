@@ -11,7 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define IMAGE_SIZE (1024 * 1024)
 #define PROPS "num-queues=2,packed=on,in_order=on"
@@ -39,7 +39,7 @@ static unsigned count_lines(const char *file)
     return n;
 }
 
-static void log_to(MqMachine *m, const char *file)
+static void log_to(VblkMachine *m, const char *file)
 {
     g_autofree char *to = qtest_hmp(m->qts, "logfile %s", file);
     g_autofree char *what = qtest_hmp(m->qts, "log guest_errors");
@@ -48,51 +48,51 @@ static void log_to(MqMachine *m, const char *file)
     g_assert_cmpstr(what, ==, "");
 }
 
-static void read_indirect(MqQueue *q)
+static void read_indirect(VblkQueue *q)
 {
-    MqRequest *r = mq_read_new(q, 0, MQ_SECTOR);
-    MqSegment segs[] = {
+    VblkRequest *r = vblk_read_new(q, 0, VBLK_SECTOR);
+    VblkSegment segs[] = {
         { r->header, 16, false },
-        { r->data, MQ_SECTOR, true },
+        { r->data, VBLK_SECTOR, true },
         { r->status, 1, true },
     };
 
-    mq_request_add_segs(r, segs, G_N_ELEMENTS(segs), true);
-    mq_queue_kick(q);
-    mq_request_finish(r);
+    vblk_request_add_segs(r, segs, G_N_ELEMENTS(segs), true);
+    vblk_queue_kick(q);
+    vblk_request_finish(r);
 }
 
-static void check(MqDisk *disk, uint64_t features, unsigned lines)
+static void check(VblkDisk *disk, uint64_t features, unsigned lines)
 {
-    char *file = mq_image_new(0);
+    char *file = vblk_image_new(0);
 
-    mq_device_start(disk->d, features, MQ_ALL_QUEUES);
+    vblk_device_start(disk->d, features, VBLK_ALL_QUEUES);
     log_to(disk->m, file);
     for (unsigned i = 0; i < REQUESTS; i++) {
         read_indirect(disk->d->queues[i % 2]);
     }
-    mq_device_reset(disk->d);
+    vblk_device_reset(disk->d);
     g_assert_cmpuint(count_lines(file), ==, lines);
-    mq_image_free(file);
+    vblk_image_free(file);
 }
 
-static void test_indirect(const MqVariant *v, const char *props)
+static void test_indirect(const VblkVariant *v, const char *props)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
         check(&disk, rings[i] | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC), 0);
         check(&disk, rings[i], REQUESTS);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add_with("guest-errors/indirect", test_indirect,
-                     PROPS, MQ_Q35_MODERN);
-    mq_test_add_with("guest-errors/indirect-iothread", test_indirect,
-                     PROPS ",iothread=io0", MQ_Q35_MODERN);
+    vblk_test_add_with("guest-errors/indirect", test_indirect,
+                       PROPS, VBLK_Q35_MODERN);
+    vblk_test_add_with("guest-errors/indirect-iothread", test_indirect,
+                       PROPS ",iothread=io0", VBLK_Q35_MODERN);
     return g_test_run();
 }

@@ -10,7 +10,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qobject/qjson.h"
-#include "mq-stream.h"
+#include "vblk-stream.h"
 
 #define IN VIRTIO_BLK_T_IN
 #define OUT VIRTIO_BLK_T_OUT
@@ -18,9 +18,9 @@
 
 #define IOERR VIRTIO_BLK_S_IOERR
 
-#define END MQ_STREAM_SECTORS
+#define END VBLK_STREAM_SECTORS
 
-static const MqOp flood_ops[] = {
+static const VblkOp flood_ops[] = {
     { IN, 0, 1 }, { OUT, 2, 1 }, { FLUSH }, { IN, 8, 1 }, { IN, END, 1, IOERR },
 };
 
@@ -30,7 +30,7 @@ typedef struct Histograms {
 } Histograms;
 
 /* What QEMU has counted after @floods floods. */
-static void expect_histograms(MqStream *s, unsigned floods, Histograms h)
+static void expect_histograms(VblkStream *s, unsigned floods, Histograms h)
 {
     QDict *histograms = qdict_new();
     const struct {
@@ -48,7 +48,7 @@ static void expect_histograms(MqStream *s, unsigned floods, Histograms h)
                           qobject_from_json(fields[i].value, &error_abort));
         }
     }
-    mq_stream_expect(s, (MqStats) {
+    vblk_stream_expect(s, (VblkStats) {
         .rd = { .ops = 8 * floods, .bytes = 4096 * floods,
                 .invalid = 4 * floods },
         .wr = { .ops = 4 * floods, .bytes = 2048 * floods },
@@ -57,22 +57,23 @@ static void expect_histograms(MqStream *s, unsigned floods, Histograms h)
     }, histograms);
 }
 
-static void flood(MqStream *s)
+static void flood(VblkStream *s)
 {
-    mq_stream_flood(s, flood_ops, ARRAY_SIZE(flood_ops), 128);
+    vblk_stream_flood(s, flood_ops, ARRAY_SIZE(flood_ops), 128);
 }
 
 #define BINS(boundaries, bins) \
     "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
 
 /* A latency is in the bin above the boundaries that it reaches. */
-static void play_histograms(MqStream *s)
+static void play_histograms(VblkStream *s)
 {
-    mq_stream_clock(s, 1000);
+    vblk_stream_clock(s, 1000);
     flood(s);
     expect_histograms(s, 1, (Histograms) { NULL });
 
-    mq_stream_histogram(s, "{'boundaries': [500000, 1000000, 2000000]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries': [500000, 1000000, 2000000]}",
+                          NULL);
     flood(s);
     flood(s);
     expect_histograms(s, 3, (Histograms) {
@@ -83,9 +84,9 @@ static void play_histograms(MqStream *s)
     });
 
     /* One of its own for each kind, which begins with nothing */
-    mq_stream_histogram(s, "{'boundaries-read': [1000001]}", NULL);
-    mq_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
-                        NULL);
+    vblk_stream_histogram(s, "{'boundaries-read': [1000001]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
+                          NULL);
     flood(s);
     expect_histograms(s, 4, (Histograms) {
         .rd = BINS("1000001", "8, 0"),
@@ -93,8 +94,8 @@ static void play_histograms(MqStream *s)
         .flush = BINS("1", "0, 4"),
         .zone_append = BINS("9", "0, 0"),
     });
-    mq_stream_histogram(s, "{'boundaries': [7], 'boundaries-write': [1000000,"
-                        " 18446744073709551615]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries': [7], 'boundaries-write': [1000000,"
+                          " 18446744073709551615]}", NULL);
     flood(s);
     expect_histograms(s, 5, (Histograms) {
         .rd = BINS("7", "0, 8"),
@@ -103,20 +104,20 @@ static void play_histograms(MqStream *s)
         .zone_append = BINS("7", "0, 0"),
     });
 
-    mq_stream_histogram(s, "{}", NULL);
+    vblk_stream_histogram(s, "{}", NULL);
     flood(s);
     expect_histograms(s, 6, (Histograms) { NULL });
-    mq_stream_histogram(s, "{'boundaries-write': [1000]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries-write': [1000]}", NULL);
     flood(s);
     expect_histograms(s, 7, (Histograms) { .wr = BINS("1000", "0, 4") });
     /* The base takes it for no boundaries at all. */
-    mq_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
     expect_histograms(s, 7, (Histograms) { NULL });
 }
 
-static void test_histograms(const MqVariant *v)
+static void test_histograms(const VblkVariant *v)
 {
-    mq_stream_run(v, &(MqScenario) {
+    vblk_stream_run(v, &(VblkScenario) {
         .account_invalid = true, .account_failed = true,
         .play = play_histograms,
     });
@@ -126,29 +127,29 @@ static void test_histograms(const MqVariant *v)
 #define REFUSED(kind) "Device '" ID "' set " kind " boundaries fail"
 
 /* A command that is refused leaves this and later histograms as they were. */
-static void play_histogram_errors(MqStream *s)
+static void play_histogram_errors(VblkStream *s)
 {
-    mq_stream_clock(s, 1000);
-    mq_stream_histogram(s, "{'boundaries': [5, 4]}", REFUSED("read"));
-    mq_stream_histogram(s, "{'boundaries': [5, 5]}", REFUSED("read"));
-    mq_stream_histogram(s, "{'boundaries': [0, 5]}", REFUSED("read"));
-    mq_stream_histogram(s, "{'boundaries': []}", REFUSED("read"));
-    mq_stream_histogram(s, "{'id': 'nobody', 'boundaries': [5]}",
-                        "Device 'nobody' not found");
-    mq_stream_histogram(s, "{'id': 'io0', 'boundaries': [5]}",
-                        "Device 'io0' not found");
+    vblk_stream_clock(s, 1000);
+    vblk_stream_histogram(s, "{'boundaries': [5, 4]}", REFUSED("read"));
+    vblk_stream_histogram(s, "{'boundaries': [5, 5]}", REFUSED("read"));
+    vblk_stream_histogram(s, "{'boundaries': [0, 5]}", REFUSED("read"));
+    vblk_stream_histogram(s, "{'boundaries': []}", REFUSED("read"));
+    vblk_stream_histogram(s, "{'id': 'nobody', 'boundaries': [5]}",
+                          "Device 'nobody' not found");
+    vblk_stream_histogram(s, "{'id': 'io0', 'boundaries': [5]}",
+                          "Device 'io0' not found");
     flood(s);
     expect_histograms(s, 1, (Histograms) { NULL });
 
-    mq_stream_histogram(s, "{'boundaries': [100]}", NULL);
+    vblk_stream_histogram(s, "{'boundaries': [100]}", NULL);
     flood(s);
-    mq_stream_histogram(s, "{'boundaries-write': [7, 6]}", REFUSED("write"));
-    mq_stream_histogram(s, "{'boundaries-flush': [7, 6]}", REFUSED("flush"));
-    mq_stream_histogram(s, "{'boundaries-read': [200],"
-                        " 'boundaries-write': [300],"
-                        " 'boundaries-zap': [8, 1],"
-                        " 'boundaries-flush': [400]}",
-                        REFUSED("append write"));
+    vblk_stream_histogram(s, "{'boundaries-write': [7, 6]}", REFUSED("write"));
+    vblk_stream_histogram(s, "{'boundaries-flush': [7, 6]}", REFUSED("flush"));
+    vblk_stream_histogram(s, "{'boundaries-read': [200],"
+                          " 'boundaries-write': [300],"
+                          " 'boundaries-zap': [8, 1],"
+                          " 'boundaries-flush': [400]}",
+                          REFUSED("append write"));
     flood(s);
     expect_histograms(s, 3, (Histograms) {
         .rd = BINS("200", "0, 8"),
@@ -158,9 +159,9 @@ static void play_histogram_errors(MqStream *s)
     });
 }
 
-static void test_histogram_errors(const MqVariant *v)
+static void test_histogram_errors(const VblkVariant *v)
 {
-    mq_stream_run(v, &(MqScenario) {
+    vblk_stream_run(v, &(VblkScenario) {
         .account_invalid = true, .account_failed = true,
         .play = play_histogram_errors,
     });
@@ -169,7 +170,7 @@ static void test_histogram_errors(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("histograms/bins", test_histograms, MQ_BOTH);
-    mq_test_add("histograms/errors", test_histogram_errors, MQ_Q35_MODERN);
+    vblk_test_add("histograms/bins", test_histograms, VBLK_BOTH);
+    vblk_test_add("histograms/errors", test_histogram_errors, VBLK_Q35_MODERN);
     return g_test_run();
 }

@@ -10,7 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
@@ -46,130 +46,130 @@ static const Sabotage sabotages[] = {
     { .name = "no-status", .no_status = true },
 };
 
-static MqDisk setup(const MqVariant *v, const char *props)
+static VblkDisk setup(const VblkVariant *v, const char *props)
 {
     g_autofree char *all = g_strdup_printf("num-queues=%u%s%s", QUEUES,
                                            *props ? "," : "", props);
 
-    return mq_disk_start(v, IMAGE_SIZE, NULL, all);
+    return vblk_disk_start(v, IMAGE_SIZE, NULL, all);
 }
 
 /* Two descriptors at the beginning of the table, made wrong as @s says. */
-static void sabotage(MqQueue *q, const Sabotage *s)
+static void sabotage(VblkQueue *q, const Sabotage *s)
 {
-    MqDevice *d = q->dev;
-    MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
+    VblkDevice *d = q->dev;
+    VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
     uint16_t next = s->beyond_next ? q->size : s->next;
 
     if (s->no_status) {
-        mq_split_write(d, q->desc, 0, r->header, 16, 0, 0);
+        vblk_split_write(d, q->desc, 0, r->header, 16, 0, 0);
     } else {
-        mq_split_write(d, q->desc, 0, r->header, 16, N, next);
-        mq_split_write(d, q->desc, 1, r->status, 1, W | N, 0);
+        vblk_split_write(d, q->desc, 0, r->header, 16, N, next);
+        vblk_split_write(d, q->desc, 1, r->status, 1, W | N, 0);
     }
     q->avail += s->skip;
-    mq_split_offer(q, s->beyond_offer ? q->size : s->offer);
-    mq_device_notify(d, q->index);
+    vblk_split_offer(q, s->beyond_offer ? q->size : s->offer);
+    vblk_device_notify(d, q->index);
 }
 
-static void check_works(MqDevice *d)
+static void check_works(VblkDevice *d)
 {
-    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(d, 0, VBLK_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(d->queues[q], 8 * q, 4096, q + 1);
-        mq_vector_wait(d, q + 1);
-        mq_read(d->queues[QUEUES - 1 - q], 8 * q, 4096, q + 1);
-        mq_vector_wait(d, QUEUES - q);
+        vblk_write(d->queues[q], 8 * q, 4096, q + 1);
+        vblk_vector_wait(d, q + 1);
+        vblk_read(d->queues[QUEUES - 1 - q], 8 * q, 4096, q + 1);
+        vblk_vector_wait(d, QUEUES - q);
     }
 }
 
-static void check_sabotage(MqDisk *f, const Sabotage *s, unsigned queue)
+static void check_sabotage(VblkDisk *f, const Sabotage *s, unsigned queue)
 {
-    MqDevice *d = f->d;
-    MqQueue *q;
+    VblkDevice *d = f->d;
+    VblkQueue *q;
 
     g_test_message("%s on queue %u", s->name, queue);
     check_works(d);
-    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(d, 0, VBLK_ALL_QUEUES);
     q = d->queues[queue];
     sabotage(q, s);
     if (d->modern) {
-        mq_device_wait_broken(d);
-        mq_vector_wait(d, 0);
+        vblk_device_wait_broken(d);
+        vblk_vector_wait(d, 0);
     }
-    g_assert_cmpuint(mq_split_used_idx(q), ==, 0);
-    mq_vectors_silent(d);
+    g_assert_cmpuint(vblk_split_used_idx(q), ==, 0);
+    vblk_vectors_silent(d);
     check_works(d);
 }
 
-static void test_ring(const MqVariant *v, const char *props)
+static void test_ring(const VblkVariant *v, const char *props)
 {
-    MqDisk f = setup(v, props);
+    VblkDisk f = setup(v, props);
 
     for (unsigned i = 0; i < ARRAY_SIZE(sabotages); i++) {
         check_sabotage(&f, &sabotages[i], i % QUEUES);
     }
-    mq_disk_stop(&f);
+    vblk_disk_stop(&f);
 }
 
 /* All queues at once. */
-static void test_everywhere(const MqVariant *v)
+static void test_everywhere(const VblkVariant *v)
 {
-    MqDisk f = setup(v, "iothread=io0");
+    VblkDisk f = setup(v, "iothread=io0");
 
     for (unsigned round = 0; round < 3; round++) {
-        mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+        vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
         for (unsigned q = 0; q < QUEUES; q++) {
             sabotage(f.d->queues[q], &sabotages[q]);
         }
         if (v->modern) {
-            mq_device_wait_broken(f.d);
+            vblk_device_wait_broken(f.d);
         }
         check_works(f.d);
     }
-    mq_disk_stop(&f);
+    vblk_disk_stop(&f);
 }
 
 /* A broken disk leaves its neighbour in the same IOThread alone. */
-static void test_neighbour(const MqVariant *v)
+static void test_neighbour(const VblkVariant *v)
 {
-    g_autofree char *arg0 = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
-                                          "iothread=io0");
-    g_autofree char *arg1 = mq_device_arg(v, 1, "drive=other,num-queues=4,"
-                                          "iothread=io0");
-    MqMachine *m = mq_machine_start(v, "-object iothread,id=io0 "
-                                    "-blockdev null-co,node-name=disk,"
-                                    "size=1048576 -blockdev null-co,"
-                                    "node-name=other,size=1048576 "
-                                    "-device %s -device %s", arg0, arg1);
-    MqDevice *bad = mq_device_open(m, 0);
-    MqDevice *good = mq_device_open(m, 1);
+    g_autofree char *arg0 = vblk_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                            "iothread=io0");
+    g_autofree char *arg1 = vblk_device_arg(v, 1, "drive=other,num-queues=4,"
+                                            "iothread=io0");
+    VblkMachine *m = vblk_machine_start(v, "-object iothread,id=io0 "
+                                        "-blockdev null-co,node-name=disk,"
+                                        "size=1048576 -blockdev null-co,"
+                                        "node-name=other,size=1048576 "
+                                        "-device %s -device %s", arg0, arg1);
+    VblkDevice *bad = vblk_device_open(m, 0);
+    VblkDevice *good = vblk_device_open(m, 1);
 
-    mq_device_start(bad, 0, MQ_ALL_QUEUES);
-    mq_device_start(good, 0, MQ_ALL_QUEUES);
+    vblk_device_start(bad, 0, VBLK_ALL_QUEUES);
+    vblk_device_start(good, 0, VBLK_ALL_QUEUES);
     sabotage(bad->queues[1], &sabotages[0]);
     if (v->modern) {
-        mq_device_wait_broken(bad);
+        vblk_device_wait_broken(bad);
     }
     for (unsigned q = 0; q < QUEUES; q++) {
-        g_assert_cmphex(mq_request_run(good->queues[q], VIRTIO_BLK_T_IN, 0,
-                                       NULL, 4096), ==, VIRTIO_BLK_S_OK);
-        mq_vector_wait(good, q + 1);
+        g_assert_cmphex(vblk_request_run(good->queues[q], VIRTIO_BLK_T_IN, 0,
+                                         NULL, 4096), ==, VIRTIO_BLK_S_OK);
+        vblk_vector_wait(good, q + 1);
     }
-    g_assert_cmphex(mq_device_status(good) & VIRTIO_CONFIG_S_NEEDS_RESET, ==,
+    g_assert_cmphex(vblk_device_status(good) & VIRTIO_CONFIG_S_NEEDS_RESET, ==,
                     0);
-    mq_device_close(bad);
-    mq_device_close(good);
-    mq_machine_stop(m);
+    vblk_device_close(bad);
+    vblk_device_close(good);
+    vblk_machine_stop(m);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add_with("hostile/ring", test_ring, "", MQ_ALL);
-    mq_test_add_with("hostile/ring-iothread", test_ring,
-                     "iothread=io0", MQ_ALL);
-    mq_test_add("hostile/everywhere", test_everywhere, MQ_ALL);
-    mq_test_add("hostile/neighbour", test_neighbour, MQ_ALL);
+    vblk_test_add_with("hostile/ring", test_ring, "", VBLK_ALL);
+    vblk_test_add_with("hostile/ring-iothread", test_ring,
+                       "iothread=io0", VBLK_ALL);
+    vblk_test_add("hostile/everywhere", test_everywhere, VBLK_ALL);
+    vblk_test_add("hostile/neighbour", test_neighbour, VBLK_ALL);
     return g_test_run();
 }

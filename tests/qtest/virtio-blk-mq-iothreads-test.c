@@ -16,14 +16,14 @@
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-request.h"
+#include "vblk-request.h"
 
 #define QUEUES 4
 #define IOTHREADS 3
 
 typedef struct Fixture {
-    MqMachine *m;
-    MqDevice *d;
+    VblkMachine *m;
+    VblkDevice *d;
     int tid[IOTHREADS];
 } Fixture;
 
@@ -43,34 +43,34 @@ static void find_threads(Fixture *f)
     qobject_unref(rsp);
 }
 
-static MqMachine *start(const MqVariant *v)
+static VblkMachine *start(const VblkVariant *v)
 {
-    return mq_machine_start(v,
-                            "-object iothread,id=io0,poll-max-ns=0 "
-                            "-object iothread,id=io1,poll-max-ns=0 "
-                            "-object iothread,id=io2,poll-max-ns=0 "
-                            "-blockdev null-co,node-name=disk,read-zeroes=on,"
-                            "size=1048576");
+    return vblk_machine_start(v,
+                              "-object iothread,id=io0,poll-max-ns=0 "
+                              "-object iothread,id=io1,poll-max-ns=0 "
+                              "-object iothread,id=io2,poll-max-ns=0 "
+                              "-blockdev null-co,node-name=disk,read-zeroes=on,"
+                              "size=1048576");
 }
 
-static Fixture setup(const MqVariant *v, const char *json)
+static Fixture setup(const VblkVariant *v, const char *json)
 {
     g_autofree char *props =
         g_strdup_printf("'drive': 'disk', 'num-queues': %u, %s", QUEUES, json);
     Fixture f;
 
     f.m = start(v);
-    g_assert_cmpstr(mq_device_add(f.m, 0, props), ==, NULL);
+    g_assert_cmpstr(vblk_device_add(f.m, 0, props), ==, NULL);
     find_threads(&f);
-    f.d = mq_device_open(f.m, 0);
-    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    f.d = vblk_device_open(f.m, 0);
+    vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
     return f;
 }
 
 static void teardown(Fixture *f)
 {
-    mq_device_close(f->d);
-    mq_machine_stop(f->m);
+    vblk_device_close(f->d);
+    vblk_machine_stop(f->m);
 }
 
 /* Whether an IOThread sleeps now, and how often it has gone to sleep. */
@@ -112,7 +112,7 @@ static void settle(Fixture *f, uint64_t *count)
             count[i] = now;
         }
         qtest_readb(f->m->qts, 0);
-        mq_deadline(start, "idle IOThreads");
+        vblk_deadline(start, "idle IOThreads");
     }
 }
 
@@ -123,8 +123,8 @@ static void check_served_by(Fixture *f, unsigned queue, unsigned expected)
 
     settle(f, before);
     for (unsigned i = 0; i < 5; i++) {
-        g_assert_cmphex(mq_request_run(f->d->queues[queue], VIRTIO_BLK_T_IN,
-                                       i, NULL, MQ_SECTOR), ==,
+        g_assert_cmphex(vblk_request_run(f->d->queues[queue], VIRTIO_BLK_T_IN,
+                                         i, NULL, VBLK_SECTOR), ==,
                         VIRTIO_BLK_S_OK);
     }
     settle(f, after);
@@ -137,7 +137,7 @@ static void check_served_by(Fixture *f, unsigned queue, unsigned expected)
     }
 }
 
-static void check_mapping(const MqVariant *v, const char *json,
+static void check_mapping(const VblkVariant *v, const char *json,
                           const unsigned expected[QUEUES])
 {
     Fixture f = setup(v, json);
@@ -146,28 +146,28 @@ static void check_mapping(const MqVariant *v, const char *json,
         check_served_by(&f, i, expected[i]);
     }
     /* A new driver finds the same. */
-    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = QUEUES; i-- > 0; ) {
         check_served_by(&f, i, expected[i]);
     }
     teardown(&f);
 }
 
-static void test_none(const MqVariant *v)
+static void test_none(const VblkVariant *v)
 {
     static const unsigned main_loop[QUEUES] = { [0 ... 3] = UINT_MAX };
 
     check_mapping(v, "'serial': 'none'", main_loop);
 }
 
-static void test_iothread(const MqVariant *v)
+static void test_iothread(const VblkVariant *v)
 {
     static const unsigned one[QUEUES] = { [0 ... 3] = 1 };
 
     check_mapping(v, "'iothread': 'io1'", one);
 }
 
-static void test_round_robin(const MqVariant *v)
+static void test_round_robin(const VblkVariant *v)
 {
     static const unsigned three[QUEUES] = { 0, 1, 2, 0 };
     static const unsigned two[QUEUES] = { 2, 0, 2, 0 };
@@ -178,7 +178,7 @@ static void test_round_robin(const MqVariant *v)
                   "{'iothread': 'io0'}]", two);
 }
 
-static void test_explicit(const MqVariant *v)
+static void test_explicit(const VblkVariant *v)
 {
     static const unsigned expected[QUEUES] = { 2, 0, 2, 1 };
 
@@ -189,31 +189,31 @@ static void test_explicit(const MqVariant *v)
 }
 
 /* The command line takes the mapping as well, in its JSON form. */
-static void test_command_line(const MqVariant *v)
+static void test_command_line(const VblkVariant *v)
 {
     static const unsigned expected[QUEUES] = { 1, 1, 0, 0 };
     Fixture f;
 
-    f.m = mq_machine_start(v,
-                           "-object iothread,id=io0,poll-max-ns=0 "
-                           "-object iothread,id=io1,poll-max-ns=0 "
-                           "-object iothread,id=io2,poll-max-ns=0 "
-                           "-blockdev null-co,node-name=disk,size=1048576 "
-                           "-device '{\"driver\": \"virtio-blk-pci\","
-                           "\"drive\": \"disk\", \"num-queues\": %u,"
-                           "\"bus\": \"%s\", \"addr\": \"%d\","
-                           "\"disable-legacy\": \"%s\","
-                           "\"disable-modern\": %s,"
-                           "\"iothread-vq-mapping\": ["
-                           "{\"iothread\": \"io0\", \"vqs\": [2, 3]},"
-                           "{\"iothread\": \"io1\", \"vqs\": [0, 1]}]}'",
-                           QUEUES, v->pcie ? "port0" : "pci.0",
-                           v->pcie ? 0 : mq_slot_devfn(v, 0) >> 3,
-                           v->modern ? "on" : "off",
-                           v->modern ? "false" : "true");
+    f.m = vblk_machine_start(v,
+                             "-object iothread,id=io0,poll-max-ns=0 "
+                             "-object iothread,id=io1,poll-max-ns=0 "
+                             "-object iothread,id=io2,poll-max-ns=0 "
+                             "-blockdev null-co,node-name=disk,size=1048576 "
+                             "-device '{\"driver\": \"virtio-blk-pci\","
+                             "\"drive\": \"disk\", \"num-queues\": %u,"
+                             "\"bus\": \"%s\", \"addr\": \"%d\","
+                             "\"disable-legacy\": \"%s\","
+                             "\"disable-modern\": %s,"
+                             "\"iothread-vq-mapping\": ["
+                             "{\"iothread\": \"io0\", \"vqs\": [2, 3]},"
+                             "{\"iothread\": \"io1\", \"vqs\": [0, 1]}]}'",
+                             QUEUES, v->pcie ? "port0" : "pci.0",
+                             v->pcie ? 0 : vblk_slot_devfn(v, 0) >> 3,
+                             v->modern ? "on" : "off",
+                             v->modern ? "false" : "true");
     find_threads(&f);
-    f.d = mq_device_open(f.m, 0);
-    mq_device_start(f.d, 0, MQ_ALL_QUEUES);
+    f.d = vblk_device_open(f.m, 0);
+    vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
         check_served_by(&f, i, expected[i]);
     }
@@ -270,16 +270,16 @@ static const Refusal refusals[] = {
 };
 
 /* Wrong lists are refused by name; nothing of them sticks. */
-static void test_refused(const MqVariant *v)
+static void test_refused(const VblkVariant *v)
 {
-    MqMachine *m = start(v);
-    MqDevice *d;
+    VblkMachine *m = start(v);
+    VblkDevice *d;
 
     for (unsigned i = 0; i < ARRAY_SIZE(refusals); i++) {
         g_autofree char *json =
             g_strdup_printf("'drive': 'disk', 'num-queues': %u, %s", QUEUES,
                             refusals[i].json);
-        g_autofree char *error = mq_device_add(m, 0, json);
+        g_autofree char *error = vblk_device_add(m, 0, json);
 
         g_assert_cmpstr(error, ==, refusals[i].error);
     }
@@ -287,29 +287,29 @@ static void test_refused(const MqVariant *v)
     /* Neither disk nor IOThreads are held by what was refused. */
     qtest_qmp_assert_success(m->qts, "{'execute': 'object-del',"
                              " 'arguments': {'id': 'io1'}}");
-    g_assert_cmpstr(mq_device_add(m, 0, "'drive': 'disk', 'num-queues': 4,"
-                                  "'iothread-vq-mapping': ["
-                                  "{'iothread': 'io2', 'vqs': [0, 2]},"
-                                  "{'iothread': 'io0', 'vqs': [1, 3]}]"), ==,
+    g_assert_cmpstr(vblk_device_add(m, 0, "'drive': 'disk', 'num-queues': 4,"
+                                    "'iothread-vq-mapping': ["
+                                    "{'iothread': 'io2', 'vqs': [0, 2]},"
+                                    "{'iothread': 'io0', 'vqs': [1, 3]}]"), ==,
                     NULL);
-    d = mq_device_open(m, 0);
-    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    d = vblk_device_open(m, 0);
+    vblk_device_start(d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmphex(mq_request_run(d->queues[i], VIRTIO_BLK_T_IN, i, NULL,
-                                       MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(vblk_request_run(d->queues[i], VIRTIO_BLK_T_IN, i, NULL,
+                                         VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
     }
-    mq_device_close(d);
-    mq_machine_stop(m);
+    vblk_device_close(d);
+    vblk_machine_stop(m);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("iothreads/none", test_none, MQ_BOTH);
-    mq_test_add("iothreads/iothread", test_iothread, MQ_ALL);
-    mq_test_add("iothreads/round-robin", test_round_robin, MQ_ALL);
-    mq_test_add("iothreads/explicit", test_explicit, MQ_ALL);
-    mq_test_add("iothreads/command-line", test_command_line, MQ_BOTH);
-    mq_test_add("iothreads/refused", test_refused, MQ_ALL);
+    vblk_test_add("iothreads/none", test_none, VBLK_BOTH);
+    vblk_test_add("iothreads/iothread", test_iothread, VBLK_ALL);
+    vblk_test_add("iothreads/round-robin", test_round_robin, VBLK_ALL);
+    vblk_test_add("iothreads/explicit", test_explicit, VBLK_ALL);
+    vblk_test_add("iothreads/command-line", test_command_line, VBLK_BOTH);
+    vblk_test_add("iothreads/refused", test_refused, VBLK_ALL);
     return g_test_run();
 }

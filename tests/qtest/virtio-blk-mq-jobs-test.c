@@ -16,51 +16,51 @@
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 4
 #define IMAGE_SIZE (1024 * 1024)
 
-static MqDisk setup_on(const MqVariant *v, const char *options)
+static VblkDisk setup_on(const VblkVariant *v, const char *options)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, options);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, options);
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     return disk;
 }
 
-static MqDisk setup(const MqVariant *v)
+static VblkDisk setup(const VblkVariant *v)
 {
     return setup_on(v, "num-queues=4,iothread=io0");
 }
 
 /* Keep every queue busy; each call moves on by what has completed. */
 typedef struct Load {
-    MqDisk *disk;
-    MqRequest *r[QUEUES][16];
+    VblkDisk *disk;
+    VblkRequest *r[QUEUES][16];
     unsigned rounds;
 } Load;
 
 static void load_turn(Load *load)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
-        MqQueue *queue = load->disk->d->queues[q];
+        VblkQueue *queue = load->disk->d->queues[q];
 
-        mq_queue_reap(queue);
+        vblk_queue_reap(queue);
         for (unsigned i = 0; i < ARRAY_SIZE(load->r[q]); i++) {
-            MqRequest **r = &load->r[q][i];
+            VblkRequest **r = &load->r[q][i];
 
             if (*r && (*r)->done) {
-                g_assert_cmphex(mq_request_status(*r), ==, VIRTIO_BLK_S_OK);
-                g_clear_pointer(r, mq_request_free);
+                g_assert_cmphex(vblk_request_status(*r), ==, VIRTIO_BLK_S_OK);
+                g_clear_pointer(r, vblk_request_free);
             }
             if (!*r) {
-                *r = mq_write_new(queue, 256 * q + 8 * i, 4096,
-                                  50 * q + 3 * i);
-                mq_request_add(*r);
+                *r = vblk_write_new(queue, 256 * q + 8 * i, 4096,
+                                    50 * q + 3 * i);
+                vblk_request_add(*r);
             }
         }
-        mq_queue_kick(queue);
+        vblk_queue_kick(queue);
     }
     load->rounds++;
 }
@@ -69,13 +69,13 @@ static void load_end(Load *load)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
         for (unsigned i = 0; i < ARRAY_SIZE(load->r[q]); i++) {
-            mq_request_finish(load->r[q][i]);
+            vblk_request_finish(load->r[q][i]);
         }
     }
     for (unsigned q = 0; q < QUEUES; q++) {
         for (unsigned i = 0; i < ARRAY_SIZE(load->r[q]); i++) {
-            mq_read(load->disk->d->queues[(q + 1) % QUEUES], 256 * q + 8 * i,
-                    4096, 50 * q + 3 * i);
+            vblk_read(load->disk->d->queues[(q + 1) % QUEUES], 256 * q + 8 * i,
+                      4096, 50 * q + 3 * i);
         }
     }
 }
@@ -90,9 +90,9 @@ static void under_load(Load *load, const char *command)
 }
 
 /* Drains that come and go while all queues are busy. */
-static void test_drain(const MqVariant *v)
+static void test_drain(const VblkVariant *v)
 {
-    MqDisk disk = setup(v);
+    VblkDisk disk = setup(v);
     Load load = { .disk = &disk };
 
     for (unsigned i = 0; i < 10; i++) {
@@ -102,11 +102,11 @@ static void test_drain(const MqVariant *v)
                    "{'node-name': 'disk', 'size': 1048576}}");
     }
     load_end(&load);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* Whether the only job has come to its end. */
-static bool job_concluded(MqMachine *m)
+static bool job_concluded(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-jobs'}");
     QList *jobs = qdict_get_qlist(rsp, "return");
@@ -118,12 +118,12 @@ static bool job_concluded(MqMachine *m)
 }
 
 /* The overlay is made, and put on top of the disk, while that is in use. */
-static void test_snapshot(const MqVariant *v)
+static void test_snapshot(const VblkVariant *v)
 {
-    MqDisk disk = setup(v);
+    VblkDisk disk = setup(v);
     Load load = { .disk = &disk };
     gint64 start = g_get_monotonic_time();
-    char *overlay = mq_image_new(0);
+    char *overlay = vblk_image_new(0);
     g_autofree char *file =
         g_strdup_printf("{'execute': 'blockdev-add', 'arguments': {'driver':"
                         " 'file', 'node-name': 'ofile', 'filename': '%s'}}",
@@ -135,7 +135,7 @@ static void test_snapshot(const MqVariant *v)
                " 'size': 1048576}}}");
     while (!job_concluded(disk.m)) {
         load_turn(&load);
-        mq_deadline(start, "a job");
+        vblk_deadline(start, "a job");
     }
     under_load(&load, "{'execute': 'job-dismiss',"
                " 'arguments': {'id': 'create'}}");
@@ -148,8 +148,8 @@ static void test_snapshot(const MqVariant *v)
         load_turn(&load);
     }
     load_end(&load);
-    mq_disk_stop(&disk);
-    mq_image_free(overlay);
+    vblk_disk_stop(&disk);
+    vblk_image_free(overlay);
 }
 
 /* Wait for a job's event while the disk stays busy. */
@@ -163,16 +163,16 @@ static void load_until(Load *load, const char *event)
         qtest_qmp_assert_success(load->disk->m->qts,
                                  "{'execute': 'query-name'}");
         found = qtest_qmp_event_ref(load->disk->m->qts, event);
-        mq_deadline(start, event);
+        vblk_deadline(start, event);
     }
     qobject_unref(found);
 }
 
 /* A mirror starts, catches up and takes the disk's place. */
-static void mirror(MqDisk disk)
+static void mirror(VblkDisk disk)
 {
     Load load = { .disk = &disk };
-    char *copy = mq_image_new(IMAGE_SIZE);
+    char *copy = vblk_image_new(IMAGE_SIZE);
     g_autofree char *add =
         g_strdup_printf("{'execute': 'blockdev-add', 'arguments': {'driver':"
                         " 'raw', 'node-name': 'copy', 'file': {'driver':"
@@ -193,17 +193,17 @@ static void mirror(MqDisk disk)
         load_turn(&load);
     }
     load_end(&load);
-    mq_disk_stop(&disk);
-    mq_image_free(copy);
+    vblk_disk_stop(&disk);
+    vblk_image_free(copy);
 }
 
-static void test_mirror(const MqVariant *v)
+static void test_mirror(const VblkVariant *v)
 {
     mirror(setup(v));
 }
 
 /* The job's own lists are its thread's, wherever the writes come from. */
-static void test_mirror_threads(const MqVariant *v)
+static void test_mirror_threads(const VblkVariant *v)
 {
     mirror(setup_on(v, "num-queues=4,iothreads=4"));
 }
@@ -211,9 +211,9 @@ static void test_mirror_threads(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("jobs/drain", test_drain, MQ_BOTH);
-    mq_test_add("jobs/snapshot", test_snapshot, MQ_BOTH);
-    mq_test_add("jobs/mirror", test_mirror, MQ_BOTH);
-    mq_test_add("jobs/mirror-threads", test_mirror_threads, MQ_BOTH);
+    vblk_test_add("jobs/drain", test_drain, VBLK_BOTH);
+    vblk_test_add("jobs/snapshot", test_snapshot, VBLK_BOTH);
+    vblk_test_add("jobs/mirror", test_mirror, VBLK_BOTH);
+    vblk_test_add("jobs/mirror-threads", test_mirror_threads, VBLK_BOTH);
     return g_test_run();
 }

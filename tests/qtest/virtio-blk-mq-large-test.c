@@ -13,7 +13,7 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define MAX_REQUESTS 72
 #define MAX_SEGMENTS 320
@@ -29,42 +29,42 @@
                BIT_ULL(VIRTIO_RING_F_EVENT_IDX))
 #define PACKED (SPLIT | BIT_ULL(VIRTIO_F_RING_PACKED))
 
-static MqDisk setup(const MqVariant *v, const char *json, uint64_t features)
+static VblkDisk setup(const VblkVariant *v, const char *json, uint64_t features)
 {
     g_autofree char *props =
         g_strdup_printf("'drive': 'disk', 'num-queues': 2, 'packed': true,"
                         " 'iothread': 'io0', %s", json);
-    MqDisk disk = { .image = mq_image_new(IMAGE_SIZE) };
+    VblkDisk disk = { .image = vblk_image_new(IMAGE_SIZE) };
 
     /* Without polling, nobody looks at the ring but by being told. */
-    disk.m = mq_machine_start(v, "-object iothread,id=io0,poll-max-ns=0 "
-                              "-object iothread,id=io1,poll-max-ns=0");
-    mq_slow_disk_add(disk.m, disk.image, NULL);
-    g_assert_null(mq_device_add(disk.m, 0, props));
-    disk.d = mq_device_open(disk.m, 0);
-    mq_device_start(disk.d, features, MQ_ALL_QUEUES);
+    disk.m = vblk_machine_start(v, "-object iothread,id=io0,poll-max-ns=0 "
+                                "-object iothread,id=io1,poll-max-ns=0");
+    vblk_slow_disk_add(disk.m, disk.image, NULL);
+    g_assert_null(vblk_device_add(disk.m, 0, props));
+    disk.d = vblk_device_open(disk.m, 0);
+    vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
     return disk;
 }
 
-static void wait_slow(MqRequest *r)
+static void wait_slow(VblkRequest *r)
 {
-    g_assert_cmphex(mq_request_wait_throttled(r), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(vblk_request_wait_throttled(r), ==, VIRTIO_BLK_S_OK);
 }
 
 /*
  * Uses up what the throttle lets through at once.  Nothing more ends until a
  * test advances the clock.
  */
-static MqRequest *stop_disk(MqDisk *disk)
+static VblkRequest *stop_disk(VblkDisk *disk)
 {
-    MqRequest *r = mq_read_new(disk->d->queues[1], 0, MQ_SECTOR);
+    VblkRequest *r = vblk_read_new(disk->d->queues[1], 0, VBLK_SECTOR);
 
-    mq_request_submit(r);
-    mq_queue_wait_taken(r->queue);
+    vblk_request_submit(r);
+    vblk_queue_wait_taken(r->queue);
     return r;
 }
 
-static void release_disk(MqDisk *disk)
+static void release_disk(VblkDisk *disk)
 {
     qtest_qmp_assert_success(disk->m->qts, "{'execute': 'qom-set',"
                              " 'arguments': {'path': 'slow',"
@@ -73,24 +73,25 @@ static void release_disk(MqDisk *disk)
 }
 
 /* A request of @n segments, of a sector each. */
-static MqRequest *add_request(MqQueue *q, unsigned n, unsigned number,
-                              unsigned stride)
+static VblkRequest *add_request(VblkQueue *q, unsigned n, unsigned number,
+                                unsigned stride)
 {
-    MqRequest *r = mq_write_new(q, number * stride, n * MQ_SECTOR, number);
-    MqSegment segs[MAX_SEGMENTS + 2];
+    VblkRequest *r = vblk_write_new(q, number * stride, n * VBLK_SECTOR,
+                                    number);
+    VblkSegment segs[MAX_SEGMENTS + 2];
 
-    segs[0] = (MqSegment) { r->header, 16, false };
+    segs[0] = (VblkSegment) { r->header, 16, false };
     for (unsigned i = 0; i < n; i++) {
-        segs[1 + i] = (MqSegment) { r->data + i * MQ_SECTOR, MQ_SECTOR };
+        segs[1 + i] = (VblkSegment) { r->data + i * VBLK_SECTOR, VBLK_SECTOR };
     }
-    segs[1 + n] = (MqSegment) { r->status, 1, true };
-    mq_request_add_segs(r, segs, n + 2, true);
+    segs[1 + n] = (VblkSegment) { r->status, 1, true };
+    vblk_request_add_segs(r, segs, n + 2, true);
     return r;
 }
 
-static uint64_t taken(MqDisk *disk, unsigned queue)
+static uint64_t taken(VblkDisk *disk, unsigned queue)
 {
-    QDict *info = mq_disk_queue_info(disk, queue);
+    QDict *info = vblk_disk_queue_info(disk, queue);
     uint64_t requests = qdict_get_int(info, "requests");
 
     qobject_unref(info);
@@ -98,52 +99,53 @@ static uint64_t taken(MqDisk *disk, unsigned queue)
 }
 
 /* The queue has taken all that it is going to: its thread does other work. */
-static void wait_taken(MqDisk *disk, uint64_t least)
+static void wait_taken(VblkDisk *disk, uint64_t least)
 {
     gint64 start = g_get_monotonic_time();
     char id[VIRTIO_BLK_ID_BYTES];
 
     while (taken(disk, 0) < least) {
-        mq_deadline(start, "requests to be taken");
+        vblk_deadline(start, "requests to be taken");
     }
-    mq_request_run(disk->d->queues[1], VIRTIO_BLK_T_GET_ID, 0, id, sizeof(id));
+    vblk_request_run(disk->d->queues[1], VIRTIO_BLK_T_GET_ID, 0, id,
+                     sizeof(id));
 }
 
-static void finish(MqRequest *first, MqRequest **r, unsigned count)
+static void finish(VblkRequest *first, VblkRequest **r, unsigned count)
 {
     wait_slow(first);
-    mq_request_free(first);
+    vblk_request_free(first);
     for (unsigned i = 0; i < count; i++) {
         wait_slow(r[i]);
     }
 }
 
-static void check_written(MqDisk *disk, MqRequest **r, unsigned count,
+static void check_written(VblkDisk *disk, VblkRequest **r, unsigned count,
                           unsigned n, unsigned stride)
 {
     for (unsigned i = 0; i < count; i++) {
-        mq_request_free(r[i]);
-        mq_read(disk->d->queues[1], i * stride, n * MQ_SECTOR, i);
+        vblk_request_free(r[i]);
+        vblk_read(disk->d->queues[1], i * stride, n * VBLK_SECTOR, i);
     }
 }
 
 /* @count requests of @n segments on queue 0, in places of their own. */
-static void submit(MqDisk *disk, MqRequest **r, unsigned count, unsigned n)
+static void submit(VblkDisk *disk, VblkRequest **r, unsigned count, unsigned n)
 {
     g_assert_cmpuint(count, <=, MAX_REQUESTS);
     for (unsigned i = 0; i < count; i++) {
         r[i] = add_request(disk->d->queues[0], n, i, MAX_SEGMENTS);
     }
-    mq_queue_kick(disk->d->queues[0]);
+    vblk_queue_kick(disk->d->queues[0]);
 }
 
 /* @expected: how many of the requests the device can have at a time */
-static void check_full(MqDisk *disk, unsigned count, unsigned n,
+static void check_full(VblkDisk *disk, unsigned count, unsigned n,
                        unsigned expected)
 {
-    MqRequest *first = stop_disk(disk);
+    VblkRequest *first = stop_disk(disk);
     uint64_t before = taken(disk, 0);
-    MqRequest *r[MAX_REQUESTS];
+    VblkRequest *r[MAX_REQUESTS];
 
     submit(disk, r, count, n);
     wait_taken(disk, before + expected);
@@ -155,7 +157,7 @@ static void check_full(MqDisk *disk, unsigned count, unsigned n,
     check_written(disk, r, count, n, MAX_SEGMENTS);
 }
 
-static void check_lengths(const MqVariant *v, uint64_t features)
+static void check_lengths(const VblkVariant *v, uint64_t features)
 {
     static const struct {
         unsigned n, count, expected;
@@ -168,85 +170,85 @@ static void check_lengths(const MqVariant *v, uint64_t features)
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        MqDisk disk = setup(v, "'request-merging': false", features);
+        VblkDisk disk = setup(v, "'request-merging': false", features);
 
         g_test_message("%u segments", cases[i].n);
         check_full(&disk, cases[i].count, cases[i].n, cases[i].expected);
-        mq_disk_stop(&disk);
+        vblk_disk_stop(&disk);
     }
 }
 
-static void test_split(const MqVariant *v)
+static void test_split(const VblkVariant *v)
 {
     check_lengths(v, SPLIT);
 }
 
-static void test_packed(const MqVariant *v)
+static void test_packed(const VblkVariant *v)
 {
     check_lengths(v, PACKED);
 }
 
 /* Neighbours make merged requests, which need lists, too. */
-static void test_merged(const MqVariant *v)
+static void test_merged(const VblkVariant *v)
 {
     static const unsigned lengths[] = { 2, SHORT_DATA, 100 };
 
     for (unsigned n = 0; n < ARRAY_SIZE(lengths); n++) {
-        MqDisk disk = setup(v, "'request-merging': true", SPLIT);
-        MqRequest *first = stop_disk(&disk);
-        MqRequest *r[MAX_REQUESTS];
+        VblkDisk disk = setup(v, "'request-merging': true", SPLIT);
+        VblkRequest *first = stop_disk(&disk);
+        VblkRequest *r[MAX_REQUESTS];
 
         for (unsigned i = 0; i < MAX_REQUESTS; i++) {
             r[i] = add_request(disk.d->queues[0], lengths[n], i, lengths[n]);
         }
-        mq_queue_kick(disk.d->queues[0]);
+        vblk_queue_kick(disk.d->queues[0]);
         wait_taken(&disk, LONG_LISTS / 2);
         release_disk(&disk);
         finish(first, r, MAX_REQUESTS);
         check_written(&disk, r, MAX_REQUESTS, lengths[n], lengths[n]);
-        mq_disk_stop(&disk);
+        vblk_disk_stop(&disk);
     }
 }
 
 /* A move and a stop while the ring has more than the device takes. */
-static void test_control(const MqVariant *v)
+static void test_control(const VblkVariant *v)
 {
-    MqDisk disk = setup(v, "'request-merging': false", SPLIT);
-    MqRequest *first = stop_disk(&disk);
-    MqRequest *r[MAX_REQUESTS];
+    VblkDisk disk = setup(v, "'request-merging': false", SPLIT);
+    VblkRequest *first = stop_disk(&disk);
+    VblkRequest *r[MAX_REQUESTS];
 
     submit(&disk, r, MAX_REQUESTS, SHORT_DATA + 1);
     wait_taken(&disk, LONG_LISTS);
-    mq_disk_move(&disk, 0, "io1");
+    vblk_disk_move(&disk, 0, "io1");
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'stop'}");
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'cont'}");
     release_disk(&disk);
     finish(first, r, MAX_REQUESTS);
     check_written(&disk, r, MAX_REQUESTS, SHORT_DATA + 1, MAX_SEGMENTS);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* A reset with requests in the device and in the ring leaves nothing behind. */
-static void test_reset(const MqVariant *v)
+static void test_reset(const VblkVariant *v)
 {
-    MqDisk disk = setup(v, "'request-merging': false", SPLIT);
-    MqRequest *r[MAX_REQUESTS];
+    VblkDisk disk = setup(v, "'request-merging': false", SPLIT);
+    VblkRequest *r[MAX_REQUESTS];
 
     stop_disk(&disk);
     submit(&disk, r, MAX_REQUESTS, SHORT_DATA + 1);
     wait_taken(&disk, LONG_LISTS);
-    mq_device_start(disk.d, SPLIT, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, SPLIT, VBLK_ALL_QUEUES);
     check_full(&disk, MAX_REQUESTS, SHORT_DATA + 1, LONG_LISTS);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("large/split", test_split, MQ_BOTH);
-    mq_test_add("large/packed", test_packed, MQ_Q35_MODERN);
-    mq_test_add("large/merged", test_merged, MQ_BOTH);
-    mq_test_add("large/control", test_control, MQ_BOTH);
-    mq_test_add("large/reset", test_reset, MQ_BOTH);
+    vblk_test_add("large/split", test_split, VBLK_BOTH);
+    vblk_test_add("large/packed", test_packed, VBLK_Q35_MODERN);
+    vblk_test_add("large/merged", test_merged, VBLK_BOTH);
+    vblk_test_add("large/control", test_control, VBLK_BOTH);
+    vblk_test_add("large/reset", test_reset, VBLK_BOTH);
     return g_test_run();
 }

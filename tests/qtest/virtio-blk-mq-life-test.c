@@ -14,7 +14,7 @@
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_pci.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define IMAGE_SIZE (1024 * 1024)
 #define IN_ORDER BIT_ULL(VIRTIO_F_IN_ORDER)
@@ -26,16 +26,16 @@
 /* As many as a virtio device can have. */
 #define MANY 1023
 
-static void add_with_data(MqRequest *r, size_t header, uint64_t addr)
+static void add_with_data(VblkRequest *r, size_t header, uint64_t addr)
 {
-    const MqSegment segs[] = {
+    const VblkSegment segs[] = {
         { r->header, header, false },
-        { addr, MQ_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
+        { addr, VBLK_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
         { r->status, 1, true },
     };
 
-    mq_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
-    mq_queue_kick(r->queue);
+    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
+    vblk_queue_kick(r->queue);
 }
 
 /*
@@ -48,63 +48,63 @@ static void set_pam(QTestState *qts, uint8_t value)
     qtest_outb(qts, 0xcfd, value);
 }
 
-static void test_memory(const MqVariant *v)
+static void test_memory(const VblkVariant *v)
 {
     g_autofree char *props = g_strdup_printf("num-queues=%u,iothread=io0,"
                                              "vectors=2", MANY);
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
     gint64 start;
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     start = g_get_monotonic_time();
     for (unsigned i = 0; i < 100; i++) {
         set_pam(disk.m->qts, i & 1 ? 0x00 : 0x30);
     }
-    mq_write(disk.d->queues[0], 0, 4096, 1);
+    vblk_write(disk.d->queues[0], 0, 4096, 1);
     g_test_message("100 changes: %" PRId64 " us",
                    g_get_monotonic_time() - start);
     for (unsigned q = 0; q < MANY; q += 73) {
-        mq_write(disk.d->queues[q], 8, 4096, q);
-        mq_read(disk.d->queues[MANY - 1 - q], 8, 4096, q);
+        vblk_write(disk.d->queues[q], 8, 4096, q);
+        vblk_read(disk.d->queues[MANY - 1 - q], 8, 4096, q);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* The base reads these rings, and does not look where buffers are. */
-static void check_in_order(const MqVariant *v, uint64_t features)
+static void check_in_order(const VblkVariant *v, uint64_t features)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, "num-queues=2,"
-                                "in_order=on,packed=on,iothread=io0");
-    uint8_t sector[MQ_SECTOR] = { [8] = 0x78, 0x56, 0x34, 0x12 };
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, "num-queues=2,"
+                                    "in_order=on,packed=on,iothread=io0");
+    uint8_t sector[VBLK_SECTOR] = { [8] = 0x78, 0x56, 0x34, 0x12 };
     QTestState *qts = disk.m->qts;
 
     for (unsigned round = 0; round < 20; round++) {
-        MqQueue *q;
-        MqRequest *r;
+        VblkQueue *q;
+        VblkRequest *r;
 
-        mq_device_start(disk.d, IN_ORDER | features, MQ_ALL_QUEUES);
+        vblk_device_start(disk.d, IN_ORDER | features, VBLK_ALL_QUEUES);
         g_assert_cmphex(disk.d->features & IN_ORDER, !=, 0);
         q = disk.d->queues[round & 1];
-        mq_disk_check_home(&disk, q->index, NULL);
-        g_assert_cmphex(mq_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
-                                       MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
-        r = mq_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
+        vblk_disk_check_home(&disk, q->index, NULL);
+        g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
+                                         VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
+        r = vblk_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
         add_with_data(r, 16, HPET_TIMER2);
         /* Drains the disk, while the device may be at the HPET. */
-        mq_disk_resize(&disk, IMAGE_SIZE);
-        mq_request_finish(r);
+        vblk_disk_resize(&disk, IMAGE_SIZE);
+        vblk_request_finish(r);
         g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x12345678);
         qtest_writel(qts, HPET_TIMER2 + 8, 0);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_in_order(const MqVariant *v)
+static void test_in_order(const VblkVariant *v)
 {
     check_in_order(v, 0);
 }
 
-static void test_in_order_packed(const MqVariant *v)
+static void test_in_order_packed(const VblkVariant *v)
 {
     check_in_order(v, PACKED);
 }
@@ -113,32 +113,32 @@ static void test_in_order_packed(const MqVariant *v)
  * Zeros into the common registers would reset the device from the middle of
  * its own work.
  */
-static void check_own_registers(const MqVariant *v, const char *props)
+static void check_own_registers(const VblkVariant *v, const char *props)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
     uint64_t registers;
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     registers = disk.d->bar.addr + disk.d->common;
     for (unsigned i = 0; i < 4; i++) {
-        MqQueue *q = disk.d->queues[i & 1];
-        MqRequest *r = mq_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
+        VblkQueue *q = disk.d->queues[i & 1];
+        VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
 
         add_with_data(r, 16, registers);
-        mq_request_finish(r);
-        g_assert_cmphex(mq_device_status(disk.d) & VIRTIO_CONFIG_S_DRIVER_OK,
+        vblk_request_finish(r);
+        g_assert_cmphex(vblk_device_status(disk.d) & VIRTIO_CONFIG_S_DRIVER_OK,
                         !=, 0);
         /* From where the device writes what it has read from there. */
-        r = mq_request_new(q, VIRTIO_BLK_T_OUT, 8, 0);
+        r = vblk_request_new(q, VIRTIO_BLK_T_OUT, 8, 0);
         add_with_data(r, 16, registers);
-        mq_request_finish(r);
-        mq_write(q, 16, 4096, i);
-        mq_read(disk.d->queues[1 - (i & 1)], 16, 4096, i);
+        vblk_request_finish(r);
+        vblk_write(q, 16, 4096, i);
+        vblk_read(disk.d->queues[1 - (i & 1)], 16, 4096, i);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_own_registers(const MqVariant *v)
+static void test_own_registers(const VblkVariant *v)
 {
     check_own_registers(v, "num-queues=2");
     check_own_registers(v, "num-queues=2,ioeventfd=off");
@@ -147,26 +147,26 @@ static void test_own_registers(const MqVariant *v)
 }
 
 /* With too short a header nothing is read, so nothing is to be written. */
-static void check_refused(const MqVariant *v, const char *props)
+static void check_refused(const VblkVariant *v, const char *props)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
     QTestState *qts = disk.m->qts;
 
     for (unsigned i = 0; i < 4; i++) {
-        MqRequest *r;
+        VblkRequest *r;
 
-        mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-        r = mq_request_new(disk.d->queues[i & 1], VIRTIO_BLK_T_IN, 0, 0);
+        vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+        r = vblk_request_new(disk.d->queues[i & 1], VIRTIO_BLK_T_IN, 0, 0);
         qtest_writel(qts, HPET_TIMER2 + 8, 0x5a5a5a5a);
         add_with_data(r, 8, HPET_TIMER2);
-        g_assert_cmphex(mq_request_outcome(r), ==, MQ_BROKEN);
+        g_assert_cmphex(vblk_request_outcome(r), ==, VBLK_BROKEN);
         g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x5a5a5a5a);
         qtest_writel(qts, HPET_TIMER2 + 8, 0);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_refused(const MqVariant *v)
+static void test_refused(const VblkVariant *v)
 {
     check_refused(v, "num-queues=2");
     check_refused(v, "num-queues=2,iothread=io0");
@@ -176,10 +176,10 @@ static void test_refused(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("life/memory", test_memory, MQ_PC_MODERN);
-    mq_test_add("life/in-order", test_in_order, MQ_MODERN);
-    mq_test_add("life/in-order-packed", test_in_order_packed, MQ_MODERN);
-    mq_test_add("life/own-registers", test_own_registers, MQ_MODERN);
-    mq_test_add("life/refused", test_refused, MQ_MODERN);
+    vblk_test_add("life/memory", test_memory, VBLK_PC_MODERN);
+    vblk_test_add("life/in-order", test_in_order, VBLK_MODERN);
+    vblk_test_add("life/in-order-packed", test_in_order_packed, VBLK_MODERN);
+    vblk_test_add("life/own-registers", test_own_registers, VBLK_MODERN);
+    vblk_test_add("life/refused", test_refused, VBLK_MODERN);
     return g_test_run();
 }

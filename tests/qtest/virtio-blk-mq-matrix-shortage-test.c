@@ -12,13 +12,13 @@
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-play.h"
+#include "vblk-play.h"
 
 #define OUT VIRTIO_BLK_T_OUT
 #define IN VIRTIO_BLK_T_IN
 
 /* The lowest number that a new descriptor of QEMU's could have */
-static unsigned first_free(MqPlay *p)
+static unsigned first_free(VblkPlay *p)
 {
     pid_t pid = qtest_pid(p->m->qts);
 
@@ -33,7 +33,7 @@ static unsigned first_free(MqPlay *p)
 }
 
 /* Leave QEMU @num more descriptors than it has.  Returns: what it was. */
-static struct rlimit set_shortage(MqPlay *p, unsigned num)
+static struct rlimit set_shortage(VblkPlay *p, unsigned num)
 {
     pid_t pid = qtest_pid(p->m->qts);
     struct rlimit was, limit;
@@ -44,27 +44,27 @@ static struct rlimit set_shortage(MqPlay *p, unsigned num)
     return was;
 }
 
-static void end_shortage(MqPlay *p, struct rlimit was)
+static void end_shortage(VblkPlay *p, struct rlimit was)
 {
     g_assert_cmpint(prlimit(qtest_pid(p->m->qts), RLIMIT_NOFILE, &was, NULL),
                     ==, 0);
 }
 
-static bool has_threads(MqPlay *p)
+static bool has_threads(VblkPlay *p)
 {
-    g_autofree char *home = mq_cell_home(p, 0);
+    g_autofree char *home = vblk_cell_home(p, 0);
 
     return home;
 }
 
 /* Compares query-block-queues with the properties of the cell. */
-static void note_homes(MqPlay *p, const char *when)
+static void note_homes(VblkPlay *p, const char *when)
 {
     const QListEntry *entry;
     unsigned home = 0, main_loop = 0, other = 0, q = 0;
     QDict *rsp;
 
-    if (!mq_cell_has_ours(p) || !has_threads(p)) {
+    if (!vblk_cell_has_ours(p) || !has_threads(p)) {
         return;
     }
     rsp = qtest_qmp(p->m->qts, "{'execute': '__org.qemu-mq_query-block-queues',"
@@ -72,7 +72,7 @@ static void note_homes(MqPlay *p, const char *when)
     QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
         QDict *info = qobject_to(QDict, qlist_entry_obj(entry));
         const char *is = qdict_get_try_str(info, "iothread");
-        g_autofree char *wanted = mq_cell_home(p, q++);
+        g_autofree char *wanted = vblk_cell_home(p, q++);
         bool thread = qdict_haskey(info, "thread-id");
 
         if (!is && !thread) {
@@ -83,170 +83,170 @@ static void note_homes(MqPlay *p, const char *when)
             other++;
         }
     }
-    mq_note_ours(p, "%s: %u in their IOThreads, %u in the main loop, %u "
-                 "elsewhere", when, home, main_loop, other);
+    vblk_note_ours(p, "%s: %u in their IOThreads, %u in the main loop, %u "
+                   "elsewhere", when, home, main_loop, other);
     qobject_unref(rsp);
 }
 
-static void note_move(MqPlay *p, const char *when)
+static void note_move(VblkPlay *p, const char *when)
 {
     QDict *rsp;
 
-    if (!mq_cell_has_ours(p) || !has_threads(p)) {
+    if (!vblk_cell_has_ours(p) || !has_threads(p)) {
         return;
     }
     rsp = qtest_qmp(p->m->qts, "{'execute':"
                     " '__org.qemu-mq_block-queue-set-iothread',"
                     " 'arguments': {'id': 'disk0', 'queue': 0,"
                     " 'iothread': 'io1'}}");
-    mq_note_ours(p, "%s: %s", when,
-                 qdict_haskey(rsp, "error")
-                 ? qdict_get_str(qdict_get_qdict(rsp, "error"), "desc")
-                 : "done");
+    vblk_note_ours(p, "%s: %s", when,
+                   qdict_haskey(rsp, "error")
+                   ? qdict_get_str(qdict_get_qdict(rsp, "error"), "desc")
+                   : "done");
     qobject_unref(rsp);
 }
 
-static void stop_and_cont(MqPlay *p)
+static void stop_and_cont(VblkPlay *p)
 {
-    mq_play_stop(p);
-    mq_play_cont(p);
+    vblk_play_stop(p);
+    vblk_play_cont(p);
 }
 
 /* All of it, when there are @num descriptors for the first driver */
-static void shortage(MqPlay *p, unsigned num)
+static void shortage(VblkPlay *p, unsigned num)
 {
     struct rlimit was;
-    MqLoad *load;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) { .no_driver = true });
+    vblk_play_start(p, (VblkPlayDisk) { .no_driver = true });
     was = set_shortage(p, num);
-    mq_play_drive(p);
-    mq_note_works(p, "short");
+    vblk_play_drive(p);
+    vblk_note_works(p, "short");
     note_homes(p, "short");
     stop_and_cont(p);
-    mq_note_works(p, "still short");
+    vblk_note_works(p, "still short");
 
     end_shortage(p, was);
-    mq_note_works(p, "before a stop");
+    vblk_note_works(p, "before a stop");
     stop_and_cont(p);
-    mq_note_works(p, "after a stop");
+    vblk_note_works(p, "after a stop");
     note_homes(p, "after");
     note_move(p, "move");
-    mq_note_works(p, "after a move");
-    load = mq_load_new(p, "writes", OUT, 0, 16);
-    mq_play_kick(p);
+    vblk_note_works(p, "after a move");
+    load = vblk_load_new(p, "writes", OUT, 0, 16);
+    vblk_play_kick(p);
     stop_and_cont(p);
-    mq_note_answers(p, load);
-    mq_note_written(p, load);
-    mq_play_end(p);
+    vblk_note_answers(p, load);
+    vblk_note_written(p, load);
+    vblk_play_end(p);
 }
 
 /* Not one can be had. */
-static void play_none(MqPlay *p)
+static void play_none(VblkPlay *p)
 {
     shortage(p, 0);
 }
 
 /* Guest notifiers, but not all host notifiers; both are of four queues. */
-static void play_some(MqPlay *p)
+static void play_some(VblkPlay *p)
 {
-    shortage(p, MQ_MATRIX_QUEUES + 2);
+    shortage(p, VBLK_MATRIX_QUEUES + 2);
 }
 
 /* Some guest notifiers */
-static void play_few(MqPlay *p)
+static void play_few(VblkPlay *p)
 {
     shortage(p, 2);
 }
 
 /* A driver that works well loses them when the VM goes on. */
-static void play_cont(MqPlay *p)
+static void play_cont(VblkPlay *p)
 {
     struct rlimit was;
-    MqLoad *load;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) {});
-    mq_note_works(p, "at first");
-    mq_play_stop(p);
+    vblk_play_start(p, (VblkPlayDisk) {});
+    vblk_note_works(p, "at first");
+    vblk_play_stop(p);
     was = set_shortage(p, 0);
-    mq_play_cont(p);
-    mq_note_works(p, "short");
+    vblk_play_cont(p);
+    vblk_note_works(p, "short");
     note_homes(p, "short");
-    load = mq_load_new(p, "writes", OUT, 0, 16);
-    mq_play_kick(p);
+    load = vblk_load_new(p, "writes", OUT, 0, 16);
+    vblk_play_kick(p);
     end_shortage(p, was);
     stop_and_cont(p);
-    mq_note_answers(p, load);
-    mq_note_works(p, "after a stop");
+    vblk_note_answers(p, load);
+    vblk_note_works(p, "after a stop");
     note_homes(p, "after");
     note_move(p, "move");
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 /* The next driver has them. */
-static void play_reset(MqPlay *p)
+static void play_reset(VblkPlay *p)
 {
     struct rlimit was;
 
-    mq_play_start(p, (MqPlayDisk) { .no_driver = true });
+    vblk_play_start(p, (VblkPlayDisk) { .no_driver = true });
     was = set_shortage(p, 0);
-    mq_play_drive(p);
-    mq_note_works(p, "short");
+    vblk_play_drive(p);
+    vblk_note_works(p, "short");
     end_shortage(p, was);
-    mq_play_drive(p);
-    mq_note_works(p, "after reset");
+    vblk_play_drive(p);
+    vblk_note_works(p, "after reset");
     note_homes(p, "after");
     note_move(p, "move");
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 /* Requests in flight and a stopped VM, all of it without notifiers */
-static void play_stopped(MqPlay *p)
+static void play_stopped(VblkPlay *p)
 {
     struct rlimit was;
-    MqFreeze *f;
-    MqLoad *load;
+    VblkFreeze *f;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) { .iops = MQ_PLAY_SLOW,
-                                    .no_driver = true });
+    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW,
+                                        .no_driver = true });
     was = set_shortage(p, 0);
-    mq_play_drive(p);
-    load = mq_load_scattered(p, "writes", 150, 40);
-    mq_play_kick(p);
+    vblk_play_drive(p);
+    load = vblk_load_scattered(p, "writes", 150, 40);
+    vblk_play_kick(p);
     end_shortage(p, was);
-    mq_play_stop(p);
-    f = mq_freeze(p, load);
-    mq_play_storm(p, 2);
-    mq_note_frozen(p, "stopped", f);
-    mq_play_cont(p);
-    mq_note_answers(p, load);
-    mq_note_written(p, load);
-    mq_note_works(p, "in the end");
+    vblk_play_stop(p);
+    f = vblk_freeze(p, load);
+    vblk_play_storm(p, 2);
+    vblk_note_frozen(p, "stopped", f);
+    vblk_play_cont(p);
+    vblk_note_answers(p, load);
+    vblk_note_written(p, load);
+    vblk_note_works(p, "in the end");
     note_homes(p, "after");
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 /* The device goes while it has none, and leaves nothing behind. */
-static void play_unplug(MqPlay *p)
+static void play_unplug(VblkPlay *p)
 {
     struct rlimit was;
-    MqLoad *load;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) { .no_driver = true });
+    vblk_play_start(p, (VblkPlayDisk) { .no_driver = true });
     was = set_shortage(p, 0);
-    mq_play_drive(p);
-    load = mq_load_new(p, "writes", OUT, 0, 16);
-    mq_play_kick(p);
-    mq_note_answers(p, load);
-    mq_device_del(p->m, 0);
-    mq_device_close(p->d);
+    vblk_play_drive(p);
+    load = vblk_load_new(p, "writes", OUT, 0, 16);
+    vblk_play_kick(p);
+    vblk_note_answers(p, load);
+    vblk_device_del(p->m, 0);
+    vblk_device_close(p->d);
     end_shortage(p, was);
-    mq_play_renew(p);
-    mq_play_plug(p, NULL);
-    mq_play_drive(p);
-    mq_note_works(p, "plugged again");
+    vblk_play_renew(p);
+    vblk_play_plug(p, NULL);
+    vblk_play_drive(p);
+    vblk_note_works(p, "plugged again");
     note_homes(p, "after");
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 #define LOAD(n) "writes: " #n " of " #n " answered, " #n " with status 0\n"
@@ -257,56 +257,57 @@ static void play_unplug(MqPlay *p)
                    "4 in the main loop, 0 elsewhere\n"
 #define MOVED "ours: move: done\n"
 
-#define SHORTAGE MQ_WORKS("short") MAIN("short") MQ_WORKS("still short") \
-                 MQ_WORKS("before a stop") MQ_WORKS("after a stop") \
-                 HOME("after") MOVED MQ_WORKS("after a move") LOAD(64) \
+#define SHORTAGE VBLK_WORKS("short") MAIN("short") VBLK_WORKS("still short") \
+                 VBLK_WORKS("before a stop") VBLK_WORKS("after a stop") \
+                 HOME("after") MOVED VBLK_WORKS("after a move") LOAD(64) \
                  ON_DISK(64)
 
 #define STOCK_CRASHES \
-    .stock_differs_in = MQ_IN_ALL, \
+    .stock_differs_in = VBLK_IN_ALL, \
     .why = "without notifiers stock's IOThreads go on to interrupt the " \
            "guest, without the lock that this takes"
 
-static const MqCase cases[] = {
+static const VblkCase cases[] = {
     {
         .name = "shortage/none", .play = play_none, .quick = true,
-        .where = MQ_IN_THREADS, .want = SHORTAGE,
+        .where = VBLK_IN_THREADS, .want = SHORTAGE,
         STOCK_CRASHES,
     }, {
         .name = "shortage/main", .play = play_none,
-        .where = MQ_IN_MAIN | MQ_IN_NO_IOEVENTFD,
-        .want = MQ_WORKS("short") MQ_WORKS("still short")
-                MQ_WORKS("before a stop") MQ_WORKS("after a stop")
-                MQ_WORKS("after a move") LOAD(64) ON_DISK(64),
+        .where = VBLK_IN_MAIN | VBLK_IN_NO_IOEVENTFD,
+        .want = VBLK_WORKS("short") VBLK_WORKS("still short")
+                VBLK_WORKS("before a stop") VBLK_WORKS("after a stop")
+                VBLK_WORKS("after a move") LOAD(64) ON_DISK(64),
     }, {
         .name = "shortage/few", .play = play_few,
-        .where = MQ_IN_THREADS, .want = SHORTAGE,
+        .where = VBLK_IN_THREADS, .want = SHORTAGE,
         STOCK_CRASHES,
     }, {
         .name = "shortage/some", .play = play_some,
-        .where = MQ_IN_THREADS, .want = SHORTAGE,
+        .where = VBLK_IN_THREADS, .want = SHORTAGE,
         STOCK_CRASHES,
     }, {
         .name = "shortage/cont", .play = play_cont,
-        .where = MQ_IN_THREADS,
-        .want = MQ_WORKS("at first") MQ_WORKS("short") MAIN("short") LOAD(64)
-                MQ_WORKS("after a stop") HOME("after") MOVED,
+        .where = VBLK_IN_THREADS,
+        .want = VBLK_WORKS("at first") VBLK_WORKS("short") MAIN("short")
+                LOAD(64) VBLK_WORKS("after a stop") HOME("after") MOVED,
         STOCK_CRASHES,
     }, {
         .name = "shortage/reset", .play = play_reset,
-        .where = MQ_IN_THREADS,
-        .want = MQ_WORKS("short") MQ_WORKS("after reset") HOME("after") MOVED,
+        .where = VBLK_IN_THREADS,
+        .want = VBLK_WORKS("short") VBLK_WORKS("after reset") HOME("after")
+                MOVED,
         STOCK_CRASHES,
     }, {
         .name = "shortage/stopped", .play = play_stopped,
-        .where = MQ_IN_THREADS,
+        .where = VBLK_IN_THREADS,
         .want = "stopped: memory as it was, disk as it was\n" LOAD(150)
-                ON_DISK(150) MQ_WORKS("in the end") HOME("after"),
+                ON_DISK(150) VBLK_WORKS("in the end") HOME("after"),
         STOCK_CRASHES,
     }, {
         .name = "shortage/unplug", .play = play_unplug,
-        .where = MQ_IN_THREADS,
-        .want = LOAD(64) "disk removed: done\n" MQ_WORKS("plugged again")
+        .where = VBLK_IN_THREADS,
+        .want = LOAD(64) "disk removed: done\n" VBLK_WORKS("plugged again")
                 HOME("after"),
         STOCK_CRASHES,
     },
@@ -315,6 +316,6 @@ static const MqCase cases[] = {
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_matrix_add(cases, ARRAY_SIZE(cases));
+    vblk_matrix_add(cases, ARRAY_SIZE(cases));
     return g_test_run();
 }

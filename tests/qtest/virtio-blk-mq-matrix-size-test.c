@@ -6,152 +6,152 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-play.h"
+#include "vblk-play.h"
 
 #define OUT VIRTIO_BLK_T_OUT
 #define IN VIRTIO_BLK_T_IN
 
-#define HALF (MQ_PLAY_SIZE / 2)
-#define DOUBLE (2 * MQ_PLAY_SIZE)
+#define HALF (VBLK_PLAY_SIZE / 2)
+#define DOUBLE (2 * VBLK_PLAY_SIZE)
 #define STOPPING ", 'werror': 'stop', 'rerror': 'stop'"
 
-static void resize(MqPlay *p, uint64_t size)
+static void resize(VblkPlay *p, uint64_t size)
 {
-    mq_play_go(p, "block_resize", "{'node-name': 'disk', 'size': %" PRIu64
-               "}", size);
+    vblk_play_go(p, "block_resize", "{'node-name': 'disk', 'size': %" PRIu64
+                 "}", size);
 }
 
 /* The message of the configuration's vector comes from the main loop. */
-static void note_config_interrupt(MqPlay *p, const char *name)
+static void note_config_interrupt(VblkPlay *p, const char *name)
 {
     bool came;
 
     g_free(qtest_hmp(p->m->qts, "info block"));
-    came = mq_vector_take(p->d, 0);
-    mq_note(p, "configuration interrupt %s: %s", name, came ? "yes" : "no");
+    came = vblk_vector_take(p->d, 0);
+    vblk_note(p, "configuration interrupt %s: %s", name, came ? "yes" : "no");
 }
 
 /*
  * One more sector than there is, with the policy that stops the VM.  The
  * capacity is read last: a device may look at the disk for that.
  */
-static void note_edge(MqPlay *p, const char *name, uint64_t size)
+static void note_edge(VblkPlay *p, const char *name, uint64_t size)
 {
-    uint64_t end = size / MQ_SECTOR;
+    uint64_t end = size / VBLK_SECTOR;
 
-    mq_note(p, "%s:", name);
-    for (unsigned q = 0; q < MQ_MATRIX_QUEUES; q++) {
-        mq_note_run(p, "read of the last", q, IN, end - 1);
-        mq_note_run(p, "read beyond", q, IN, end);
-        mq_note_run(p, "write beyond", q, OUT, end);
+    vblk_note(p, "%s:", name);
+    for (unsigned q = 0; q < VBLK_MATRIX_QUEUES; q++) {
+        vblk_note_run(p, "read of the last", q, IN, end - 1);
+        vblk_note_run(p, "read beyond", q, IN, end);
+        vblk_note_run(p, "write beyond", q, OUT, end);
     }
-    mq_note_capacity(p, "shown");
-    mq_note_state(p);
+    vblk_note_capacity(p, "shown");
+    vblk_note_state(p);
 }
 
-static void play_reopen(MqPlay *p)
+static void play_reopen(VblkPlay *p)
 {
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    note_edge(p, "at first", MQ_PLAY_SIZE);
-    mq_play_reopen(p, HALF);
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    note_edge(p, "at first", VBLK_PLAY_SIZE);
+    vblk_play_reopen(p, HALF);
     note_edge(p, "smaller", HALF);
-    mq_play_reopen(p, MQ_PLAY_SIZE);
-    note_edge(p, "larger", MQ_PLAY_SIZE);
-    mq_play_end(p);
+    vblk_play_reopen(p, VBLK_PLAY_SIZE);
+    note_edge(p, "larger", VBLK_PLAY_SIZE);
+    vblk_play_end(p);
 }
 
-static void play_reopen_stopped(MqPlay *p)
+static void play_reopen_stopped(VblkPlay *p)
 {
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    mq_play_stop(p);
-    mq_play_reopen(p, HALF);
-    mq_play_cont(p);
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    vblk_play_stop(p);
+    vblk_play_reopen(p, HALF);
+    vblk_play_cont(p);
     note_edge(p, "smaller", HALF);
-    mq_play_stop(p);
-    mq_play_reopen(p, MQ_PLAY_SIZE);
-    mq_play_cont(p);
-    note_edge(p, "larger", MQ_PLAY_SIZE);
-    mq_play_end(p);
+    vblk_play_stop(p);
+    vblk_play_reopen(p, VBLK_PLAY_SIZE);
+    vblk_play_cont(p);
+    note_edge(p, "larger", VBLK_PLAY_SIZE);
+    vblk_play_end(p);
 }
 
 /* A request that was in the ring before, seen when its end is gone */
-static void play_reopen_placed(MqPlay *p)
+static void play_reopen_placed(VblkPlay *p)
 {
-    MqLoad *load;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    load = mq_load_new(p, "reads", IN, HALF / MQ_SECTOR, 1);
-    mq_play_reopen(p, HALF);
-    mq_play_kick(p);
-    mq_note_answers(p, load);
-    mq_note_state(p);
-    mq_note_run(p, "in the first half", 1, OUT, 0);
-    mq_play_end(p);
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    load = vblk_load_new(p, "reads", IN, HALF / VBLK_SECTOR, 1);
+    vblk_play_reopen(p, HALF);
+    vblk_play_kick(p);
+    vblk_note_answers(p, load);
+    vblk_note_state(p);
+    vblk_note_run(p, "in the first half", 1, OUT, 0);
+    vblk_play_end(p);
 }
 
-static void play_resize(MqPlay *p)
+static void play_resize(VblkPlay *p)
 {
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    note_edge(p, "at first", MQ_PLAY_SIZE);
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    note_edge(p, "at first", VBLK_PLAY_SIZE);
     resize(p, HALF);
     note_config_interrupt(p, "when smaller");
     note_edge(p, "smaller", HALF);
     resize(p, DOUBLE);
     note_config_interrupt(p, "when larger");
     note_edge(p, "larger", DOUBLE);
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
-static void play_resize_stopped(MqPlay *p)
+static void play_resize_stopped(VblkPlay *p)
 {
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    mq_play_stop(p);
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    vblk_play_stop(p);
     resize(p, HALF);
-    mq_play_cont(p);
+    vblk_play_cont(p);
     note_config_interrupt(p, "when smaller");
     note_edge(p, "smaller", HALF);
-    mq_play_stop(p);
+    vblk_play_stop(p);
     resize(p, DOUBLE);
-    mq_play_cont(p);
+    vblk_play_cont(p);
     note_config_interrupt(p, "when larger");
     note_edge(p, "larger", DOUBLE);
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 /* Larger while requests are in flight, and larger again */
-static void play_resize_load(MqPlay *p)
+static void play_resize_load(VblkPlay *p)
 {
-    MqLoad *load;
+    VblkLoad *load;
 
-    mq_play_start(p, (MqPlayDisk) { .iops = MQ_PLAY_SLOW });
+    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
     for (unsigned i = 0; i < 4; i++) {
-        load = mq_load_new(p, "writes", OUT, 0, 8);
-        mq_play_kick(p);
-        resize(p, MQ_PLAY_SIZE + (i + 1) * MQ_PLAY_SIZE / 4);
-        mq_note_answers(p, load);
-        mq_note_written(p, load);
+        load = vblk_load_new(p, "writes", OUT, 0, 8);
+        vblk_play_kick(p);
+        resize(p, VBLK_PLAY_SIZE + (i + 1) * VBLK_PLAY_SIZE / 4);
+        vblk_note_answers(p, load);
+        vblk_note_written(p, load);
     }
     note_edge(p, "in the end", DOUBLE);
-    mq_play_end(p);
+    vblk_play_end(p);
 }
 
 /* To a size that is no multiple of a sector, which is rounded up in the file */
-static void play_odd(MqPlay *p)
+static void play_odd(VblkPlay *p)
 {
-    mq_play_start(p, (MqPlayDisk) { .props = STOPPING });
-    mq_play_try(p, "odd size", "block_resize", "{'node-name': 'disk',"
-                " 'size': %u}", HALF + 100);
-    mq_note_capacity(p, "after odd size");
-    mq_play_try(p, "no size", "block_resize", "{'node-name': 'disk',"
-                " 'size': -1}");
-    mq_note_capacity(p, "after no size");
+    vblk_play_start(p, (VblkPlayDisk) { .props = STOPPING });
+    vblk_play_try(p, "odd size", "block_resize", "{'node-name': 'disk',"
+                  " 'size': %u}", HALF + 100);
+    vblk_note_capacity(p, "after odd size");
+    vblk_play_try(p, "no size", "block_resize", "{'node-name': 'disk',"
+                  " 'size': -1}");
+    vblk_note_capacity(p, "after no size");
     resize(p, 0);
-    mq_note_capacity(p, "of nothing");
-    mq_note_run(p, "read of nothing", 0, IN, 0);
-    mq_note_state(p);
-    resize(p, MQ_PLAY_SIZE);
-    mq_note_works(p, "in the end");
-    mq_play_end(p);
+    vblk_note_capacity(p, "of nothing");
+    vblk_note_run(p, "read of nothing", 0, IN, 0);
+    vblk_note_state(p);
+    resize(p, VBLK_PLAY_SIZE);
+    vblk_note_works(p, "in the end");
+    vblk_play_end(p);
 }
 
 #define EDGE_ONE "read of the last: status 0\nread beyond: status 1\n" \
@@ -163,7 +163,7 @@ static void play_odd(MqPlay *p)
 #define LOAD "writes: 32 of 32 answered, 32 with status 0\n" \
              "writes: 32 of 32 on the disk\n"
 
-static const MqCase cases[] = {
+static const VblkCase cases[] = {
     {
         .name = "reopen/size", .play = play_reopen, .quick = true,
         .want = EDGE("at first", "8192") EDGE("smaller", "4096")
@@ -193,13 +193,13 @@ static const MqCase cases[] = {
                 "no size: Parameter 'size' expects a >0 size\n"
                 "capacity after no size: 4097\ncapacity of nothing: 0\n"
                 "read of nothing: status 1\nrun state: running\n"
-                MQ_WORKS("in the end"),
+                VBLK_WORKS("in the end"),
     },
 };
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_matrix_add(cases, ARRAY_SIZE(cases));
+    vblk_matrix_add(cases, ARRAY_SIZE(cases));
     return g_test_run();
 }

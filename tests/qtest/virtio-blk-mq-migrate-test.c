@@ -13,153 +13,154 @@
 #include "qemu/units.h"
 #include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 3
 #define IMAGE_SIZE (1024 * 1024)
 #define PROPS "num-queues=3,packed=on"
 
-static MqMachine *start_target(const MqDisk *disk, const char *props)
+static VblkMachine *start_target(const VblkDisk *disk, const char *props)
 {
     g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = mq_device_arg(disk->m->variant, 0, all);
+    g_autofree char *arg = vblk_device_arg(disk->m->variant, 0, all);
 
-    return mq_machine_start_target(disk->m, MQ_IOTHREADS
-                                   "-blockdev driver=raw,node-name=disk,"
-                                   "file.driver=file,file.node-name=file,"
-                                   "file.filename=%s -device %s",
-                                   disk->image, arg);
+    return vblk_machine_start_target(disk->m, VBLK_IOTHREADS
+                                     "-blockdev driver=raw,node-name=disk,"
+                                     "file.driver=file,file.node-name=file,"
+                                     "file.filename=%s -device %s",
+                                     disk->image, arg);
 }
 
 /* Move a running disk to another machine and let it run there. */
-static void migrate(MqDisk *disk, const char *props)
+static void migrate(VblkDisk *disk, const char *props)
 {
-    MqMachine *old = disk->m;
+    VblkMachine *old = disk->m;
 
     disk->m = start_target(disk, props);
-    mq_machine_migrate(old, disk->m);
-    mq_device_move(disk->d, disk->m);
-    mq_machine_stop(old);
+    vblk_machine_migrate(old, disk->m);
+    vblk_device_move(disk->d, disk->m);
+    vblk_machine_stop(old);
     qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
 }
 
 /* Different numbers of requests, so that no two rings are alike. */
-static void use(MqDisk *disk, uint32_t seed)
+static void use(VblkDisk *disk, uint32_t seed)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
         for (unsigned i = 0; i < 7 + 90 * q; i++) {
-            mq_write(disk->d->queues[q], q * 16 + i % 16, MQ_SECTOR, seed + i);
+            vblk_write(disk->d->queues[q], q * 16 + i % 16, VBLK_SECTOR,
+                       seed + i);
         }
-        mq_read(disk->d->queues[(q + 1) % QUEUES], q * 16 + (6 + 90 * q) % 16,
-                MQ_SECTOR, seed + 6 + 90 * q);
+        vblk_read(disk->d->queues[(q + 1) % QUEUES], q * 16 + (6 + 90 * q) % 16,
+                  VBLK_SECTOR, seed + 6 + 90 * q);
     }
 }
 
-static void drain_vectors(MqDevice *d)
+static void drain_vectors(VblkDevice *d)
 {
     for (unsigned v = 0; v < d->num_vectors; v++) {
-        mq_vector_take(d, v);
+        vblk_vector_take(d, v);
     }
 }
 
-static void check_ring(const MqVariant *v, uint64_t features,
+static void check_ring(const VblkVariant *v, uint64_t features,
                        const char *props)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
 
-    mq_device_start(disk.d, features, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
     use(&disk, 1);
     migrate(&disk, props);
     use(&disk, 1000);
     drain_vectors(disk.d);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_queue_suppress(disk.d->queues[q], false);
+        vblk_queue_suppress(disk.d->queues[q], false);
         if (features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX)) {
-            mq_queue_set_event(disk.d->queues[q], 0);
+            vblk_queue_set_event(disk.d->queues[q], 0);
         }
-        mq_write(disk.d->queues[q], 100, MQ_SECTOR, q);
-        mq_vector_wait(disk.d, q + 1);
+        vblk_write(disk.d->queues[q], 100, VBLK_SECTOR, q);
+        vblk_vector_wait(disk.d, q + 1);
     }
     /* And back */
     migrate(&disk, props);
     use(&disk, 2000);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_split(const MqVariant *v)
+static void test_split(const VblkVariant *v)
 {
     check_ring(v, 0, PROPS);
 }
 
-static void test_split_event(const MqVariant *v)
+static void test_split_event(const VblkVariant *v)
 {
     check_ring(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
 }
 
-static void test_packed(const MqVariant *v)
+static void test_packed(const VblkVariant *v)
 {
     check_ring(v, BIT_ULL(VIRTIO_F_RING_PACKED), PROPS);
 }
 
-static void test_packed_event(const MqVariant *v)
+static void test_packed_event(const VblkVariant *v)
 {
     check_ring(v, BIT_ULL(VIRTIO_F_RING_PACKED) |
                BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
 }
 
 /* Between IOThreads and the main loop, which no guest can see. */
-static void test_other_threads(const MqVariant *v)
+static void test_other_threads(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     use(&disk, 1);
     migrate(&disk, PROPS);
     use(&disk, 1000);
     migrate(&disk, PROPS ",iothread=io1");
     use(&disk, 2000);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* Fewer queues than there are: those not set up stay so. */
-static void test_fewer(const MqVariant *v)
+static void test_fewer(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS);
 
-    mq_device_start(disk.d, 0, 1);
-    mq_write(disk.d->queues[0], 0, MQ_SECTOR, 5);
+    vblk_device_start(disk.d, 0, 1);
+    vblk_write(disk.d->queues[0], 0, VBLK_SECTOR, 5);
     migrate(&disk, PROPS);
-    mq_read(disk.d->queues[0], 0, MQ_SECTOR, 5);
-    g_assert_false(mq_device_queue_enabled(disk.d, 1));
-    g_assert_false(mq_device_queue_enabled(disk.d, 2));
-    mq_device_notify(disk.d, 1);
-    mq_read(disk.d->queues[0], 0, MQ_SECTOR, 5);
-    mq_disk_stop(&disk);
+    vblk_read(disk.d->queues[0], 0, VBLK_SECTOR, 5);
+    g_assert_false(vblk_device_queue_enabled(disk.d, 1));
+    g_assert_false(vblk_device_queue_enabled(disk.d, 2));
+    vblk_device_notify(disk.d, 1);
+    vblk_read(disk.d->queues[0], 0, VBLK_SECTOR, 5);
+    vblk_disk_stop(&disk);
 }
 
 /* Requests that the old machine had no time to look at. */
-static void test_untouched(const MqVariant *v)
+static void test_untouched(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
-    MqRequest *r[QUEUES];
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    VblkRequest *r[QUEUES];
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     use(&disk, 1);
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'stop'}");
     for (unsigned q = 0; q < QUEUES; q++) {
-        r[q] = mq_write_new(disk.d->queues[q], 200 + q, MQ_SECTOR, q);
-        mq_request_submit(r[q]);
+        r[q] = vblk_write_new(disk.d->queues[q], 200 + q, VBLK_SECTOR, q);
+        vblk_request_submit(r[q]);
     }
     migrate(&disk, PROPS ",iothread=io0");
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_request_finish(r[q]);
-        mq_read(disk.d->queues[q], 200 + q, MQ_SECTOR, q);
+        vblk_request_finish(r[q]);
+        vblk_read(disk.d->queues[q], 200 + q, VBLK_SECTOR, q);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* How often all memory has been gone through; -1 when that is over. */
-static int64_t dirty_syncs(MqMachine *m)
+static int64_t dirty_syncs(VblkMachine *m)
 {
     QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
                                                " 'query-migrate'}");
@@ -176,7 +177,7 @@ static int64_t dirty_syncs(MqMachine *m)
     return count;
 }
 
-static void set_bandwidth(MqMachine *m, uint64_t bandwidth)
+static void set_bandwidth(VblkMachine *m, uint64_t bandwidth)
 {
     qtest_qmp_assert_success(m->qts, "{'execute': 'migrate-set-parameters',"
                              " 'arguments': {'downtime-limit': 1,"
@@ -184,31 +185,31 @@ static void set_bandwidth(MqMachine *m, uint64_t bandwidth)
 }
 
 /* Wait for a request; false if the migration ends first and stops the guest. */
-static bool wait_live(MqRequest *r)
+static bool wait_live(VblkRequest *r)
 {
     while (!r->done && dirty_syncs(r->queue->dev->machine) >= 0) {
-        mq_queue_reap(r->queue);
+        vblk_queue_reap(r->queue);
     }
     return r->done;
 }
 
 /* Keep much of the guest's memory dirty for two rounds and more. */
-static bool dirty_memory(MqDisk *disk)
+static bool dirty_memory(VblkDisk *disk)
 {
     gint64 start = g_get_monotonic_time();
-    MqRequest *r[QUEUES];
+    VblkRequest *r[QUEUES];
     bool alive = true;
 
     for (unsigned q = 0; q < QUEUES; q++) {
-        r[q] = mq_read_new(disk->d->queues[q], 0, IMAGE_SIZE / 8);
+        r[q] = vblk_read_new(disk->d->queues[q], 0, IMAGE_SIZE / 8);
     }
     while (alive && dirty_syncs(disk->m) < 3) {
         for (unsigned q = 0; alive && q < QUEUES; q++) {
             r[q]->done = false;
-            mq_request_submit(r[q]);
+            vblk_request_submit(r[q]);
             alive = wait_live(r[q]);
         }
-        mq_deadline(start, "the second round of a migration");
+        vblk_deadline(start, "the second round of a migration");
     }
     return alive;
 }
@@ -220,53 +221,53 @@ static bool dirty_memory(MqDisk *disk)
  *
  * Returns: false if the migration came to its end too early to tell.
  */
-static bool check_live(const MqVariant *v, uint64_t features,
+static bool check_live(const VblkVariant *v, uint64_t features,
                        uint64_t bandwidth)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
-    char *file = mq_image_new(0);
-    MqRequest *r[QUEUES * 8];
-    MqMachine *old = disk.m;
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
+    char *file = vblk_image_new(0);
+    VblkRequest *r[QUEUES * 8];
+    VblkMachine *old = disk.m;
     bool alive;
 
-    mq_device_start(disk.d, features, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < IMAGE_SIZE / 8 / 4096; i++) {
-        mq_write(disk.d->queues[i % QUEUES], 8 * i, 4096, i + 1);
+        vblk_write(disk.d->queues[i % QUEUES], 8 * i, 4096, i + 1);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
-        r[i] = mq_read_new(disk.d->queues[i % QUEUES], 8 * i, 4096);
+        r[i] = vblk_read_new(disk.d->queues[i % QUEUES], 8 * i, 4096);
     }
 
     /* Too slow to come to an end while requests keep memory dirty. */
     set_bandwidth(old, bandwidth);
-    mq_machine_migrate_begin(old, file);
+    vblk_machine_migrate_begin(old, file);
     alive = dirty_memory(&disk);
     for (unsigned i = 0; alive && i < ARRAY_SIZE(r); i++) {
-        mq_request_submit(r[i]);
+        vblk_request_submit(r[i]);
         alive = wait_live(r[i]);
     }
     qtest_qmp_assert_success(old->qts, "{'execute': 'stop'}");
     set_bandwidth(old, 1000 * MiB);
 
     disk.m = start_target(&disk, PROPS ",iothread=io0");
-    mq_machine_migrate_end(old, disk.m, file);
-    mq_device_move(disk.d, disk.m);
-    mq_machine_stop(old);
+    vblk_machine_migrate_end(old, disk.m, file);
+    vblk_device_move(disk.d, disk.m);
+    vblk_machine_stop(old);
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'cont'}");
     for (unsigned i = 0; alive && i < ARRAY_SIZE(r); i++) {
-        g_assert_cmphex(mq_request_status(r[i]), ==, VIRTIO_BLK_S_OK);
-        mq_read_check(r[i], i + 1);
+        g_assert_cmphex(vblk_request_status(r[i]), ==, VIRTIO_BLK_S_OK);
+        vblk_read_check(r[i], i + 1);
     }
     if (alive) {
         use(&disk, 3000);
     }
-    mq_disk_stop(&disk);
-    mq_image_free(file);
+    vblk_disk_stop(&disk);
+    vblk_image_free(file);
     return alive;
 }
 
 /* A busy host may let a migration overtake the test: slow it down more. */
-static void check_live_slower(const MqVariant *v, uint64_t features)
+static void check_live_slower(const VblkVariant *v, uint64_t features)
 {
     uint64_t bandwidth = MiB;
 
@@ -276,12 +277,12 @@ static void check_live_slower(const MqVariant *v, uint64_t features)
     }
 }
 
-static void test_live(const MqVariant *v)
+static void test_live(const VblkVariant *v)
 {
     check_live_slower(v, 0);
 }
 
-static void test_live_packed(const MqVariant *v)
+static void test_live_packed(const VblkVariant *v)
 {
     check_live_slower(v, BIT_ULL(VIRTIO_F_RING_PACKED) |
                       BIT_ULL(VIRTIO_RING_F_EVENT_IDX));
@@ -290,14 +291,14 @@ static void test_live_packed(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("migrate/split", test_split, MQ_BOTH);
-    mq_test_add("migrate/split-event", test_split_event, MQ_BOTH);
-    mq_test_add("migrate/packed", test_packed, MQ_Q35_MODERN);
-    mq_test_add("migrate/packed-event", test_packed_event, MQ_Q35_MODERN);
-    mq_test_add("migrate/other-threads", test_other_threads, MQ_BOTH);
-    mq_test_add("migrate/fewer", test_fewer, MQ_BOTH);
-    mq_test_add("migrate/untouched", test_untouched, MQ_BOTH);
-    mq_test_add("migrate/live", test_live, MQ_BOTH);
-    mq_test_add("migrate/live-packed", test_live_packed, MQ_Q35_MODERN);
+    vblk_test_add("migrate/split", test_split, VBLK_BOTH);
+    vblk_test_add("migrate/split-event", test_split_event, VBLK_BOTH);
+    vblk_test_add("migrate/packed", test_packed, VBLK_Q35_MODERN);
+    vblk_test_add("migrate/packed-event", test_packed_event, VBLK_Q35_MODERN);
+    vblk_test_add("migrate/other-threads", test_other_threads, VBLK_BOTH);
+    vblk_test_add("migrate/fewer", test_fewer, VBLK_BOTH);
+    vblk_test_add("migrate/untouched", test_untouched, VBLK_BOTH);
+    vblk_test_add("migrate/live", test_live, VBLK_BOTH);
+    vblk_test_add("migrate/live-packed", test_live_packed, VBLK_Q35_MODERN);
     return g_test_run();
 }

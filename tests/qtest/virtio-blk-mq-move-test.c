@@ -13,8 +13,8 @@
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
-#include "mq-iothreads.h"
+#include "vblk-disk.h"
+#include "vblk-iothreads.h"
 
 #define QUEUES 4
 #define DEPTH 16
@@ -31,8 +31,8 @@ static uint64_t sector(unsigned round, unsigned queue, unsigned i)
 
 /* Requests of one round, DEPTH on each queue. */
 typedef struct Load {
-    MqDisk *disk;
-    MqRequest *r[QUEUES][DEPTH];
+    VblkDisk *disk;
+    VblkRequest *r[QUEUES][DEPTH];
 } Load;
 
 static uint32_t seed(unsigned round, unsigned queue, unsigned i)
@@ -43,14 +43,14 @@ static uint32_t seed(unsigned round, unsigned queue, unsigned i)
 static void load_begin(Load *load, unsigned round)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
-        MqQueue *queue = load->disk->d->queues[q];
+        VblkQueue *queue = load->disk->d->queues[q];
 
         for (unsigned i = 0; i < DEPTH; i++) {
-            load->r[q][i] = mq_write_new(queue, sector(round, q, i),
-                                         8 * MQ_SECTOR, seed(round, q, i));
-            mq_request_add(load->r[q][i]);
+            load->r[q][i] = vblk_write_new(queue, sector(round, q, i),
+                                           8 * VBLK_SECTOR, seed(round, q, i));
+            vblk_request_add(load->r[q][i]);
         }
-        mq_queue_kick(queue);
+        vblk_queue_kick(queue);
     }
 }
 
@@ -58,58 +58,58 @@ static void load_end(Load *load)
 {
     for (unsigned q = 0; q < QUEUES; q++) {
         for (unsigned i = 0; i < DEPTH; i++) {
-            mq_request_finish(load->r[q][i]);
+            vblk_request_finish(load->r[q][i]);
         }
     }
 }
 
 /* Moves begin with requests in the rings and end with all of them answered. */
-static void test_under_load(const MqVariant *v)
+static void test_under_load(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
     Load load = { .disk = &disk };
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned moved = round % QUEUES;
         const char *home = homes[round % ARRAY_SIZE(homes)];
 
         load_begin(&load, round);
-        mq_disk_move(&disk, moved, home);
-        mq_disk_check_home(&disk, moved, home);
+        vblk_disk_move(&disk, moved, home);
+        vblk_disk_check_home(&disk, moved, home);
         load_end(&load);
         for (unsigned q = 0; q < QUEUES; q++) {
             /* Read where another queue has written. */
-            mq_read(disk.d->queues[q], sector(round, moved, q), 8 * MQ_SECTOR,
-                    seed(round, moved, q));
+            vblk_read(disk.d->queues[q], sector(round, moved, q),
+                      8 * VBLK_SECTOR, seed(round, moved, q));
         }
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* An IOThread that no queue is left in may go, the node with queue 0. */
-static void test_iothread_goes(const MqVariant *v)
+static void test_iothread_goes(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
 
     /* The property itself keeps io0. */
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_disk_move(&disk, q, "io1");
+        vblk_disk_move(&disk, q, "io1");
     }
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
-        mq_disk_move(&disk, q, "io0");
+        vblk_write(disk.d->queues[q], q, VBLK_SECTOR, q);
+        vblk_disk_move(&disk, q, "io0");
     }
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'object-del',"
                              " 'arguments': {'id': 'io1'}}");
     /* What the block layer does in the node's thread. */
-    mq_disk_resize(&disk, 2 * SIZE);
+    vblk_disk_resize(&disk, 2 * SIZE);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_read(disk.d->queues[q], q, MQ_SECTOR, q);
+        vblk_read(disk.d->queues[q], q, VBLK_SECTOR, q);
     }
-    mq_device_reset(disk.d);
-    mq_disk_stop(&disk);
+    vblk_device_reset(disk.d);
+    vblk_disk_stop(&disk);
 }
 
 /*
@@ -118,7 +118,7 @@ static void test_iothread_goes(const MqVariant *v)
  */
 #define THROTTLE_GROUP " -object throttle-group,id=group0"
 
-static void throttle(MqDisk *disk, unsigned iops)
+static void throttle(VblkDisk *disk, unsigned iops)
 {
     qtest_qmp_assert_success(disk->m->qts,
         "{'execute': 'block_set_io_throttle', 'arguments': {"
@@ -128,58 +128,58 @@ static void throttle(MqDisk *disk, unsigned iops)
 }
 
 /* Drained for other reasons at the same time, and slowed down. */
-static void test_drains(const MqVariant *v)
+static void test_drains(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS THROTTLE_GROUP);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS THROTTLE_GROUP);
     Load load = { .disk = &disk };
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned round = 0; round < ROUNDS; round++) {
         load_begin(&load, round);
         throttle(&disk, round & 1 ? 0 : 5);
-        mq_disk_move(&disk, round % QUEUES, homes[round % ARRAY_SIZE(homes)]);
-        mq_disk_resize(&disk, SIZE * (2 + (round & 1)));
-        mq_disk_move(&disk, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
+        vblk_disk_move(&disk, round % QUEUES, homes[round % ARRAY_SIZE(homes)]);
+        vblk_disk_resize(&disk, SIZE * (2 + (round & 1)));
+        vblk_disk_move(&disk, 0, homes[(round + 1) % ARRAY_SIZE(homes)]);
         throttle(&disk, 0);
         load_end(&load);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* The interrupt of a queue goes with it. */
-static void test_vectors(const MqVariant *v)
+static void test_vectors(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < ARRAY_SIZE(homes); i++) {
-        mq_disk_move(&disk, 2, homes[i]);
+        vblk_disk_move(&disk, 2, homes[i]);
         /* Where it was, it may have told of the move's look at the ring. */
-        mq_vector_take(disk.d, 3);
-        mq_write(disk.d->queues[2], 0, MQ_SECTOR, i);
-        mq_vector_wait(disk.d, 3);
-        mq_vectors_silent(disk.d);
+        vblk_vector_take(disk.d, 3);
+        vblk_write(disk.d->queues[2], 0, VBLK_SECTOR, i);
+        vblk_vector_wait(disk.d, 3);
+        vblk_vectors_silent(disk.d);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /* A move before the driver is there lasts, and outlives resets. */
-static void test_idle_device(const MqVariant *v)
+static void test_idle_device(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
 
-    mq_disk_move(&disk, 1, "io1");
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    mq_disk_check_home(&disk, 1, "io1");
-    mq_write(disk.d->queues[1], 0, MQ_SECTOR, 1);
-    mq_device_reset(disk.d);
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    mq_disk_check_home(&disk, 1, "io1");
-    mq_read(disk.d->queues[1], 0, MQ_SECTOR, 1);
-    mq_disk_stop(&disk);
+    vblk_disk_move(&disk, 1, "io1");
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_disk_check_home(&disk, 1, "io1");
+    vblk_write(disk.d->queues[1], 0, VBLK_SECTOR, 1);
+    vblk_device_reset(disk.d);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_disk_check_home(&disk, 1, "io1");
+    vblk_read(disk.d->queues[1], 0, VBLK_SECTOR, 1);
+    vblk_disk_stop(&disk);
 }
 
-static void check_refused(MqDisk *disk, const char *id, unsigned queue,
+static void check_refused(VblkDisk *disk, const char *id, unsigned queue,
                           const char *iothread, const char *text)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"
@@ -195,87 +195,87 @@ static void check_refused(MqDisk *disk, const char *id, unsigned queue,
 }
 
 /* The names of the commands before they had a vendor's prefix. */
-static void test_deprecated_names(const MqVariant *v)
+static void test_deprecated_names(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
     QDict *rsp;
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    mq_disk_move(&disk, 2, "io1");
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_disk_move(&disk, 2, "io1");
     qtest_qmp_assert_success(disk.m->qts, "{'execute':"
                              " 'block-queue-set-iothread', 'arguments':"
                              " {'id': 'disk0', 'queue': 2}}");
-    mq_disk_check_home(&disk, 2, NULL);
+    vblk_disk_check_home(&disk, 2, NULL);
     rsp = qtest_qmp(disk.m->qts, "{'execute': 'query-block-queues'}");
     g_assert_cmpuint(qlist_size(qdict_get_qlist(rsp, "return")), ==, 4);
     qobject_unref(rsp);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_refused(const MqVariant *v)
+static void test_refused(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, PROPS);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     check_refused(&disk, "disk0", 4, "io1", "has no queue 4");
     check_refused(&disk, "disk0", 0, "io9",
                   "IOThread \"io9\" object does not exist");
     check_refused(&disk, "none", 0, "io1", "not found");
     check_refused(&disk, "/machine/unattached", 0, "io1", "not found");
-    mq_write(disk.d->queues[0], 0, MQ_SECTOR, 1);
-    mq_disk_stop(&disk);
+    vblk_write(disk.d->queues[0], 0, VBLK_SECTOR, 1);
+    vblk_disk_stop(&disk);
 }
 
-static void test_refused_without_ioeventfd(const MqVariant *v)
+static void test_refused_without_ioeventfd(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,ioeventfd=off");
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL,
+                                    "num-queues=4,ioeventfd=off");
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     check_refused(&disk, "disk0", 0, "io1",
                   "ioeventfd is required for iothread");
-    mq_disk_move(&disk, 0, NULL);
-    mq_write(disk.d->queues[0], 0, MQ_SECTOR, 1);
-    mq_disk_stop(&disk);
+    vblk_disk_move(&disk, 0, NULL);
+    vblk_write(disk.d->queues[0], 0, VBLK_SECTOR, 1);
+    vblk_disk_stop(&disk);
 }
 
 /* iothreads=N makes N IOThreads and deals the queues out to them. */
-static void test_own_iothreads(const MqVariant *v)
+static void test_own_iothreads(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothreads=3");
-    g_auto(GStrv) names = mq_iothread_names(disk.m->qts);
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL,
+                                    "num-queues=4,iothreads=3");
+    g_auto(GStrv) names = vblk_iothread_names(disk.m->qts);
 
     /* io0 and io1 are the machine's. */
     g_assert_cmpuint(g_strv_length(names), ==, 5);
-    mq_disk_check_home(&disk, 0, "disk0-iothread0");
-    mq_disk_check_home(&disk, 1, "disk0-iothread1");
-    mq_disk_check_home(&disk, 2, "disk0-iothread2");
-    mq_disk_check_home(&disk, 3, "disk0-iothread0");
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_disk_check_home(&disk, 0, "disk0-iothread0");
+    vblk_disk_check_home(&disk, 1, "disk0-iothread1");
+    vblk_disk_check_home(&disk, 2, "disk0-iothread2");
+    vblk_disk_check_home(&disk, 3, "disk0-iothread0");
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+        vblk_write(disk.d->queues[q], q, VBLK_SECTOR, q);
     }
-    mq_disk_move(&disk, 0, "disk0-iothread2");
-    mq_disk_check_home(&disk, 0, "disk0-iothread2");
-    mq_read(disk.d->queues[0], 3, MQ_SECTOR, 3);
-    mq_disk_stop(&disk);
+    vblk_disk_move(&disk, 0, "disk0-iothread2");
+    vblk_disk_check_home(&disk, 0, "disk0-iothread2");
+    vblk_read(disk.d->queues[0], 3, VBLK_SECTOR, 3);
+    vblk_disk_stop(&disk);
 }
 
-static void test_auto_iothreads(const MqVariant *v)
+static void test_auto_iothreads(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,iothreads=auto");
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL,
+                                    "num-queues=4,iothreads=auto");
 
-    mq_disk_check_home(&disk, 0, "disk0-iothread0");
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_disk_check_home(&disk, 0, "disk0-iothread0");
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+        vblk_write(disk.d->queues[q], q, VBLK_SECTOR, q);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void check_add_refused(MqDisk *disk, const char *iothreads,
+static void check_add_refused(VblkDisk *disk, const char *iothreads,
                               const char *text)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute': 'device_add',"
@@ -290,32 +290,33 @@ static void check_add_refused(MqDisk *disk, const char *iothreads,
     qobject_unref(rsp);
 }
 
-static void test_bad_iothreads(const MqVariant *v)
+static void test_bad_iothreads(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL,
-                                "num-queues=4,share-rw=on");
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL,
+                                    "num-queues=4,share-rw=on");
 
     check_add_refused(&disk, "0", "invalid iothreads property '0'");
     check_add_refused(&disk, "-1", "invalid iothreads property '-1'");
     check_add_refused(&disk, "many", "invalid iothreads property 'many'");
     check_add_refused(&disk, "3", "must not be larger than");
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("move/under-load", test_under_load, MQ_BOTH);
-    mq_test_add("move/iothread-goes", test_iothread_goes, MQ_BOTH);
-    mq_test_add("move/drains", test_drains, MQ_BOTH);
-    mq_test_add("move/vectors", test_vectors, MQ_BOTH);
-    mq_test_add("move/idle-device", test_idle_device, MQ_BOTH);
-    mq_test_add("move/deprecated-names", test_deprecated_names, MQ_Q35_MODERN);
-    mq_test_add("move/refused", test_refused, MQ_Q35_MODERN);
-    mq_test_add("move/refused-without-ioeventfd",
-                test_refused_without_ioeventfd, MQ_BOTH);
-    mq_test_add("iothreads/own", test_own_iothreads, MQ_BOTH);
-    mq_test_add("iothreads/auto", test_auto_iothreads, MQ_Q35_MODERN);
-    mq_test_add("iothreads/bad", test_bad_iothreads, MQ_PC_LEGACY);
+    vblk_test_add("move/under-load", test_under_load, VBLK_BOTH);
+    vblk_test_add("move/iothread-goes", test_iothread_goes, VBLK_BOTH);
+    vblk_test_add("move/drains", test_drains, VBLK_BOTH);
+    vblk_test_add("move/vectors", test_vectors, VBLK_BOTH);
+    vblk_test_add("move/idle-device", test_idle_device, VBLK_BOTH);
+    vblk_test_add("move/deprecated-names", test_deprecated_names,
+                  VBLK_Q35_MODERN);
+    vblk_test_add("move/refused", test_refused, VBLK_Q35_MODERN);
+    vblk_test_add("move/refused-without-ioeventfd",
+                  test_refused_without_ioeventfd, VBLK_BOTH);
+    vblk_test_add("iothreads/own", test_own_iothreads, VBLK_BOTH);
+    vblk_test_add("iothreads/auto", test_auto_iothreads, VBLK_Q35_MODERN);
+    vblk_test_add("iothreads/bad", test_bad_iothreads, VBLK_PC_LEGACY);
     return g_test_run();
 }

@@ -17,31 +17,31 @@
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-iothreads.h"
-#include "mq-request.h"
+#include "vblk-iothreads.h"
+#include "vblk-request.h"
 
 #define DISK "-blockdev null-co,node-name=disk,read-zeroes=on,size=1048576 "
 #define TWO_OWN "'drive': 'disk', 'num-queues': 2, 'iothreads': '2'"
 
 /* The names of all IOThreads, sorted, one after the other. */
-static void check_names(MqMachine *m, const char *expected)
+static void check_names(VblkMachine *m, const char *expected)
 {
-    g_auto(GStrv) list = mq_iothread_names(m->qts);
+    g_auto(GStrv) list = vblk_iothread_names(m->qts);
     g_autofree char *names = g_strjoinv(" ", list);
 
     g_assert_cmpstr(names, ==, expected);
 }
 
 /* ... of those that management software knows of: the others confuse it. */
-static void check_users(MqMachine *m, const char *expected)
+static void check_users(VblkMachine *m, const char *expected)
 {
-    g_auto(GStrv) list = mq_iothread_users(m->qts);
+    g_auto(GStrv) list = vblk_iothread_users(m->qts);
     g_autofree char *names = g_strjoinv(" ", list);
 
     g_assert_cmpstr(names, ==, expected);
 }
 
-static bool thread_runs(MqMachine *m, int tid)
+static bool thread_runs(VblkMachine *m, int tid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/task/%d",
                                             qtest_pid(m->qts), tid);
@@ -49,7 +49,7 @@ static bool thread_runs(MqMachine *m, int tid)
     return access(path, F_OK) == 0;
 }
 
-static void check_error(MqMachine *m, const char *command, const char *text)
+static void check_error(VblkMachine *m, const char *command, const char *text)
 {
     QDict *rsp = qtest_qmp(m->qts, "%p",
                            qobject_from_json(command, &error_abort));
@@ -60,40 +60,40 @@ static void check_error(MqMachine *m, const char *command, const char *text)
     qobject_unref(rsp);
 }
 
-static void object_del(MqMachine *m, const char *id)
+static void object_del(VblkMachine *m, const char *id)
 {
     qtest_qmp_assert_success(m->qts, "{'execute': 'object-del',"
                              " 'arguments': {'id': %s}}", id);
 }
 
 /* All queues answer. */
-static void check_works(MqMachine *m)
+static void check_works(VblkMachine *m)
 {
-    MqDevice *d = mq_device_open(m, 0);
+    VblkDevice *d = vblk_device_open(m, 0);
 
-    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < d->max_queues; i++) {
-        g_assert_cmphex(mq_request_run(d->queues[i], VIRTIO_BLK_T_IN, i, NULL,
-                                       MQ_SECTOR), ==, VIRTIO_BLK_S_OK);
+        g_assert_cmphex(vblk_request_run(d->queues[i], VIRTIO_BLK_T_IN, i, NULL,
+                                         VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
     }
-    mq_device_close(d);
+    vblk_device_close(d);
 }
 
 /* The second of its names is an object's: it gets none of them. */
-static void test_name_taken(const MqVariant *v)
+static void test_name_taken(const VblkVariant *v)
 {
-    MqMachine *m = mq_machine_start(v, DISK
-                                    "-object iothread,id=disk0-iothread1");
+    VblkMachine *m = vblk_machine_start(v, DISK
+                                        "-object iothread,id=disk0-iothread1");
 
     for (unsigned i = 0; i < 2; i++) {
-        g_autofree char *error = mq_device_add(m, 0, TWO_OWN);
+        g_autofree char *error = vblk_device_add(m, 0, TWO_OWN);
 
         g_assert_cmpstr(error, ==, "cannot create IOThread 'disk0-iothread1': "
                         "there is an object of that name");
         check_names(m, "disk0-iothread1");
     }
     object_del(m, "disk0-iothread1");
-    g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN), ==, NULL);
+    g_assert_cmpstr(vblk_device_add(m, 0, TWO_OWN), ==, NULL);
     check_names(m, "disk0-iothread0 disk0-iothread1");
 
     /* And it is no name for an object now. */
@@ -102,11 +102,11 @@ static void test_name_taken(const MqVariant *v)
                 "attempt to add duplicate property 'disk0-iothread0' to object"
                 " (type 'container')");
     check_works(m);
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
 }
 
 /* On the command line QEMU ends with one line, and a hint. */
-static void test_name_taken_at_start(const MqVariant *v)
+static void test_name_taken_at_start(const VblkVariant *v)
 {
     g_autofree char *command = g_strdup_printf(
         "%s -accel qtest -display none -nodefaults -machine %s " DISK
@@ -126,7 +126,7 @@ static void test_name_taken_at_start(const MqVariant *v)
 }
 
 /* The node below "disk", that QEMU has given a name. */
-static char *unnamed_node(MqMachine *m)
+static char *unnamed_node(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts,
                            "{'execute': 'query-named-block-nodes'}");
@@ -146,7 +146,7 @@ static char *unnamed_node(MqMachine *m)
     return name;
 }
 
-static void add_without_id(MqMachine *m, const char *drive)
+static void add_without_id(VblkMachine *m, const char *drive)
 {
     qtest_qmp_assert_success(m->qts, "{'execute': 'device_add', 'arguments':"
                              " {'driver': 'virtio-blk-pci', 'drive': %s,"
@@ -155,13 +155,13 @@ static void add_without_id(MqMachine *m, const char *drive)
 }
 
 /* A device without an ID: after its drive, or after what it is. */
-static void test_names_without_id(const MqVariant *v)
+static void test_names_without_id(const VblkVariant *v)
 {
-    MqMachine *m = mq_machine_start(v,
-                                    "-object iothread,id=mine-2-iothread0 "
-                                    "-drive if=none,id=old,driver=null-co "
-                                    "-blockdev raw,node-name=mine,"
-                                    "file.driver=null-co");
+    VblkMachine *m = vblk_machine_start(v,
+                                        "-object iothread,id=mine-2-iothread0 "
+                                        "-drive if=none,id=old,driver=null-co "
+                                        "-blockdev raw,node-name=mine,"
+                                        "file.driver=null-co");
     g_autofree char *unnamed = NULL;
 
     add_without_id(m, "old");
@@ -171,29 +171,29 @@ static void test_names_without_id(const MqVariant *v)
     add_without_id(m, "mine");
     check_names(m, "mine-2-iothread0 mine-3-iothread0 mine-iothread0 "
                 "old-iothread0");
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
 
-    m = mq_machine_start(v, "-blockdev raw,node-name=mine,"
-                         "file.driver=null-co");
+    m = vblk_machine_start(v, "-blockdev raw,node-name=mine,"
+                           "file.driver=null-co");
     unnamed = unnamed_node(m);
     add_without_id(m, unnamed);
     add_without_id(m, unnamed);
     check_names(m, "virtio-blk-2-iothread0 virtio-blk-iothread0");
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
 }
 
 /* Whoever made them takes them away, and nobody else. */
-static void test_deleted(const MqVariant *v)
+static void test_deleted(const VblkVariant *v)
 {
-    MqMachine *m = mq_machine_start(v, DISK "-object iothread,id=io0");
+    VblkMachine *m = vblk_machine_start(v, DISK "-object iothread,id=io0");
     int tid[2];
 
     for (unsigned round = 0; round < 2; round++) {
-        g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN), ==, NULL);
+        g_assert_cmpstr(vblk_device_add(m, 0, TWO_OWN), ==, NULL);
         check_names(m, "disk0-iothread0 disk0-iothread1 io0");
         check_users(m, "io0");
-        tid[0] = mq_iothread_tid(m->qts, "disk0-iothread0");
-        tid[1] = mq_iothread_tid(m->qts, "disk0-iothread1");
+        tid[0] = vblk_iothread_tid(m->qts, "disk0-iothread0");
+        tid[1] = vblk_iothread_tid(m->qts, "disk0-iothread1");
         check_error(m, "{'execute': 'object-del',"
                     " 'arguments': {'id': 'disk0-iothread0'}}",
                     "object 'disk0-iothread0' is in use, can not be deleted");
@@ -201,18 +201,18 @@ static void test_deleted(const MqVariant *v)
                     " 'arguments': {'id': 'disk0-iothread1'}}",
                     "object 'disk0-iothread1' is in use, can not be deleted");
         check_works(m);
-        mq_device_del(m, 0);
+        vblk_device_del(m, 0);
         check_names(m, "io0");
         g_assert_false(thread_runs(m, tid[0]));
         g_assert_false(thread_runs(m, tid[1]));
     }
     /* A user's own is not held back, as ever. */
     object_del(m, "io0");
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
 }
 
 /* One at a time, by JSON: as a number and as text. */
-static void test_json(const MqVariant *v)
+static void test_json(const VblkVariant *v)
 {
     static const struct {
         const char *value;
@@ -236,26 +236,26 @@ static void test_json(const MqVariant *v)
         { "{'n': 2}", "Invalid parameter type for 'iothreads', expected: "
           "number or string" },
     };
-    MqMachine *m = mq_machine_start(v, DISK);
+    VblkMachine *m = vblk_machine_start(v, DISK);
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         g_autofree char *json =
             g_strdup_printf("'drive': 'disk', 'num-queues': 2,"
                             "'iothreads': %s", cases[i].value);
-        g_autofree char *error = mq_device_add(m, 0, json);
+        g_autofree char *error = vblk_device_add(m, 0, json);
 
         g_test_message("iothreads: %s", cases[i].value);
         g_assert_cmpstr(error, ==, cases[i].error);
         check_names(m, error ? "" : "disk0-iothread0 disk0-iothread1");
         if (!error) {
-            mq_device_del(m, 0);
+            vblk_device_del(m, 0);
         }
     }
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
 }
 
 /* On the command line, as an option, in JSON and for all by -global. */
-static void test_command_line(const MqVariant *v)
+static void test_command_line(const VblkVariant *v)
 {
     static const char *const args[] = {
         "-device virtio-blk-pci,id=x,drive=disk,num-queues=4,iothreads=2",
@@ -268,7 +268,7 @@ static void test_command_line(const MqVariant *v)
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(args); i++) {
-        MqMachine *m = mq_machine_start(v, DISK "%s", args[i]);
+        VblkMachine *m = vblk_machine_start(v, DISK "%s", args[i]);
         QDict *rsp;
 
         g_test_message("%s", args[i]);
@@ -278,12 +278,12 @@ static void test_command_line(const MqVariant *v)
                         " {'path': 'x', 'property': 'iothreads'}}");
         g_assert_cmpstr(qdict_get_try_str(rsp, "return"), ==, "2");
         qobject_unref(rsp);
-        mq_machine_stop(m);
+        vblk_machine_stop(m);
     }
 }
 
 /* A job runs where the node is, and comes to its end there. */
-static void run_job(MqMachine *m)
+static void run_job(VblkMachine *m)
 {
     qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-add',"
                              " 'arguments': {'driver': 'null-co',"
@@ -300,19 +300,19 @@ static void run_job(MqMachine *m)
 }
 
 /* An export keeps the node, and so the IOThread, when the disk goes. */
-static void test_kept_by_export(const MqVariant *v)
+static void test_kept_by_export(const VblkVariant *v)
 {
     g_autofree char *dir = g_dir_make_tmp("mq-export-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(dir, "socket", NULL);
-    MqMachine *m = mq_machine_start(v, DISK
-                                    "-blockdev null-co,node-name=other");
+    VblkMachine *m = vblk_machine_start(v, DISK
+                                        "-blockdev null-co,node-name=other");
     gint64 start;
     int tid;
 
-    g_assert_cmpstr(mq_device_add(m, 0, TWO_OWN ", 'share-rw': true"), ==,
+    g_assert_cmpstr(vblk_device_add(m, 0, TWO_OWN ", 'share-rw': true"), ==,
                     NULL);
     check_works(m);
-    tid = mq_iothread_tid(m->qts, "disk0-iothread0");
+    tid = vblk_iothread_tid(m->qts, "disk0-iothread0");
     qtest_qmp_assert_success(m->qts, "{'execute': 'nbd-server-start',"
                              " 'arguments': {'addr': {'type': 'unix', 'data':"
                              " {'path': %s}}}}", path);
@@ -320,18 +320,18 @@ static void test_kept_by_export(const MqVariant *v)
                              " 'arguments': {'type': 'nbd', 'id': 'export',"
                              " 'node-name': 'disk', 'fixed-iothread': true,"
                              " 'iothread': 'disk0-iothread0'}}");
-    mq_device_del(m, 0);
+    vblk_device_del(m, 0);
     check_names(m, "");
     g_assert_true(thread_runs(m, tid));
     run_job(m);
 
     /* The name is free for the next one. */
-    g_assert_cmpstr(mq_device_add(m, 0, "'drive': 'other', 'num-queues': 2,"
-                                  "'iothreads': '2'"), ==, NULL);
+    g_assert_cmpstr(vblk_device_add(m, 0, "'drive': 'other', 'num-queues': 2,"
+                                    "'iothreads': '2'"), ==, NULL);
     check_names(m, "disk0-iothread0 disk0-iothread1");
-    g_assert_cmpint(mq_iothread_tid(m->qts, "disk0-iothread0"), !=, tid);
+    g_assert_cmpint(vblk_iothread_tid(m->qts, "disk0-iothread0"), !=, tid);
     run_job(m);
-    mq_device_del(m, 0);
+    vblk_device_del(m, 0);
 
     qtest_qmp_assert_success(m->qts, "{'execute': 'block-export-del',"
                              " 'arguments': {'id': 'export'}}");
@@ -339,28 +339,29 @@ static void test_kept_by_export(const MqVariant *v)
     start = g_get_monotonic_time();
     while (thread_runs(m, tid)) {
         qtest_readb(m->qts, 0);
-        mq_deadline(start, "an IOThread that nobody needs");
+        vblk_deadline(start, "an IOThread that nobody needs");
     }
     run_job(m);
     qtest_qmp_assert_success(m->qts, "{'execute': 'blockdev-del',"
                              " 'arguments': {'node-name': 'disk'}}");
-    mq_machine_stop(m);
+    vblk_machine_stop(m);
     rmdir(dir);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("own-iothreads/name-taken", test_name_taken, MQ_BOTH);
-    mq_test_add("own-iothreads/name-taken-at-start", test_name_taken_at_start,
-                MQ_BOTH);
+    vblk_test_add("own-iothreads/name-taken", test_name_taken, VBLK_BOTH);
+    vblk_test_add("own-iothreads/name-taken-at-start", test_name_taken_at_start,
+                  VBLK_BOTH);
     /* The bus of the other machine takes no device later. */
-    mq_test_add("own-iothreads/names-without-id", test_names_without_id,
-                MQ_PC_LEGACY | MQ_PC_MODERN);
-    mq_test_add("own-iothreads/deleted", test_deleted, MQ_BOTH);
-    mq_test_add("own-iothreads/json", test_json, MQ_BOTH);
-    mq_test_add("own-iothreads/command-line", test_command_line,
-                MQ_PC_MODERN);
-    mq_test_add("own-iothreads/kept-by-export", test_kept_by_export, MQ_BOTH);
+    vblk_test_add("own-iothreads/names-without-id", test_names_without_id,
+                  VBLK_PC_LEGACY | VBLK_PC_MODERN);
+    vblk_test_add("own-iothreads/deleted", test_deleted, VBLK_BOTH);
+    vblk_test_add("own-iothreads/json", test_json, VBLK_BOTH);
+    vblk_test_add("own-iothreads/command-line", test_command_line,
+                  VBLK_PC_MODERN);
+    vblk_test_add("own-iothreads/kept-by-export", test_kept_by_export,
+                  VBLK_BOTH);
     return g_test_run();
 }

@@ -11,7 +11,7 @@
 #include "qemu/osdep.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define SIZE (1024 * 1024)
 #define PATH "/machine/peripheral/disk0/virtio-backend"
@@ -21,7 +21,7 @@ typedef struct Position {
     unsigned taken, used, in_flight;
 } Position;
 
-static Position query_position(MqMachine *m, unsigned queue)
+static Position query_position(VblkMachine *m, unsigned queue)
 {
     QDict *info = qtest_qmp_assert_success_ref(
         m->qts, "{'execute': 'x-query-virtio-queue-status',"
@@ -37,7 +37,7 @@ static Position query_position(MqMachine *m, unsigned queue)
 }
 
 /* @taken and @used count slots; a packed ring's indexes end with the ring. */
-static void check_position(MqQueue *q, unsigned taken, unsigned used)
+static void check_position(VblkQueue *q, unsigned taken, unsigned used)
 {
     Position p = query_position(q->dev->machine, q->index);
     bool packed = q->dev->features & PACKED;
@@ -49,20 +49,20 @@ static void check_position(MqQueue *q, unsigned taken, unsigned used)
 }
 
 /* Slots of a request with three segments. */
-static unsigned slots_of_one(MqQueue *q)
+static unsigned slots_of_one(VblkQueue *q)
 {
     return q->dev->features & PACKED ? 3 : 1;
 }
 
-static void run_rings(MqDisk *disk, const MqRing *ring)
+static void run_rings(VblkDisk *disk, const VblkRing *ring)
 {
-    MqQueue *q[] = { disk->d->queues[0], disk->d->queues[1] };
+    VblkQueue *q[] = { disk->d->queues[0], disk->d->queues[1] };
     unsigned slots = slots_of_one(q[0]), rounds = 2 * q[0]->size / slots + 3;
     QTestState *qts = disk->m->qts;
 
     check_position(q[0], 0, 0);
     for (unsigned i = 1; i <= rounds; i++) {
-        mq_write(q[0], i % 64, MQ_SECTOR, i);
+        vblk_write(q[0], i % 64, VBLK_SECTOR, i);
         if (i < 4 || i > rounds - 4) {
             check_position(q[0], i * slots, i * slots);
             check_position(q[1], 0, 0);
@@ -72,41 +72,41 @@ static void run_rings(MqDisk *disk, const MqRing *ring)
     qtest_qmp_assert_success(qts, "{'execute': 'stop'}");
     check_position(q[0], rounds * slots, rounds * slots);
     qtest_qmp_assert_success(qts, "{'execute': 'cont'}");
-    mq_write(q[1], 0, MQ_SECTOR, 7);
+    vblk_write(q[1], 0, VBLK_SECTOR, 7);
     check_position(q[0], rounds * slots, rounds * slots);
     check_position(q[1], slots, slots);
 }
 
-static void test_position(const MqVariant *v)
+static void test_position(const VblkVariant *v)
 {
-    mq_disk_run_rings(v, SIZE, "num-queues=2,packed=on,iothread=io0",
-                      run_rings);
-    mq_disk_run_rings(v, SIZE, "num-queues=2,packed=on", run_rings);
+    vblk_disk_run_rings(v, SIZE, "num-queues=2,packed=on,iothread=io0",
+                        run_rings);
+    vblk_disk_run_rings(v, SIZE, "num-queues=2,packed=on", run_rings);
 }
 
 /* Requests that wait are seen waiting, and go on waiting. */
-static void check_in_flight(const MqVariant *v, const char *props,
+static void check_in_flight(const VblkVariant *v, const char *props,
                             uint64_t features)
 {
     g_autofree char *json = g_strdup_printf("'drive': 'disk', 'num-queues': 2,"
                                             "'packed': true %s", props);
-    char *image = mq_image_new(SIZE);
-    MqMachine *m = mq_machine_start(v, MQ_IOTHREADS);
-    MqRequest *r[3];
-    MqDevice *d;
+    char *image = vblk_image_new(SIZE);
+    VblkMachine *m = vblk_machine_start(v, VBLK_IOTHREADS);
+    VblkRequest *r[3];
+    VblkDevice *d;
     unsigned slots;
 
-    mq_slow_disk_add(m, image, NULL);
-    g_assert_cmpstr(mq_device_add(m, 0, json), ==, NULL);
-    d = mq_device_open(m, 0);
-    mq_device_start(d, features | BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
-                    MQ_ALL_QUEUES);
+    vblk_slow_disk_add(m, image, NULL);
+    g_assert_cmpstr(vblk_device_add(m, 0, json), ==, NULL);
+    d = vblk_device_open(m, 0);
+    vblk_device_start(d, features | BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
+                      VBLK_ALL_QUEUES);
     slots = slots_of_one(d->queues[1]);
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
-        r[i] = mq_write_new(d->queues[1], i * 64, 4096, i);
-        mq_request_submit(r[i]);
+        r[i] = vblk_write_new(d->queues[1], i * 64, 4096, i);
+        vblk_request_submit(r[i]);
     }
-    mq_queue_wait_taken(d->queues[1]);
+    vblk_queue_wait_taken(d->queues[1]);
     for (unsigned i = 0; i < 3; i++) {
         check_position(d->queues[1], 3 * slots, 0);
     }
@@ -114,8 +114,8 @@ static void check_in_flight(const MqVariant *v, const char *props,
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
         Position p;
 
-        g_assert_cmphex(mq_request_wait_throttled(r[i]), ==, VIRTIO_BLK_S_OK);
-        mq_request_free(r[i]);
+        g_assert_cmphex(vblk_request_wait_throttled(r[i]), ==, VIRTIO_BLK_S_OK);
+        vblk_request_free(r[i]);
         p = query_position(m, 1);
         g_assert_cmpuint(p.taken, ==, 3 * slots);
         g_assert_cmpuint(p.used, >=, (i + 1) * slots);
@@ -123,24 +123,24 @@ static void check_in_flight(const MqVariant *v, const char *props,
         g_assert_cmpuint(p.in_flight, ==, p.taken - p.used);
     }
     check_position(d->queues[1], 3 * slots, 3 * slots);
-    mq_device_close(d);
-    mq_machine_stop(m);
-    mq_image_free(image);
+    vblk_device_close(d);
+    vblk_machine_stop(m);
+    vblk_image_free(image);
 }
 
-static void test_in_flight(const MqVariant *v)
+static void test_in_flight(const VblkVariant *v)
 {
     check_in_flight(v, ", 'iothread': 'io0'", 0);
     check_in_flight(v, "", 0);
 }
 
-static void test_in_flight_packed(const MqVariant *v)
+static void test_in_flight_packed(const VblkVariant *v)
 {
     check_in_flight(v, ", 'iothread': 'io0'", PACKED);
 }
 
 /* The next slot of the available ring holds @head, not yet published. */
-static void check_element(MqQueue *q, unsigned head, uint64_t addr)
+static void check_element(VblkQueue *q, unsigned head, uint64_t addr)
 {
     QTestState *qts = q->dev->qts;
     uint64_t slot = q->driver + offsetof(struct vring_avail, ring) +
@@ -161,31 +161,31 @@ static void check_element(MqQueue *q, unsigned head, uint64_t addr)
     qobject_unref(element);
 }
 
-static void test_element(const MqVariant *v)
+static void test_element(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, "num-queues=2,iothread=io0");
-    MqQueue *q;
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, "num-queues=2,iothread=io0");
+    VblkQueue *q;
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     q = disk.d->queues[0];
     for (unsigned i = 0; i < 10; i++) {
         unsigned head = q->size - 1 - i;
         uint64_t addr = 0x10000 + i * 16;
 
-        mq_split_write(disk.d, q->desc, head, addr, 16, 0, 0);
+        vblk_split_write(disk.d, q->desc, head, addr, 16, 0, 0);
         check_element(q, head, addr);
-        mq_write(q, i, MQ_SECTOR, i);
+        vblk_write(q, i, VBLK_SECTOR, i);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 /*
  * Notifications
  */
 
-static unsigned count_notifications(MqDisk *disk)
+static unsigned count_notifications(VblkDisk *disk)
 {
-    QDict *info = mq_disk_queue_info(disk, 0);
+    QDict *info = vblk_disk_queue_info(disk, 0);
     unsigned n = qdict_get_int(info, "notifications");
 
     qobject_unref(info);
@@ -193,51 +193,51 @@ static unsigned count_notifications(MqDisk *disk)
 }
 
 /* An interrupt may be seen a little before it is counted. */
-static void wait_notifications(MqDisk *disk, unsigned n)
+static void wait_notifications(VblkDisk *disk, unsigned n)
 {
     gint64 start = g_get_monotonic_time();
 
     while (count_notifications(disk) < n) {
-        mq_deadline(start, "a notification to be counted");
+        vblk_deadline(start, "a notification to be counted");
     }
     g_assert_cmpuint(count_notifications(disk), ==, n);
 }
 
-static void check_notifications(const MqVariant *v, const char *props,
+static void check_notifications(const VblkVariant *v, const char *props,
                                 uint64_t features)
 {
-    MqDisk disk = mq_disk_start(v, SIZE, NULL, props);
-    MqQueue *q;
+    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, props);
+    VblkQueue *q;
 
-    mq_device_start(disk.d, features, MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
     g_assert_cmphex(disk.d->features & features, ==, features);
     q = disk.d->queues[0];
     for (unsigned i = 0; i < 5; i++) {
         wait_notifications(&disk, i);
-        mq_write(q, i, MQ_SECTOR, i);
-        mq_vector_wait(disk.d, 1);
+        vblk_write(q, i, VBLK_SECTOR, i);
+        vblk_vector_wait(disk.d, 1);
     }
     wait_notifications(&disk, 5);
-    mq_queue_suppress(q, true);
+    vblk_queue_suppress(q, true);
     for (unsigned i = 0; i < 5; i++) {
-        mq_write(q, i, MQ_SECTOR, i);
+        vblk_write(q, i, VBLK_SECTOR, i);
         g_assert_cmpuint(count_notifications(&disk), ==, 5);
     }
-    mq_queue_suppress(q, false);
-    mq_write(q, 0, MQ_SECTOR, 0);
-    mq_vector_wait(disk.d, 1);
+    vblk_queue_suppress(q, false);
+    vblk_write(q, 0, VBLK_SECTOR, 0);
+    vblk_vector_wait(disk.d, 1);
     wait_notifications(&disk, 6);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_notifications(const MqVariant *v)
+static void test_notifications(const VblkVariant *v)
 {
     check_notifications(v, "num-queues=2,iothread=io0", 0);
     check_notifications(v, "num-queues=2", 0);
 }
 
 /* A ring whose requests are used in order is read by the base. */
-static void test_notifications_base(const MqVariant *v)
+static void test_notifications_base(const VblkVariant *v)
 {
     check_notifications(v, "num-queues=2,in_order=on,iothread=io0",
                         BIT_ULL(VIRTIO_F_IN_ORDER));
@@ -248,12 +248,12 @@ static void test_notifications_base(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("query/position", test_position, MQ_BOTH);
-    mq_test_add("query/in-flight", test_in_flight, MQ_BOTH);
-    mq_test_add("query/in-flight-packed", test_in_flight_packed, MQ_MODERN);
-    mq_test_add("query/element", test_element, MQ_BOTH);
-    mq_test_add("query/notifications", test_notifications, MQ_BOTH);
-    mq_test_add("query/notifications-base", test_notifications_base,
-                MQ_MODERN);
+    vblk_test_add("query/position", test_position, VBLK_BOTH);
+    vblk_test_add("query/in-flight", test_in_flight, VBLK_BOTH);
+    vblk_test_add("query/in-flight-packed", test_in_flight_packed, VBLK_MODERN);
+    vblk_test_add("query/element", test_element, VBLK_BOTH);
+    vblk_test_add("query/notifications", test_notifications, VBLK_BOTH);
+    vblk_test_add("query/notifications-base", test_notifications_base,
+                  VBLK_MODERN);
     return g_test_run();
 }

@@ -14,7 +14,7 @@
 #include "qemu/osdep.h"
 #include "standard-headers/linux/pci_regs.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 4
 #define DEPTH 4
@@ -26,8 +26,8 @@
 /* @image: NULL for a disk that keeps no data */
 typedef struct Fixture {
     char *image;
-    MqMachine *m;
-    MqDevice *d;
+    VblkMachine *m;
+    VblkDevice *d;
 } Fixture;
 
 /* Guest memory from @addr on, which the device must not change. */
@@ -37,56 +37,56 @@ typedef struct Memory {
     uint8_t *was;
 } Memory;
 
-static Fixture setup(const MqVariant *v, const char *json)
+static Fixture setup(const VblkVariant *v, const char *json)
 {
     g_autofree char *props =
         g_strdup_printf("'drive': 'disk', 'num-queues': %u%s", QUEUES, json);
     Fixture f;
 
-    f.image = mq_image_new(IMAGE_SIZE);
-    f.m = mq_machine_start(v, "-object iothread,id=io0");
-    mq_slow_disk_add(f.m, f.image, NULL);
-    g_assert_cmpstr(mq_device_add(f.m, 0, props), ==, NULL);
-    f.d = mq_device_open(f.m, 0);
+    f.image = vblk_image_new(IMAGE_SIZE);
+    f.m = vblk_machine_start(v, "-object iothread,id=io0");
+    vblk_slow_disk_add(f.m, f.image, NULL);
+    g_assert_cmpstr(vblk_device_add(f.m, 0, props), ==, NULL);
+    f.d = vblk_device_open(f.m, 0);
     return f;
 }
 
 static void teardown(Fixture *f)
 {
-    mq_device_close(f->d);
-    mq_machine_stop(f->m);
-    mq_image_free(f->image);
+    vblk_device_close(f->d);
+    vblk_machine_stop(f->m);
+    vblk_image_free(f->image);
 }
 
 /* Fill all queues and make sure that the device holds most of it. */
-static GPtrArray *load(MqDevice *d)
+static GPtrArray *load(VblkDevice *d)
 {
     GPtrArray *requests = g_ptr_array_new();
     unsigned held = 0;
 
     for (unsigned i = 0; i < QUEUES * DEPTH; i++) {
-        MqQueue *q = d->queues[i % QUEUES];
-        MqRequest *r = i & 4 ? mq_read_new(q, 8 * i, 4096)
-                             : mq_write_new(q, 8 * i, 4096, i);
+        VblkQueue *q = d->queues[i % QUEUES];
+        VblkRequest *r = i & 4 ? vblk_read_new(q, 8 * i, 4096)
+                               : vblk_write_new(q, 8 * i, 4096, i);
 
-        mq_request_add(r);
+        vblk_request_add(r);
         g_ptr_array_add(requests, r);
     }
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_queue_kick(d->queues[q]);
+        vblk_queue_kick(d->queues[q]);
     }
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_queue_wait_taken(d->queues[q]);
-        mq_queue_reap(d->queues[q]);
+        vblk_queue_wait_taken(d->queues[q]);
+        vblk_queue_reap(d->queues[q]);
     }
     for (unsigned i = 0; i < requests->len; i++) {
-        held += !((MqRequest *)requests->pdata[i])->done;
+        held += !((VblkRequest *)requests->pdata[i])->done;
     }
     g_assert_cmpuint(held, >, QUEUES * DEPTH / 2);
     return requests;
 }
 
-static void remember(GArray *memory, MqMachine *m, uint64_t addr, size_t len)
+static void remember(GArray *memory, VblkMachine *m, uint64_t addr, size_t len)
 {
     Memory mem = { addr, len, g_malloc(len) };
 
@@ -95,7 +95,7 @@ static void remember(GArray *memory, MqMachine *m, uint64_t addr, size_t len)
 }
 
 /* The places of the old rings and buffers, checked again after the reset. */
-static GArray *old_memory(MqDevice *d, GPtrArray *requests)
+static GArray *old_memory(VblkDevice *d, GPtrArray *requests)
 {
     GArray *memory = g_array_new(false, false, sizeof(Memory));
 
@@ -104,14 +104,14 @@ static GArray *old_memory(MqDevice *d, GPtrArray *requests)
                  d->queues[q]->area_size);
     }
     for (unsigned i = 0; i < requests->len; i++) {
-        MqRequest *r = requests->pdata[i];
+        VblkRequest *r = requests->pdata[i];
 
         remember(memory, d->machine, r->header, 16 + r->len + 1);
     }
     return memory;
 }
 
-static void memory_read_again(GArray *memory, MqMachine *m)
+static void memory_read_again(GArray *memory, VblkMachine *m)
 {
     for (unsigned i = 0; i < memory->len; i++) {
         Memory *mem = &g_array_index(memory, Memory, i);
@@ -120,7 +120,7 @@ static void memory_read_again(GArray *memory, MqMachine *m)
     }
 }
 
-static void memory_check_and_free(GArray *memory, MqMachine *m)
+static void memory_check_and_free(GArray *memory, VblkMachine *m)
 {
     for (unsigned i = 0; i < memory->len; i++) {
         Memory *mem = &g_array_index(memory, Memory, i);
@@ -134,35 +134,35 @@ static void memory_check_and_free(GArray *memory, MqMachine *m)
 }
 
 /* Time for a throttled request or two to come through, were there any left. */
-static void time_passes(MqMachine *m)
+static void time_passes(VblkMachine *m)
 {
-    mq_clock_advance(m, 2000);
+    vblk_clock_advance(m, 2000);
 }
 
 /* A new driver on the same device: every queue works, on new rings. */
 static void check_works(Fixture *f)
 {
-    mq_device_start(f->d, RING_FEATURES, MQ_ALL_QUEUES);
+    vblk_device_start(f->d, RING_FEATURES, VBLK_ALL_QUEUES);
     for (unsigned q = 0; q < QUEUES; q++) {
-        MqRequest *w = mq_write_new(f->d->queues[q], 1024 + q, MQ_SECTOR,
-                                    q + 77);
-        MqRequest *r = mq_read_new(f->d->queues[q], 1024 + q, MQ_SECTOR);
+        VblkRequest *w = vblk_write_new(f->d->queues[q], 1024 + q, VBLK_SECTOR,
+                                        q + 77);
+        VblkRequest *r = vblk_read_new(f->d->queues[q], 1024 + q, VBLK_SECTOR);
 
-        mq_request_submit(w);
-        g_assert_cmphex(mq_request_wait_throttled(w), ==,
+        vblk_request_submit(w);
+        g_assert_cmphex(vblk_request_wait_throttled(w), ==,
                         VIRTIO_BLK_S_OK);
-        mq_vector_wait(f->d, q + 1);
-        mq_request_free(w);
+        vblk_vector_wait(f->d, q + 1);
+        vblk_request_free(w);
 
-        mq_queue_set_event(f->d->queues[q], 0);
-        mq_request_submit(r);
-        g_assert_cmphex(mq_request_wait_throttled(r), ==,
+        vblk_queue_set_event(f->d->queues[q], 0);
+        vblk_request_submit(r);
+        g_assert_cmphex(vblk_request_wait_throttled(r), ==,
                         VIRTIO_BLK_S_OK);
-        mq_vector_wait(f->d, q + 1);
+        vblk_vector_wait(f->d, q + 1);
         if (f->image) {
-            mq_read_check(r, q + 77);
+            vblk_read_check(r, q + 77);
         }
-        mq_request_free(r);
+        vblk_request_free(r);
     }
 }
 
@@ -172,7 +172,7 @@ static void check_reset(Fixture *f, void (*reset)(Fixture *f))
     GPtrArray *requests;
     GArray *memory;
 
-    mq_device_start(f->d, RING_FEATURES, MQ_ALL_QUEUES);
+    vblk_device_start(f->d, RING_FEATURES, VBLK_ALL_QUEUES);
     requests = load(f->d);
     memory = old_memory(f->d, requests);
     reset(f);
@@ -186,15 +186,15 @@ static void check_reset(Fixture *f, void (*reset)(Fixture *f))
 /* The driver writes 0 to the status. */
 static void reset_status(Fixture *f)
 {
-    mq_device_reset(f->d);
+    vblk_device_reset(f->d);
     for (unsigned v = 0; v < f->d->num_vectors; v++) {
-        mq_vector_take(f->d, v);
+        vblk_vector_take(f->d, v);
     }
     time_passes(f->m);
-    mq_vectors_silent(f->d);
+    vblk_vectors_silent(f->d);
 }
 
-static void test_status(const MqVariant *v)
+static void test_status(const VblkVariant *v)
 {
     Fixture f = setup(v, "");
 
@@ -203,7 +203,7 @@ static void test_status(const MqVariant *v)
     teardown(&f);
 }
 
-static void test_status_iothread(const MqVariant *v)
+static void test_status_iothread(const VblkVariant *v)
 {
     Fixture f = setup(v, IOTHREAD);
 
@@ -215,14 +215,14 @@ static void test_status_iothread(const MqVariant *v)
 /* The machine is reset; firmware would set up PCI again. */
 static void reset_system(Fixture *f)
 {
-    mq_device_close(f->d);
+    vblk_device_close(f->d);
     qtest_system_reset(f->m->qts);
-    mq_machine_init_pci(f->m);
-    f->d = mq_device_open(f->m, 0);
-    g_assert_cmphex(mq_device_status(f->d), ==, 0);
+    vblk_machine_init_pci(f->m);
+    f->d = vblk_device_open(f->m, 0);
+    g_assert_cmphex(vblk_device_status(f->d), ==, 0);
 }
 
-static void test_system(const MqVariant *v)
+static void test_system(const VblkVariant *v)
 {
     Fixture f = setup(v, IOTHREAD);
 
@@ -240,12 +240,12 @@ static void reset_function(Fixture *f)
                     PCI_EXP_DEVCAP_FLR, !=, 0);
     qpci_config_writew(f->d->pci, cap + PCI_EXP_DEVCTL,
                        PCI_EXP_DEVCTL_BCR_FLR);
-    mq_device_close(f->d);
-    f->d = mq_device_open(f->m, 0);
-    g_assert_cmphex(mq_device_status(f->d), ==, 0);
+    vblk_device_close(f->d);
+    f->d = vblk_device_open(f->m, 0);
+    g_assert_cmphex(vblk_device_status(f->d), ==, 0);
 }
 
-static void test_function(const MqVariant *v)
+static void test_function(const VblkVariant *v)
 {
     Fixture f = setup(v, IOTHREAD);
 
@@ -254,94 +254,95 @@ static void test_function(const MqVariant *v)
 }
 
 /* Requests that finish in their own time, not in the virtual one. */
-static void test_again_and_again(const MqVariant *v)
+static void test_again_and_again(const VblkVariant *v)
 {
-    g_autofree char *arg = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
-                                         "iothread=io0");
+    g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                           "iothread=io0");
     Fixture f;
 
     f.image = NULL;
-    f.m = mq_machine_start(v, "-object iothread,id=io0 -blockdev null-co,"
-                           "node-name=disk,size=1048576,latency-ns=2000000 "
-                           "-device %s", arg);
-    f.d = mq_device_open(f.m, 0);
+    f.m = vblk_machine_start(v, "-object iothread,id=io0 -blockdev null-co,"
+                             "node-name=disk,size=1048576,latency-ns=2000000 "
+                             "-device %s", arg);
+    f.d = vblk_device_open(f.m, 0);
     for (unsigned round = 0; round < 10; round++) {
-        mq_device_start(f.d, RING_FEATURES, MQ_ALL_QUEUES);
+        vblk_device_start(f.d, RING_FEATURES, VBLK_ALL_QUEUES);
         for (unsigned i = 0; i < QUEUES * round; i++) {
-            mq_request_submit(mq_read_new(f.d->queues[i % QUEUES], i, 4096));
+            vblk_request_submit(vblk_read_new(f.d->queues[i % QUEUES], i,
+                                              4096));
         }
-        mq_device_reset(f.d);
+        vblk_device_reset(f.d);
     }
     check_works(&f);
-    mq_device_close(f.d);
-    mq_machine_stop(f.m);
+    vblk_device_close(f.d);
+    vblk_machine_stop(f.m);
 }
 
-static MqRequest *submit_read(MqQueue *q)
+static VblkRequest *submit_read(VblkQueue *q)
 {
-    MqRequest *r = mq_read_new(q, 0, MQ_SECTOR);
+    VblkRequest *r = vblk_read_new(q, 0, VBLK_SECTOR);
 
-    mq_request_submit(r);
+    vblk_request_submit(r);
     return r;
 }
 
 /* One queue is reset, idle; the others go on, and it comes back elsewhere. */
-static void test_queue(const MqVariant *v)
+static void test_queue(const VblkVariant *v)
 {
-    g_autofree char *arg = mq_device_arg(v, 0, "drive=disk,num-queues=4,"
-                                         "iothread=io0");
-    MqMachine *m = mq_machine_start(v, "-object iothread,id=io0 -blockdev "
-                                    "null-co,node-name=disk,size=1048576 "
-                                    "-device %s", arg);
-    MqDevice *d = mq_device_open(m, 0);
+    g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk,num-queues=4,"
+                                           "iothread=io0");
+    VblkMachine *m = vblk_machine_start(v, "-object iothread,id=io0 -blockdev "
+                                        "null-co,node-name=disk,size=1048576 "
+                                        "-device %s", arg);
+    VblkDevice *d = vblk_device_open(m, 0);
 
-    mq_device_start(d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
         for (unsigned q = 0; q < QUEUES; q++) {
-            mq_request_finish(submit_read(d->queues[q]));
+            vblk_request_finish(submit_read(d->queues[q]));
         }
-        mq_device_reset_queue(d, i);
-        g_assert_false(mq_device_queue_enabled(d, i));
+        vblk_device_reset_queue(d, i);
+        g_assert_false(vblk_device_queue_enabled(d, i));
         for (unsigned q = 0; q < QUEUES; q++) {
             if (q != i) {
-                mq_request_finish(submit_read(d->queues[q]));
+                vblk_request_finish(submit_read(d->queues[q]));
             }
         }
-        mq_queue_new(d, i);
-        g_assert_true(mq_device_queue_enabled(d, i));
-        g_assert_cmpuint(mq_device_set_queue_vector(d, i, i + 1), ==, i + 1);
-        mq_vector_take(d, i + 1);
-        mq_request_finish(submit_read(d->queues[i]));
-        mq_vector_wait(d, i + 1);
+        vblk_queue_new(d, i);
+        g_assert_true(vblk_device_queue_enabled(d, i));
+        g_assert_cmpuint(vblk_device_set_queue_vector(d, i, i + 1), ==, i + 1);
+        vblk_vector_take(d, i + 1);
+        vblk_request_finish(submit_read(d->queues[i]));
+        vblk_vector_wait(d, i + 1);
     }
-    mq_device_close(d);
-    mq_machine_stop(m);
+    vblk_device_close(d);
+    vblk_machine_stop(m);
 }
 
 /* The transport lets the driver name queues that the device does not have. */
-static void test_queue_beyond(const MqVariant *v)
+static void test_queue_beyond(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL,
-                                "num-queues=4,iothread=io0");
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL,
+                                    "num-queues=4,iothread=io0");
 
-    mq_device_start(disk.d, 0, MQ_ALL_QUEUES);
-    mq_device_reset_queue(disk.d, QUEUES);
-    mq_device_reset_queue(disk.d, 1023);
+    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_device_reset_queue(disk.d, QUEUES);
+    vblk_device_reset_queue(disk.d, 1023);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_write(disk.d->queues[q], q, MQ_SECTOR, q);
+        vblk_write(disk.d->queues[q], q, VBLK_SECTOR, q);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("reset/status", test_status, MQ_ALL);
-    mq_test_add("reset/status-iothread", test_status_iothread, MQ_ALL);
-    mq_test_add("reset/system", test_system, MQ_ALL);
-    mq_test_add("reset/function", test_function, MQ_Q35_MODERN);
-    mq_test_add("reset/queue", test_queue, MQ_MODERN);
-    mq_test_add("reset/queue-beyond", test_queue_beyond, MQ_MODERN);
-    mq_test_add("reset/again-and-again", test_again_and_again, MQ_ALL);
+    vblk_test_add("reset/status", test_status, VBLK_ALL);
+    vblk_test_add("reset/status-iothread", test_status_iothread, VBLK_ALL);
+    vblk_test_add("reset/system", test_system, VBLK_ALL);
+    vblk_test_add("reset/function", test_function, VBLK_Q35_MODERN);
+    vblk_test_add("reset/queue", test_queue, VBLK_MODERN);
+    vblk_test_add("reset/queue-beyond", test_queue_beyond, VBLK_MODERN);
+    vblk_test_add("reset/again-and-again", test_again_and_again, VBLK_ALL);
     return g_test_run();
 }

@@ -12,7 +12,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 2
 #define IMAGE_SIZE (1024 * 1024)
@@ -20,35 +20,35 @@
 
 static const unsigned sizes[] = { 4, 128, 256, 512, 1024 };
 
-static void check_offered(MqDevice *d, unsigned size)
+static void check_offered(VblkDevice *d, unsigned size)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        g_assert_cmpuint(mq_device_queue_size(d, i), ==, size);
+        g_assert_cmpuint(vblk_device_queue_size(d, i), ==, size);
     }
-    g_assert_cmpuint(mq_device_queue_size(d, QUEUES), ==, 0);
+    g_assert_cmpuint(vblk_device_queue_size(d, QUEUES), ==, 0);
 }
 
 /* As many requests at once as the ring has entries. */
-static void fill_ring(MqQueue *q)
+static void fill_ring(VblkQueue *q)
 {
-    g_autofree MqRequest **r = g_new(MqRequest *, q->size);
+    g_autofree VblkRequest **r = g_new(VblkRequest *, q->size);
 
     for (unsigned i = 0; i < q->size; i++) {
-        MqSegment segs[3];
+        VblkSegment segs[3];
 
-        r[i] = mq_read_new(q, i, MQ_SECTOR);
-        segs[0] = (MqSegment) { r[i]->header, 16, false };
-        segs[1] = (MqSegment) { r[i]->data, MQ_SECTOR, true };
-        segs[2] = (MqSegment) { r[i]->status, 1, true };
-        mq_request_add_segs(r[i], segs, G_N_ELEMENTS(segs), true);
+        r[i] = vblk_read_new(q, i, VBLK_SECTOR);
+        segs[0] = (VblkSegment) { r[i]->header, 16, false };
+        segs[1] = (VblkSegment) { r[i]->data, VBLK_SECTOR, true };
+        segs[2] = (VblkSegment) { r[i]->status, 1, true };
+        vblk_request_add_segs(r[i], segs, G_N_ELEMENTS(segs), true);
     }
-    mq_queue_kick(q);
+    vblk_queue_kick(q);
     for (unsigned i = 0; i < q->size; i++) {
-        mq_request_finish(r[i]);
+        vblk_request_finish(r[i]);
     }
 }
 
-static void fill_rings(MqDevice *d)
+static void fill_rings(VblkDevice *d)
 {
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < QUEUES; i++) {
@@ -57,35 +57,35 @@ static void fill_rings(MqDevice *d)
     }
 }
 
-static MqDisk start(const MqVariant *v, unsigned size, const char *props)
+static VblkDisk start(const VblkVariant *v, unsigned size, const char *props)
 {
     g_autofree char *all = g_strdup_printf("num-queues=%u,queue-size=%u%s",
                                            QUEUES, size, props);
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, all);
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, all);
 
     disk.d->largest = LARGEST;
     return disk;
 }
 
 /* @size is what is offered; a legacy PCI driver has no choice. */
-static void use(MqDevice *d, uint64_t features, unsigned size)
+static void use(VblkDevice *d, uint64_t features, unsigned size)
 {
     unsigned chosen = d->modern || d->mmio ? MIN(size, d->largest) : size;
 
     check_offered(d, size);
-    mq_device_start(d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < QUEUES; i++) {
         g_assert_cmpuint(d->queues[i]->size, ==, chosen);
     }
     fill_rings(d);
-    mq_device_reset(d);
+    vblk_device_reset(d);
 }
 
-static void test_offered(const MqVariant *v)
+static void test_offered(const VblkVariant *v)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
-        MqDisk disk = start(v, sizes[i], ",packed=on,iothread=io0");
+        VblkDisk disk = start(v, sizes[i], ",packed=on,iothread=io0");
 
         use(disk.d, 0, sizes[i]);
         if (v->modern) {
@@ -95,75 +95,75 @@ static void test_offered(const MqVariant *v)
         disk.d->largest = 4;
         use(disk.d, 0, sizes[i]);
         check_offered(disk.d, sizes[i]);
-        mq_disk_stop(&disk);
+        vblk_disk_stop(&disk);
     }
 }
 
 /* The base's reader has an array with a place for each entry. */
-static void test_in_order(const MqVariant *v)
+static void test_in_order(const VblkVariant *v)
 {
     for (unsigned size = 4; size <= 256; size *= 64) {
-        MqDisk disk = start(v, size, ",packed=on,in_order=on");
+        VblkDisk disk = start(v, size, ",packed=on,in_order=on");
 
         use(disk.d, BIT_ULL(VIRTIO_F_IN_ORDER), size);
         use(disk.d, BIT_ULL(VIRTIO_F_IN_ORDER) | BIT_ULL(VIRTIO_F_RING_PACKED),
             size);
-        mq_disk_stop(&disk);
+        vblk_disk_stop(&disk);
     }
 }
 
 /* A ring of @size for queue 0, somewhere in memory. */
-static void set_up_ring(MqDevice *d, unsigned size)
+static void set_up_ring(VblkDevice *d, unsigned size)
 {
     uint64_t area = guest_alloc(&d->machine->alloc, LARGEST * 32);
 
-    mq_device_negotiate(d, ~MQ_RING_FEATURES);
-    mq_device_enable_queue(d, 0, size, area, area + LARGEST * 16,
-                           area + LARGEST * 24);
+    vblk_device_negotiate(d, ~VBLK_RING_FEATURES);
+    vblk_device_enable_queue(d, 0, size, area, area + LARGEST * 16,
+                             area + LARGEST * 24);
 }
 
-static void check_too_large(MqDevice *d, unsigned size)
+static void check_too_large(VblkDevice *d, unsigned size)
 {
     set_up_ring(d, size);
-    mq_device_wait_broken(d);
-    mq_device_reset(d);
+    vblk_device_wait_broken(d);
+    vblk_device_reset(d);
 }
 
-static void test_too_large(const MqVariant *v)
+static void test_too_large(const VblkVariant *v)
 {
     static const unsigned more[] = { 257, 512, 1024 };
-    MqDisk disk = start(v, 256, "");
+    VblkDisk disk = start(v, 256, "");
 
     for (unsigned i = 0; i < G_N_ELEMENTS(more); i++) {
         check_too_large(disk.d, more[i]);
         use(disk.d, 0, 256);
     }
     set_up_ring(disk.d, 256);
-    g_assert_cmphex(mq_device_status(disk.d) & VIRTIO_CONFIG_S_NEEDS_RESET, ==,
-                    0);
-    mq_disk_stop(&disk);
+    g_assert_cmphex(vblk_device_status(disk.d) & VIRTIO_CONFIG_S_NEEDS_RESET,
+                    ==, 0);
+    vblk_disk_stop(&disk);
 }
 
-static MqMachine *start_target(const MqDisk *disk, const char *props)
+static VblkMachine *start_target(const VblkDisk *disk, const char *props)
 {
     g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = mq_device_arg(disk->m->variant, 0, all);
+    g_autofree char *arg = vblk_device_arg(disk->m->variant, 0, all);
 
-    return mq_machine_start_target(disk->m, MQ_IOTHREADS
-                                   "-blockdev driver=raw,node-name=disk,"
-                                   "file.driver=file,file.node-name=file,"
-                                   "file.filename=%s -device %s",
-                                   disk->image, arg);
+    return vblk_machine_start_target(disk->m, VBLK_IOTHREADS
+                                     "-blockdev driver=raw,node-name=disk,"
+                                     "file.driver=file,file.node-name=file,"
+                                     "file.filename=%s -device %s",
+                                     disk->image, arg);
 }
 
-static void migrate(MqDisk *disk, const char *props)
+static void migrate(VblkDisk *disk, const char *props)
 {
-    MqMachine *old = disk->m;
+    VblkMachine *old = disk->m;
 
     disk->m = start_target(disk, props);
-    mq_machine_migrate(old, disk->m);
-    mq_device_move(disk->d, disk->m);
-    mq_machine_stop(old);
+    vblk_machine_migrate(old, disk->m);
+    vblk_device_move(disk->d, disk->m);
+    vblk_machine_stop(old);
     qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
 }
 
@@ -171,55 +171,55 @@ static void migrate(MqDisk *disk, const char *props)
  * A guest that has rings of 1,024, as QEMU 10.0.13 gives it, comes to one that
  * offers 256.
  */
-static void check_larger(const MqVariant *v, uint64_t features,
+static void check_larger(const VblkVariant *v, uint64_t features,
                          const char *props)
 {
     g_autofree char *source = g_strdup_printf("num-queues=%u,queue-size=%u%s",
                                               QUEUES, LARGEST, props);
     g_autofree char *target = g_strdup_printf("num-queues=%u,queue-size=256%s",
                                               QUEUES, props);
-    MqDisk disk = start(v, LARGEST, props);
+    VblkDisk disk = start(v, LARGEST, props);
 
-    mq_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     fill_rings(disk.d);
     migrate(&disk, target);
     fill_rings(disk.d);
     if (disk.d->features & BIT_ULL(VIRTIO_F_RING_RESET)) {
         /* The driver keeps the size that it has. */
-        mq_device_reset_queue(disk.d, 1);
-        mq_queue_new_sized(disk.d, 1, LARGEST);
+        vblk_device_reset_queue(disk.d, 1);
+        vblk_queue_new_sized(disk.d, 1, LARGEST);
         fill_rings(disk.d);
     }
-    mq_device_reset(disk.d);
+    vblk_device_reset(disk.d);
     use(disk.d, features, 256);
     if (v->modern) {
         check_too_large(disk.d, LARGEST);
     }
-    mq_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     /* And back, with a ring that is smaller than what is offered there. */
     migrate(&disk, source);
     fill_rings(disk.d);
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_larger(const MqVariant *v)
+static void test_larger(const VblkVariant *v)
 {
     check_larger(v, 0, ",iothread=io0");
 }
 
-static void test_larger_event(const MqVariant *v)
+static void test_larger_event(const VblkVariant *v)
 {
     check_larger(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), "");
 }
 
-static void test_larger_packed(const MqVariant *v)
+static void test_larger_packed(const VblkVariant *v)
 {
     check_larger(v, BIT_ULL(VIRTIO_F_RING_PACKED), ",packed=on");
 }
 
-static void test_larger_in_order(const MqVariant *v)
+static void test_larger_in_order(const VblkVariant *v)
 {
     check_larger(v, BIT_ULL(VIRTIO_F_IN_ORDER), ",in_order=on");
 }
@@ -250,7 +250,7 @@ static void stream_set_size(const char *file, uint64_t desc, uint32_t old,
 }
 
 /* @to reads a stream and says that it can not be. */
-static void check_stream_fails(MqMachine *to, const char *file)
+static void check_stream_fails(VblkMachine *to, const char *file)
 {
     g_autofree char *uri = g_strdup_printf("file:%s", file);
     gint64 start = g_get_monotonic_time();
@@ -267,66 +267,67 @@ static void check_stream_fails(MqMachine *to, const char *file)
         g_assert_cmpstr(status, !=, "completed");
         failed = !g_strcmp0(status, "failed");
         qobject_unref(info);
-        mq_deadline(start, "the failure of a migration");
+        vblk_deadline(start, "the failure of a migration");
     }
-    mq_machine_stop(to);
+    vblk_machine_stop(to);
 }
 
 /* The state of a disk with rings of 64, in a file. */
-static char *stream_new(MqDisk *disk)
+static char *stream_new(VblkDisk *disk)
 {
-    char *file = mq_image_new(0);
+    char *file = vblk_image_new(0);
 
     disk->d->largest = 64;
-    mq_device_start(disk->d, 0, MQ_ALL_QUEUES);
+    vblk_device_start(disk->d, 0, VBLK_ALL_QUEUES);
     qtest_qmp_assert_success(disk->m->qts, "{'execute': 'stop'}");
-    mq_machine_migrate_begin(disk->m, file);
-    mq_machine_migrate_wait(disk->m);
+    vblk_machine_migrate_begin(disk->m, file);
+    vblk_machine_migrate_wait(disk->m);
     return file;
 }
 
-static void test_bad_stream(const MqVariant *v)
+static void test_bad_stream(const VblkVariant *v)
 {
     static const uint32_t bad[] = { 1025, 32768, 65536, UINT32_MAX };
-    MqDisk disk = start(v, 256, "");
+    VblkDisk disk = start(v, 256, "");
     char *file = stream_new(&disk);
     uint64_t desc = disk.d->queues[1]->desc;
     uint32_t size = 64;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
-        MqMachine *to = start_target(&disk, "num-queues=2,queue-size=256");
+        VblkMachine *to = start_target(&disk, "num-queues=2,queue-size=256");
 
         stream_set_size(file, desc, size, bad[i]);
         size = bad[i];
         check_stream_fails(to, file);
     }
-    mq_image_free(file);
-    mq_disk_stop(&disk);
+    vblk_image_free(file);
+    vblk_disk_stop(&disk);
 }
 
 /* A ring for a queue that the target does not have. */
-static void test_too_many(const MqVariant *v)
+static void test_too_many(const VblkVariant *v)
 {
-    MqDisk disk = mq_disk_start(v, IMAGE_SIZE, NULL, "num-queues=3");
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, "num-queues=3");
     char *file = stream_new(&disk);
 
     check_stream_fails(start_target(&disk, "num-queues=2,vectors=4"), file);
-    mq_image_free(file);
-    mq_disk_stop(&disk);
+    vblk_image_free(file);
+    vblk_disk_stop(&disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("sizes/offered", test_offered, MQ_BOTH | MQ_MMIO);
-    mq_test_add("sizes/in-order", test_in_order, MQ_Q35_MODERN);
-    mq_test_add("sizes/too-large", test_too_large, MQ_PC_MODERN |
-                MQ_MICROVM_MODERN);
-    mq_test_add("sizes/larger", test_larger, MQ_BOTH);
-    mq_test_add("sizes/larger-event", test_larger_event, MQ_BOTH);
-    mq_test_add("sizes/larger-packed", test_larger_packed, MQ_Q35_MODERN);
-    mq_test_add("sizes/larger-in-order", test_larger_in_order, MQ_Q35_MODERN);
-    mq_test_add("sizes/bad-stream", test_bad_stream, MQ_PC_MODERN);
-    mq_test_add("sizes/too-many", test_too_many, MQ_PC_MODERN);
+    vblk_test_add("sizes/offered", test_offered, VBLK_BOTH | VBLK_MMIO);
+    vblk_test_add("sizes/in-order", test_in_order, VBLK_Q35_MODERN);
+    vblk_test_add("sizes/too-large", test_too_large, VBLK_PC_MODERN |
+                  VBLK_MICROVM_MODERN);
+    vblk_test_add("sizes/larger", test_larger, VBLK_BOTH);
+    vblk_test_add("sizes/larger-event", test_larger_event, VBLK_BOTH);
+    vblk_test_add("sizes/larger-packed", test_larger_packed, VBLK_Q35_MODERN);
+    vblk_test_add("sizes/larger-in-order", test_larger_in_order,
+                  VBLK_Q35_MODERN);
+    vblk_test_add("sizes/bad-stream", test_bad_stream, VBLK_PC_MODERN);
+    vblk_test_add("sizes/too-many", test_too_many, VBLK_PC_MODERN);
     return g_test_run();
 }

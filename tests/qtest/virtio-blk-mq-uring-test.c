@@ -13,7 +13,7 @@
 #include "qemu/osdep.h"
 #include <sys/syscall.h>
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define SECTORS     2048        /* and a piece of one more */
 #define REST        100
@@ -27,57 +27,57 @@ static bool host_has_io_uring(void)
 }
 
 /* Puts @r on its queue with its data in @pieces of equal length. */
-static void add_in_pieces(MqRequest *r, unsigned pieces)
+static void add_in_pieces(VblkRequest *r, unsigned pieces)
 {
     bool write = r->type == VIRTIO_BLK_T_OUT;
     size_t len = r->len / pieces;
-    MqSegment segs[10];
+    VblkSegment segs[10];
 
     g_assert_cmpuint(pieces + 2, <=, G_N_ELEMENTS(segs));
-    segs[0] = (MqSegment) { r->header, 16, false };
+    segs[0] = (VblkSegment) { r->header, 16, false };
     for (unsigned i = 0; i < pieces; i++) {
-        segs[1 + i] = (MqSegment) { r->data + i * len, len, !write };
+        segs[1 + i] = (VblkSegment) { r->data + i * len, len, !write };
     }
-    segs[1 + pieces] = (MqSegment) { r->status, 1, true };
-    mq_request_add_segs(r, segs, pieces + 2, true);
+    segs[1 + pieces] = (VblkSegment) { r->status, 1, true };
+    vblk_request_add_segs(r, segs, pieces + 2, true);
 }
 
-static void submit_in_pieces(MqRequest *r, unsigned pieces)
+static void submit_in_pieces(VblkRequest *r, unsigned pieces)
 {
     add_in_pieces(r, pieces);
-    mq_queue_kick(r->queue);
+    vblk_queue_kick(r->queue);
 }
 
 /* @written: how many pieces it is written in; it is read in @read of them. */
-static void check_pieces(MqQueue *q, unsigned written, unsigned read)
+static void check_pieces(VblkQueue *q, unsigned written, unsigned read)
 {
     uint32_t seed = written * 16 + read;
-    MqRequest *r = mq_write_new(q, seed, LENGTH, seed);
+    VblkRequest *r = vblk_write_new(q, seed, LENGTH, seed);
 
     submit_in_pieces(r, written);
-    mq_request_finish(r);
-    r = mq_read_new(q, seed, LENGTH);
+    vblk_request_finish(r);
+    r = vblk_read_new(q, seed, LENGTH);
     submit_in_pieces(r, read);
-    g_assert_cmphex(mq_request_wait(r), ==, VIRTIO_BLK_S_OK);
-    mq_read_check(r, seed);
-    mq_request_free(r);
+    g_assert_cmphex(vblk_request_wait(r), ==, VIRTIO_BLK_S_OK);
+    vblk_read_check(r, seed);
+    vblk_request_free(r);
 }
 
 /* More at once than the host's ring takes, of both kinds. */
-static void check_many(MqQueue *q)
+static void check_many(VblkQueue *q)
 {
-    MqRequest *r[MANY];
+    VblkRequest *r[MANY];
 
     for (unsigned i = 0; i < MANY; i++) {
-        r[i] = mq_write_new(q, i * 8, LENGTH, i);
+        r[i] = vblk_write_new(q, i * 8, LENGTH, i);
         add_in_pieces(r[i], 1 + i % 2);
     }
-    mq_queue_kick(q);
+    vblk_queue_kick(q);
     for (unsigned i = 0; i < MANY; i++) {
-        mq_request_finish(r[i]);
+        vblk_request_finish(r[i]);
     }
     for (unsigned i = 0; i < MANY; i++) {
-        mq_read(q, i * 8, LENGTH, i);
+        vblk_read(q, i * 8, LENGTH, i);
     }
 }
 
@@ -85,48 +85,48 @@ static void check_many(MqQueue *q)
  * The node ends with a whole sector, the file within it.  What is beyond the
  * file is zero, whatever was in the buffer.
  */
-static void check_end(MqDisk *disk, MqQueue *q, unsigned pieces)
+static void check_end(VblkDisk *disk, VblkQueue *q, unsigned pieces)
 {
     uint8_t want[LENGTH] = {}, got[LENGTH];
-    size_t there = LENGTH - MQ_SECTOR + REST;
-    uint64_t sector = SECTORS + 1 - LENGTH / MQ_SECTOR;
-    MqRequest *r = mq_read_new(q, sector, LENGTH);
+    size_t there = LENGTH - VBLK_SECTOR + REST;
+    uint64_t sector = SECTORS + 1 - LENGTH / VBLK_SECTOR;
+    VblkRequest *r = vblk_read_new(q, sector, LENGTH);
     int fd = open(disk->image, O_WRONLY);
 
     g_assert_cmpint(fd, >=, 0);
-    mq_pattern(want, there, 4711);
-    g_assert_cmpint(pwrite(fd, want, there, sector * MQ_SECTOR), ==, there);
+    vblk_pattern(want, there, 4711);
+    g_assert_cmpint(pwrite(fd, want, there, sector * VBLK_SECTOR), ==, there);
     close(fd);
 
     memset(got, 0xee, sizeof(got));
     qtest_memwrite(disk->m->qts, r->data, got, sizeof(got));
     submit_in_pieces(r, pieces);
-    g_assert_cmphex(mq_request_wait(r), ==, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(vblk_request_wait(r), ==, VIRTIO_BLK_S_OK);
     qtest_memread(disk->m->qts, r->data, got, sizeof(got));
     g_assert_cmpmem(got, sizeof(got), want, sizeof(want));
-    mq_request_free(r);
+    vblk_request_free(r);
 }
 
-static void check(const MqVariant *v, const char *props, unsigned poll_ns)
+static void check(const VblkVariant *v, const char *props, unsigned poll_ns)
 {
     g_autofree char *all = g_strdup_printf("num-queues=2,%s",
                                            props);
-    MqDisk disk;
+    VblkDisk disk;
 
     if (!host_has_io_uring()) {
         g_test_skip("this host does not let programs use io_uring");
         return;
     }
-    disk = mq_disk_start(v, SECTORS * MQ_SECTOR + REST, "file.aio=io_uring",
-                         all);
+    disk = vblk_disk_start(v, SECTORS * VBLK_SECTOR + REST, "file.aio=io_uring",
+                           all);
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'qom-set',"
                              " 'arguments': {'path': '/objects/io0',"
                              " 'property': 'poll-max-ns', 'value': %u}}",
                              poll_ns);
-    mq_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-                    MQ_ALL_QUEUES);
+    vblk_device_start(disk.d, BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+                      VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < disk.d->max_queues; i++) {
-        MqQueue *q = disk.d->queues[i];
+        VblkQueue *q = disk.d->queues[i];
 
         check_end(&disk, q, 1);
         check_end(&disk, q, 4);
@@ -135,33 +135,33 @@ static void check(const MqVariant *v, const char *props, unsigned poll_ns)
         check_pieces(q, 8, 1);
         check_pieces(q, 2, 8);
         check_many(q);
-        mq_request_run(q, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+        vblk_request_run(q, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
     }
-    mq_disk_stop(&disk);
+    vblk_disk_stop(&disk);
 }
 
-static void test_main_loop(const MqVariant *v)
+static void test_main_loop(const VblkVariant *v)
 {
     check(v, "write-cache=on", 0);
 }
 
-static void test_vcpu(const MqVariant *v)
+static void test_vcpu(const VblkVariant *v)
 {
     check(v, "ioeventfd=off", 0);
 }
 
-static void test_sleeping(const MqVariant *v)
+static void test_sleeping(const VblkVariant *v)
 {
     check(v, "iothread=io0", 0);
 }
 
-static void test_polling(const MqVariant *v)
+static void test_polling(const VblkVariant *v)
 {
     check(v, "iothread=io0", 100 * 1000 * 1000);
 }
 
 /* Each write has to reach the medium: another flag for the host. */
-static void test_write_through(const MqVariant *v)
+static void test_write_through(const VblkVariant *v)
 {
     check(v, "iothread=io0,write-cache=off", 0);
 }
@@ -169,10 +169,10 @@ static void test_write_through(const MqVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add("io_uring/main-loop", test_main_loop, MQ_PC_MODERN);
-    mq_test_add("io_uring/vcpu", test_vcpu, MQ_PC_MODERN);
-    mq_test_add("io_uring/sleeping", test_sleeping, MQ_PC_MODERN);
-    mq_test_add("io_uring/polling", test_polling, MQ_PC_MODERN);
-    mq_test_add("io_uring/write-through", test_write_through, MQ_PC_MODERN);
+    vblk_test_add("io_uring/main-loop", test_main_loop, VBLK_PC_MODERN);
+    vblk_test_add("io_uring/vcpu", test_vcpu, VBLK_PC_MODERN);
+    vblk_test_add("io_uring/sleeping", test_sleeping, VBLK_PC_MODERN);
+    vblk_test_add("io_uring/polling", test_polling, VBLK_PC_MODERN);
+    vblk_test_add("io_uring/write-through", test_write_through, VBLK_PC_MODERN);
     return g_test_run();
 }

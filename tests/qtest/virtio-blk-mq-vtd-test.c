@@ -17,7 +17,7 @@
 #include "qemu/units.h"
 #include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define QUEUES 3
 #define IMAGE_SIZE (1024 * 1024)
@@ -54,12 +54,12 @@
 #define PAGE_LARGE BIT_ULL(7)
 
 typedef struct Vtd {
-    MqDisk disk;
+    VblkDisk disk;
     uint64_t pages[3];      /* tables of 2 MiB pages, of 1 GiB each */
     bool on;
 } Vtd;
 
-static uint64_t table_new(MqMachine *m)
+static uint64_t table_new(VblkMachine *m)
 {
     uint64_t table = guest_alloc(&m->alloc, 4096);
 
@@ -100,7 +100,7 @@ static void command(Vtd *vtd, uint32_t bit, bool on)
 
     qtest_writel(qts, VTD_GCMD, on ? keep | bit : keep & ~bit);
     while (!(qtest_readl(qts, VTD_GSTS) & bit) == on) {
-        mq_deadline(start, "the vIOMMU");
+        vblk_deadline(start, "the vIOMMU");
     }
 }
 
@@ -112,8 +112,8 @@ static void translate(Vtd *vtd, bool on)
 
 static void make_tables(Vtd *vtd)
 {
-    MqMachine *m = vtd->disk.m;
-    int devfn = mq_slot_devfn(m->variant, 0);
+    VblkMachine *m = vtd->disk.m;
+    int devfn = vblk_slot_devfn(m->variant, 0);
     uint64_t root = table_new(m), context = table_new(m);
     uint64_t top = table_new(m), third = table_new(m);
 
@@ -136,17 +136,17 @@ static void make_tables(Vtd *vtd)
     invalidate(vtd);
 }
 
-static Vtd setup(const MqVariant *v, const char *props)
+static Vtd setup(const VblkVariant *v, const char *props)
 {
     g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = mq_device_arg(v, 0, all);
-    Vtd vtd = { .disk.image = mq_image_new(IMAGE_SIZE) };
+    g_autofree char *arg = vblk_device_arg(v, 0, all);
+    Vtd vtd = { .disk.image = vblk_image_new(IMAGE_SIZE) };
 
-    vtd.disk.m = mq_machine_start(v, "-device intel-iommu " MQ_IOTHREADS
-                                  "-blockdev driver=raw,node-name=disk,"
-                                  "file.driver=file,file.filename=%s "
-                                  "-device %s", vtd.disk.image, arg);
-    vtd.disk.d = mq_device_open(vtd.disk.m, 0);
+    vtd.disk.m = vblk_machine_start(v, "-device intel-iommu " VBLK_IOTHREADS
+                                    "-blockdev driver=raw,node-name=disk,"
+                                    "file.driver=file,file.filename=%s "
+                                    "-device %s", vtd.disk.image, arg);
+    vtd.disk.d = vblk_device_open(vtd.disk.m, 0);
     make_tables(&vtd);
     return vtd;
 }
@@ -171,45 +171,46 @@ static bool base_reads(Vtd *vtd)
 {
     unsigned before = base_signalled(vtd, 1);
 
-    mq_write(vtd->disk.d->queues[1], 8, MQ_SECTOR, 3);
+    vblk_write(vtd->disk.d->queues[1], 8, VBLK_SECTOR, 3);
     return base_signalled(vtd, 1) != before;
 }
 
-static void add(MqRequest *r, uint64_t offset, uint64_t data, bool indirect)
+static void add(VblkRequest *r, uint64_t offset, uint64_t data, bool indirect)
 {
     bool is_read = !(r->type & VIRTIO_BLK_T_OUT);
-    MqSegment segs[] = { { r->header + offset, 16, false },
-                         { data, 1000, is_read },
-                         { data + 1000, r->len - 1000, is_read },
-                         { r->status + offset, 1, true } };
+    VblkSegment segs[] = { { r->header + offset, 16, false },
+                           { data, 1000, is_read },
+                           { data + 1000, r->len - 1000, is_read },
+                           { r->status + offset, 1, true } };
 
-    mq_request_add_segs(r, segs, ARRAY_SIZE(segs), indirect);
-    mq_queue_kick(r->queue);
+    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), indirect);
+    vblk_queue_kick(r->queue);
 }
 
 /* @offset: where the driver's view of guest memory begins */
 static void check_data(Vtd *vtd, uint64_t offset, bool indirect, uint32_t seed)
 {
-    MqRequest *r[QUEUES * 4];
+    VblkRequest *r[QUEUES * 4];
 
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
-        r[i] = mq_write_new(vtd->disk.d->queues[i % QUEUES], 8 * i, 4096,
-                            seed + i);
+        r[i] = vblk_write_new(vtd->disk.d->queues[i % QUEUES], 8 * i, 4096,
+                              seed + i);
         add(r[i], offset, r[i]->data + offset, indirect);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
-        mq_request_finish(r[i]);
-        r[i] = mq_read_new(vtd->disk.d->queues[(i + 1) % QUEUES], 8 * i, 4096);
+        vblk_request_finish(r[i]);
+        r[i] = vblk_read_new(vtd->disk.d->queues[(i + 1) % QUEUES], 8 * i,
+                             4096);
         add(r[i], offset, r[i]->data + offset, indirect);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
-        g_assert_cmphex(mq_request_wait(r[i]), ==, VIRTIO_BLK_S_OK);
-        mq_read_check(r[i], seed + i);
-        mq_request_free(r[i]);
+        g_assert_cmphex(vblk_request_wait(r[i]), ==, VIRTIO_BLK_S_OK);
+        vblk_read_check(r[i], seed + i);
+        vblk_request_free(r[i]);
     }
 }
 
-static void check_translated(MqDisk *disk, const MqRing *ring)
+static void check_translated(VblkDisk *disk, const VblkRing *ring)
 {
     Vtd *vtd = container_of(disk, Vtd, disk);
 
@@ -220,13 +221,13 @@ static void check_translated(MqDisk *disk, const MqRing *ring)
     check_data(vtd, WINDOW, ring->indirect, 100);
 }
 
-static void test_data(const MqVariant *v, const char *props)
+static void test_data(const VblkVariant *v, const char *props)
 {
     Vtd vtd = setup(v, props);
 
     translate(&vtd, true);
-    mq_disk_for_each_ring(&vtd.disk, check_translated);
-    mq_disk_stop(&vtd.disk);
+    vblk_disk_for_each_ring(&vtd.disk, check_translated);
+    vblk_disk_stop(&vtd.disk);
 }
 
 /*
@@ -234,89 +235,89 @@ static void test_data(const MqVariant *v, const char *props)
  * base's reader waits for the BQL where its view of the ring is gone, and who
  * switches holds it.
  */
-static void check_switch(const MqVariant *v, uint64_t features)
+static void check_switch(const VblkVariant *v, uint64_t features)
 {
     Vtd vtd = setup(v, PROPS ",iothread=io0");
-    MqDevice *d = vtd.disk.d;
+    VblkDevice *d = vtd.disk.d;
 
-    mq_device_start(d, features, MQ_ALL_QUEUES);
+    vblk_device_start(d, features, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < 10; i++) {
-        MqRequest *r[QUEUES];
+        VblkRequest *r[QUEUES];
 
         g_assert_false(base_reads(&vtd));
         check_data(&vtd, 0, false, 10 * i);
         for (unsigned q = 0; q < QUEUES; q++) {
-            r[q] = mq_write_new(d->queues[q], 1000 + q, MQ_SECTOR, i);
-            mq_request_submit(r[q]);
+            r[q] = vblk_write_new(d->queues[q], 1000 + q, VBLK_SECTOR, i);
+            vblk_request_submit(r[q]);
         }
         translate(&vtd, true);
         for (unsigned q = 0; q < QUEUES; q++) {
-            mq_request_finish(r[q]);
-            r[q] = mq_read_new(d->queues[q], 1000 + q, MQ_SECTOR);
+            vblk_request_finish(r[q]);
+            r[q] = vblk_read_new(d->queues[q], 1000 + q, VBLK_SECTOR);
         }
         g_assert_true(base_reads(&vtd));
         check_data(&vtd, WINDOW, false, 10 * i + 5);
         for (unsigned q = 0; q < QUEUES; q++) {
-            mq_request_submit(r[q]);
+            vblk_request_submit(r[q]);
         }
         for (unsigned q = 0; q < QUEUES; q++) {
-            g_assert_cmphex(mq_request_wait(r[q]), ==, VIRTIO_BLK_S_OK);
-            mq_read_check(r[q], i);
-            mq_request_free(r[q]);
+            g_assert_cmphex(vblk_request_wait(r[q]), ==, VIRTIO_BLK_S_OK);
+            vblk_read_check(r[q], i);
+            vblk_request_free(r[q]);
         }
         translate(&vtd, false);
     }
-    mq_disk_stop(&vtd.disk);
+    vblk_disk_stop(&vtd.disk);
 }
 
-static void test_switch(const MqVariant *v)
+static void test_switch(const VblkVariant *v)
 {
     check_switch(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX));
 }
 
-static void test_switch_packed(const MqVariant *v)
+static void test_switch_packed(const VblkVariant *v)
 {
     check_switch(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |
                  BIT_ULL(VIRTIO_F_RING_PACKED));
 }
 
-static MqRequest *read_to_odd_page(Vtd *vtd, unsigned queue, size_t len)
+static VblkRequest *read_to_odd_page(Vtd *vtd, unsigned queue, size_t len)
 {
-    MqRequest *r = mq_read_new(vtd->disk.d->queues[queue], 0, len);
+    VblkRequest *r = vblk_read_new(vtd->disk.d->queues[queue], 0, len);
 
     add(r, WINDOW, ODD_PAGE, false);
     return r;
 }
 
 /* What is mapped elsewhere, and invalidated, is not found where it was. */
-static void test_remap(const MqVariant *v)
+static void test_remap(const VblkVariant *v)
 {
     Vtd vtd = setup(v, PROPS ",iothread=io0");
     QTestState *qts = vtd.disk.m->qts;
 
     translate(&vtd, true);
-    mq_device_start(vtd.disk.d, 0, MQ_ALL_QUEUES);
-    mq_write(vtd.disk.d->queues[0], 0, 4096, 42);
+    vblk_device_start(vtd.disk.d, 0, VBLK_ALL_QUEUES);
+    vblk_write(vtd.disk.d->queues[0], 0, 4096, 42);
     for (unsigned i = 0; i < 2 * QUEUES; i++) {
         uint64_t page = i & 1 ? PAGE_B : PAGE_A, other = PAGE_A + PAGE_B - page;
         uint8_t want[4096], got[4096];
-        MqRequest *r;
+        VblkRequest *r;
 
         map_page(&vtd, ODD_PAGE, page);
         invalidate(&vtd);
         qtest_memset(qts, PAGE_A, 0, sizeof(got));
         qtest_memset(qts, PAGE_B, 0, sizeof(got));
         r = read_to_odd_page(&vtd, i % QUEUES, sizeof(got));
-        mq_request_finish(r);
+        vblk_request_finish(r);
 
-        mq_pattern(want, sizeof(want), 42);
+        vblk_pattern(want, sizeof(want), 42);
         qtest_memread(qts, page, got, sizeof(got));
         g_assert_cmpmem(got, sizeof(got), want, sizeof(want));
         memset(want, 0, sizeof(want));
         qtest_memread(qts, other, got, sizeof(got));
         g_assert_cmpmem(got, sizeof(got), want, sizeof(want));
     }
-    mq_disk_stop(&vtd.disk);
+    vblk_disk_stop(&vtd.disk);
 }
 
 /*
@@ -325,39 +326,41 @@ static void test_remap(const MqVariant *v)
  * QEMU takes it for MMIO and would bounce one page of data, which is then lost
  * where there is nothing; so there are some more.
  */
-static void test_unmapped(const MqVariant *v, const char *props)
+static void test_unmapped(const VblkVariant *v, const char *props)
 {
     Vtd vtd = setup(v, props);
-    MqDevice *d = vtd.disk.d;
+    VblkDevice *d = vtd.disk.d;
 
     translate(&vtd, true);
     for (unsigned q = 0; q < QUEUES; q++) {
-        mq_device_start(d, 0, MQ_ALL_QUEUES);
+        VblkRequest *r;
+
+        vblk_device_start(d, 0, VBLK_ALL_QUEUES);
         map_page(&vtd, ODD_PAGE, PAGE_A);
         invalidate(&vtd);
-        mq_request_finish(read_to_odd_page(&vtd, q, 4 * 4096));
+        vblk_request_finish(read_to_odd_page(&vtd, q, 4 * 4096));
 
         unmap_page(&vtd, ODD_PAGE);
         invalidate(&vtd);
-        g_assert_cmphex(mq_request_outcome(read_to_odd_page(&vtd, q, 4 * 4096)),
-                        ==, MQ_BROKEN);
-        mq_device_start(d, 0, MQ_ALL_QUEUES);
+        r = read_to_odd_page(&vtd, q, 4 * 4096);
+        g_assert_cmphex(vblk_request_outcome(r), ==, VBLK_BROKEN);
+        vblk_device_start(d, 0, VBLK_ALL_QUEUES);
         check_data(&vtd, WINDOW, false, q);
     }
-    mq_disk_stop(&vtd.disk);
+    vblk_disk_stop(&vtd.disk);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    mq_test_add_with("vtd/data", test_data, PROPS, MQ_Q35_MODERN);
-    mq_test_add_with("vtd/data-iothread", test_data,
-                     PROPS ",iothread=io0", MQ_Q35_MODERN);
-    mq_test_add("vtd/switch", test_switch, MQ_Q35_MODERN);
-    mq_test_add("vtd/switch-packed", test_switch_packed, MQ_Q35_MODERN);
-    mq_test_add("vtd/remap", test_remap, MQ_Q35_MODERN);
-    mq_test_add_with("vtd/unmapped", test_unmapped, PROPS, MQ_Q35_MODERN);
-    mq_test_add_with("vtd/unmapped-iothread", test_unmapped,
-                     PROPS ",iothread=io0", MQ_Q35_MODERN);
+    vblk_test_add_with("vtd/data", test_data, PROPS, VBLK_Q35_MODERN);
+    vblk_test_add_with("vtd/data-iothread", test_data,
+                       PROPS ",iothread=io0", VBLK_Q35_MODERN);
+    vblk_test_add("vtd/switch", test_switch, VBLK_Q35_MODERN);
+    vblk_test_add("vtd/switch-packed", test_switch_packed, VBLK_Q35_MODERN);
+    vblk_test_add("vtd/remap", test_remap, VBLK_Q35_MODERN);
+    vblk_test_add_with("vtd/unmapped", test_unmapped, PROPS, VBLK_Q35_MODERN);
+    vblk_test_add_with("vtd/unmapped-iothread", test_unmapped,
+                       PROPS ",iothread=io0", VBLK_Q35_MODERN);
     return g_test_run();
 }

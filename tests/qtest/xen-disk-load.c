@@ -116,7 +116,8 @@ void xen_disk_load_check(XenDiskLoad *l, unsigned int seed)
             if (n == INDIRECT_AT) {
                 continue;
             }
-            g_assert_cmpint(blk_ring_read(&l->d->f->ring[(ring + 1) % l->nr_rings],
+            g_assert_cmpint(blk_ring_read(&l->d->f->ring[(ring + 1) %
+                                                         l->nr_rings],
                                           sector, in, sizeof(in)),
                             ==, BLK_OKAY);
             blk_pattern(out, sizeof(out), seed + sector);

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
-#include "mq-iothreads.h"
+#include "vblk-iothreads.h"
 #include "xen-disk-util.h"
 
 static const BlkOptions four_rings = { .protocol = BLK_X86_64, .rings = 4 };
@@ -118,7 +118,7 @@ static void test_bad(const void *opaque)
 
 static size_t count_iothreads(XenGuest *g)
 {
-    g_auto(GStrv) names = mq_iothread_names(g->qts);
+    g_auto(GStrv) names = vblk_iothread_names(g->qts);
 
     return g_strv_length(names);
 }

@@ -10,7 +10,7 @@
 #include "qobject/qdict.h"
 #include "xen-disk-util.h"
 
-#define MQ_RINGS "multi-queue-num-queues"
+#define VBLK_RINGS "multi-queue-num-queues"
 
 /* Named after what they negotiate: rings, ring-page-order, protocol. */
 typedef struct RingsCase {
@@ -155,14 +155,14 @@ static void test_other_number(void)
  */
 
 static const XenBadKey bad_keys[] = {
-    { "number/more-than-offered", MQ_RINGS, "5" },
-    { "number/far-more",          MQ_RINGS, "4294967295" },
-    { "number/zero",              MQ_RINGS, "0" },
-    { "number/negative",          MQ_RINGS, "-1" },
-    { "number/garbled",           MQ_RINGS, "two" },
-    { "number/half-garbled",      MQ_RINGS, "2x" },
-    { "number/empty",             MQ_RINGS, "" },
-    { "number/wraps",             MQ_RINGS, "4294967297" },
+    { "number/more-than-offered", VBLK_RINGS, "5" },
+    { "number/far-more",          VBLK_RINGS, "4294967295" },
+    { "number/zero",              VBLK_RINGS, "0" },
+    { "number/negative",          VBLK_RINGS, "-1" },
+    { "number/garbled",           VBLK_RINGS, "two" },
+    { "number/half-garbled",      VBLK_RINGS, "2x" },
+    { "number/empty",             VBLK_RINGS, "" },
+    { "number/wraps",             VBLK_RINGS, "4294967297" },
     { "ring-ref/none",            "queue-1/ring-ref", NULL },
     { "ring-ref/garbled",         "queue-0/ring-ref", "seven" },
     { "ring-ref/unused",          "queue-1/ring-ref", "1000" },

@@ -8,7 +8,7 @@
  *     poll:    one used id back, with the token that was added with it
  *
  * Written against VIRTIO 1.2, sections 2.7 (split) and 2.8 (packed).  Rings
- * live in guest memory only: what the driver knows is in MqQueue, so nothing
+ * live in guest memory only: what the driver knows is in VblkQueue, so nothing
  * that a device scribbles can lead it astray.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -16,38 +16,38 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "mq-ring.h"
+#include "vblk-ring.h"
 
 #define DESC_SIZE 16
 #define LEGACY_ALIGN 4096
 
-/* Split ring: the end of a chain in MqQueue's @chain. */
+/* Split ring: the end of a chain in VblkQueue's @chain. */
 #define LAST UINT_MAX
 
 /**
- * MqRingOps: what differs between the two kinds of ring.
+ * VblkRingOps: what differs between the two kinds of ring.
  * @add: write a chain with the given id
- * @expose: see mq_queue_expose()
+ * @expose: see vblk_queue_expose()
  * @wants_kick: whether the last @num indexes or slots are worth a notification
  * @taken: whether the device has asked for a notification after the last
  *         exposed chain
  * @poll: take one used id; false if there is none
  */
-struct MqRingOps {
-    void (*add)(MqQueue *q, unsigned id, const MqSegment *segs, unsigned num,
-                uint16_t flags);
-    void (*expose)(MqQueue *q);
-    bool (*wants_kick)(MqQueue *q, uint16_t num);
-    bool (*taken)(MqQueue *q);
-    bool (*poll)(MqQueue *q, uint32_t *id, uint32_t *len);
+struct VblkRingOps {
+    void (*add)(VblkQueue *q, unsigned id, const VblkSegment *segs,
+                unsigned num, uint16_t flags);
+    void (*expose)(VblkQueue *q);
+    bool (*wants_kick)(VblkQueue *q, uint16_t num);
+    bool (*taken)(VblkQueue *q);
+    bool (*poll)(VblkQueue *q, uint32_t *id, uint32_t *len);
 };
 
-static bool has_feature(MqQueue *q, unsigned bit)
+static bool has_feature(VblkQueue *q, unsigned bit)
 {
     return q->dev->features & BIT_ULL(bit);
 }
 
-static void desc_write(MqDevice *d, uint64_t addr, uint64_t buffer,
+static void desc_write(VblkDevice *d, uint64_t addr, uint64_t buffer,
                        uint32_t len, uint16_t third, uint16_t fourth)
 {
     uint8_t raw[DESC_SIZE];
@@ -63,35 +63,35 @@ static void desc_write(MqDevice *d, uint64_t addr, uint64_t buffer,
  * Split ring
  */
 
-static uint64_t split_used_event(MqQueue *q)
+static uint64_t split_used_event(VblkQueue *q)
 {
     return q->driver + 4 + 2 * q->size;
 }
 
-static uint64_t split_avail_event(MqQueue *q)
+static uint64_t split_avail_event(VblkQueue *q)
 {
     return q->device + 4 + 8 * q->size;
 }
 
-void mq_split_write(MqDevice *d, uint64_t table, unsigned i, uint64_t addr,
-                    uint32_t len, uint16_t flags, uint16_t next)
+void vblk_split_write(VblkDevice *d, uint64_t table, unsigned i, uint64_t addr,
+                      uint32_t len, uint16_t flags, uint16_t next)
 {
     desc_write(d, table + i * DESC_SIZE, addr, len, flags, next);
 }
 
-static void split_put(MqQueue *q, uint16_t head)
+static void split_put(VblkQueue *q, uint16_t head)
 {
     qtest_writew(q->dev->qts, q->driver + 4 + 2 * (q->avail % q->size), head);
     q->avail++;
     q->added++;
 }
 
-static void split_expose(MqQueue *q)
+static void split_expose(VblkQueue *q)
 {
     qtest_writew(q->dev->qts, q->driver + 2, q->avail);
 }
 
-unsigned mq_split_claim(MqQueue *q, void *token)
+unsigned vblk_split_claim(VblkQueue *q, void *token)
 {
     unsigned id = q->free[--q->num_free];
 
@@ -100,19 +100,19 @@ unsigned mq_split_claim(MqQueue *q, void *token)
     return id;
 }
 
-void mq_split_offer(MqQueue *q, uint16_t head)
+void vblk_split_offer(VblkQueue *q, uint16_t head)
 {
     split_put(q, head);
-    mq_queue_expose(q);
+    vblk_queue_expose(q);
 }
 
-uint16_t mq_split_used_idx(MqQueue *q)
+uint16_t vblk_split_used_idx(VblkQueue *q)
 {
     return qtest_readw(q->dev->qts, q->device + 2);
 }
 
 /* The id is the head; the other descriptors come off the free stack. */
-static void split_add(MqQueue *q, unsigned id, const MqSegment *segs,
+static void split_add(VblkQueue *q, unsigned id, const VblkSegment *segs,
                       unsigned num, uint16_t flags)
 {
     unsigned here = id;
@@ -121,17 +121,17 @@ static void split_add(MqQueue *q, unsigned id, const MqSegment *segs,
         bool last = i == num - 1;
         unsigned next = last ? LAST : q->free[--q->num_free];
 
-        mq_split_write(q->dev, q->desc, here, segs[i].addr, segs[i].len,
-                       flags | (last ? 0 : VRING_DESC_F_NEXT) |
-                       (segs[i].writable ? VRING_DESC_F_WRITE : 0),
-                       last ? 0 : next);
+        vblk_split_write(q->dev, q->desc, here, segs[i].addr, segs[i].len,
+                         flags | (last ? 0 : VRING_DESC_F_NEXT) |
+                         (segs[i].writable ? VRING_DESC_F_WRITE : 0),
+                         last ? 0 : next);
         q->chain[here] = next;
         here = next;
     }
     split_put(q, id);
 }
 
-static bool split_wants_kick(MqQueue *q, uint16_t num)
+static bool split_wants_kick(VblkQueue *q, uint16_t num)
 {
     QTestState *qts = q->dev->qts;
 
@@ -142,16 +142,16 @@ static bool split_wants_kick(MqQueue *q, uint16_t num)
     return !(qtest_readw(qts, q->device) & VRING_USED_F_NO_NOTIFY);
 }
 
-static bool split_taken(MqQueue *q)
+static bool split_taken(VblkQueue *q)
 {
     return qtest_readw(q->dev->qts, split_avail_event(q)) == q->avail;
 }
 
-static bool split_poll(MqQueue *q, uint32_t *id, uint32_t *len)
+static bool split_poll(VblkQueue *q, uint32_t *id, uint32_t *len)
 {
     uint8_t elem[8];
 
-    if (mq_split_used_idx(q) == q->used) {
+    if (vblk_split_used_idx(q) == q->used) {
         return false;
     }
     qtest_memread(q->dev->qts, q->device + 4 + 8 * (q->used % q->size), elem,
@@ -166,7 +166,7 @@ static bool split_poll(MqQueue *q, uint32_t *id, uint32_t *len)
     return true;
 }
 
-static const MqRingOps split_ops = {
+static const VblkRingOps split_ops = {
     .add = split_add,
     .expose = split_expose,
     .wants_kick = split_wants_kick,
@@ -184,7 +184,7 @@ static uint16_t packed_flags(bool wrap)
                 : 1 << VRING_PACKED_DESC_F_USED;
 }
 
-static uint64_t packed_flags_addr(MqQueue *q, unsigned slot)
+static uint64_t packed_flags_addr(VblkQueue *q, unsigned slot)
 {
     return q->desc + slot * DESC_SIZE + 14;
 }
@@ -193,7 +193,7 @@ static uint64_t packed_flags_addr(MqQueue *q, unsigned slot)
  * All descriptors but the first since the last expose() carry their flags at
  * once; the device cannot see them before it sees that first one.
  */
-static void packed_add(MqQueue *q, unsigned id, const MqSegment *segs,
+static void packed_add(VblkQueue *q, unsigned id, const VblkSegment *segs,
                        unsigned num, uint16_t flags)
 {
     g_assert_cmpuint(num, <=, q->packed_free);
@@ -220,7 +220,7 @@ static void packed_add(MqQueue *q, unsigned id, const MqSegment *segs,
     }
 }
 
-static void packed_expose(MqQueue *q)
+static void packed_expose(VblkQueue *q)
 {
     if (q->head_slot != UINT_MAX) {
         qtest_writew(q->dev->qts, packed_flags_addr(q, q->head_slot),
@@ -229,7 +229,7 @@ static void packed_expose(MqQueue *q)
     }
 }
 
-static bool packed_wants_kick(MqQueue *q, uint16_t num)
+static bool packed_wants_kick(VblkQueue *q, uint16_t num)
 {
     uint16_t off_wrap = qtest_readw(q->dev->qts, q->device);
     uint16_t flags = qtest_readw(q->dev->qts, q->device + 2);
@@ -245,7 +245,7 @@ static bool packed_wants_kick(MqQueue *q, uint16_t num)
     return vring_need_event(off, q->avail, q->avail - num);
 }
 
-static bool packed_taken(MqQueue *q)
+static bool packed_taken(VblkQueue *q)
 {
     uint16_t next = q->avail | q->avail_wrap << VRING_PACKED_EVENT_F_WRAP_CTR;
 
@@ -254,7 +254,7 @@ static bool packed_taken(MqQueue *q)
            VRING_PACKED_EVENT_FLAG_DESC;
 }
 
-static bool packed_poll(MqQueue *q, uint32_t *id, uint32_t *len)
+static bool packed_poll(VblkQueue *q, uint32_t *id, uint32_t *len)
 {
     uint8_t raw[DESC_SIZE];
     uint16_t flags = qtest_readw(q->dev->qts, packed_flags_addr(q, q->used));
@@ -278,7 +278,7 @@ static bool packed_poll(MqQueue *q, uint32_t *id, uint32_t *len)
     return true;
 }
 
-static const MqRingOps packed_ops = {
+static const VblkRingOps packed_ops = {
     .add = packed_add,
     .expose = packed_expose,
     .wants_kick = packed_wants_kick,
@@ -291,7 +291,7 @@ static const MqRingOps packed_ops = {
  */
 
 /* Lay out the areas; only a legacy device cares how. */
-static void layout(MqQueue *q, bool packed)
+static void layout(VblkQueue *q, bool packed)
 {
     size_t desc = q->size * DESC_SIZE;
     size_t driver = packed ? 4 : 6 + 2 * q->size;
@@ -306,9 +306,9 @@ static void layout(MqQueue *q, bool packed)
     q->device = q->area + offset;
 }
 
-MqQueue *mq_queue_new_sized(MqDevice *d, unsigned index, unsigned size)
+VblkQueue *vblk_queue_new_sized(VblkDevice *d, unsigned index, unsigned size)
 {
-    MqQueue *q = g_new0(MqQueue, 1);
+    VblkQueue *q = g_new0(VblkQueue, 1);
     bool packed = d->features & BIT_ULL(VIRTIO_F_RING_PACKED);
 
     g_assert_cmpuint(index, <, d->max_queues);
@@ -331,21 +331,21 @@ MqQueue *mq_queue_new_sized(MqDevice *d, unsigned index, unsigned size)
     q->avail_wrap = q->used_wrap = true;
 
     layout(q, packed);
-    mq_device_enable_queue(d, index, q->size, q->desc, q->driver, q->device);
+    vblk_device_enable_queue(d, index, q->size, q->desc, q->driver, q->device);
     return q;
 }
 
-MqQueue *mq_queue_new(MqDevice *d, unsigned index)
+VblkQueue *vblk_queue_new(VblkDevice *d, unsigned index)
 {
-    unsigned size = mq_device_queue_size(d, index);
+    unsigned size = vblk_device_queue_size(d, index);
 
     if (d->modern || d->mmio) {
         size = MIN(size, d->largest);
     }
-    return mq_queue_new_sized(d, index, size);
+    return vblk_queue_new_sized(d, index, size);
 }
 
-void mq_queue_free(MqQueue *q)
+void vblk_queue_free(VblkQueue *q)
 {
     g_free(q->tokens);
     g_free(q->free);
@@ -355,8 +355,8 @@ void mq_queue_free(MqQueue *q)
 }
 
 /* Fill a table of descriptors and return the one segment that names it. */
-static MqSegment indirect_table(MqQueue *q, unsigned id, const MqSegment *segs,
-                                unsigned num)
+static VblkSegment indirect_table(VblkQueue *q, unsigned id,
+                                  const VblkSegment *segs, unsigned num)
 {
     bool packed = q->ops == &packed_ops;
     uint64_t table = guest_alloc(&q->dev->machine->alloc, num * DESC_SIZE);
@@ -374,13 +374,13 @@ static MqSegment indirect_table(MqQueue *q, unsigned id, const MqSegment *segs,
         }
     }
     q->tables[id] = table;
-    return (MqSegment) { table, num * DESC_SIZE, false };
+    return (VblkSegment) { table, num * DESC_SIZE, false };
 }
 
-unsigned mq_queue_add(MqQueue *q, const MqSegment *segs, unsigned num,
-                      bool indirect, void *token)
+unsigned vblk_queue_add(VblkQueue *q, const VblkSegment *segs, unsigned num,
+                        bool indirect, void *token)
 {
-    MqSegment table;
+    VblkSegment table;
     unsigned id;
 
     g_assert_nonnull(token);
@@ -396,26 +396,26 @@ unsigned mq_queue_add(MqQueue *q, const MqSegment *segs, unsigned num,
     return id;
 }
 
-void mq_queue_expose(MqQueue *q)
+void vblk_queue_expose(VblkQueue *q)
 {
     q->ops->expose(q);
     q->added = 0;
 }
 
-bool mq_queue_kick(MqQueue *q)
+bool vblk_queue_kick(VblkQueue *q)
 {
     uint16_t num = q->added;
     bool wanted;
 
-    mq_queue_expose(q);
+    vblk_queue_expose(q);
     wanted = q->ops->wants_kick(q, num);
     if (wanted) {
-        mq_device_notify(q->dev, q->index);
+        vblk_device_notify(q->dev, q->index);
     }
     return wanted;
 }
 
-void *mq_queue_poll(MqQueue *q, uint32_t *len)
+void *vblk_queue_poll(VblkQueue *q, uint32_t *len)
 {
     uint32_t id, written;
     void *token;
@@ -439,7 +439,7 @@ void *mq_queue_poll(MqQueue *q, uint32_t *len)
     return token;
 }
 
-void mq_queue_suppress(MqQueue *q, bool suppress)
+void vblk_queue_suppress(VblkQueue *q, bool suppress)
 {
     if (q->ops == &packed_ops) {
         qtest_writew(q->dev->qts, q->driver + 2,
@@ -451,7 +451,7 @@ void mq_queue_suppress(MqQueue *q, bool suppress)
     }
 }
 
-void mq_queue_set_event(MqQueue *q, unsigned ahead)
+void vblk_queue_set_event(VblkQueue *q, unsigned ahead)
 {
     if (q->ops == &packed_ops) {
         unsigned slot = q->used + ahead;
@@ -467,12 +467,12 @@ void mq_queue_set_event(MqQueue *q, unsigned ahead)
     }
 }
 
-void mq_queue_wait_taken(MqQueue *q)
+void vblk_queue_wait_taken(VblkQueue *q)
 {
     gint64 start = g_get_monotonic_time();
 
     g_assert_true(has_feature(q, VIRTIO_RING_F_EVENT_IDX));
     while (!q->ops->taken(q)) {
-        mq_deadline(start, "the device to look at its ring");
+        vblk_deadline(start, "the device to look at its ring");
     }
 }

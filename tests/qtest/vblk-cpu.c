@@ -14,7 +14,7 @@
 #include "qobject/qdict.h"
 #include "standard-headers/linux/pci_regs.h"
 #include "standard-headers/linux/virtio_pci.h"
-#include "mq-cpu.h"
+#include "vblk-cpu.h"
 
 /* Interrupt messages: address of the first CPU's APIC */
 #define MSI_ADDRESS 0xfee00000
@@ -53,56 +53,56 @@
 #define IOTHREADS "-object iothread,id=io0,poll-max-ns=0 " \
                   "-object iothread,id=io1 "
 
-static const MqAccel accels[] = {
+static const VblkAccel accels[] = {
     { "kvm", "-accel kvm " WITH_APIC, true, true },
     { "kvm-split", "-accel kvm,kernel-irqchip=split " WITH_APIC, true, true },
     { "kvm-off", "-accel kvm,kernel-irqchip=off " NO_APIC, true, false },
     { "tcg", "-accel tcg " WITH_APIC, false, true },
 };
 
-typedef struct MqCpuTest {
-    MqCpuTestFn *fn;
-    const MqVariant *variant;
-    const MqAccel *accel;
+typedef struct VblkCpuTest {
+    VblkCpuTestFn *fn;
+    const VblkVariant *variant;
+    const VblkAccel *accel;
     const void *what;
-} MqCpuTest;
+} VblkCpuTest;
 
-uint64_t mq_cpu_page(unsigned cpu)
+uint64_t vblk_cpu_page(unsigned cpu)
 {
-    return (MQ_PAGE_SEGMENT << 4) + cpu * MQ_PAGE_SIZE;
+    return (VBLK_PAGE_SEGMENT << 4) + cpu * VBLK_PAGE_SIZE;
 }
 
-uint32_t mq_far_pointer(uint64_t addr)
+uint32_t vblk_far_pointer(uint64_t addr)
 {
     g_assert_cmphex(addr, <, 0x100000);
     return addr >> 4 << 16 | (addr & 0xf);
 }
 
-static unsigned num_cpus(MqCpus *c)
+static unsigned num_cpus(VblkCpus *c)
 {
     return MAX(c->config.cpus, 1);
 }
 
-uint32_t mq_cpu_read(MqCpus *c, unsigned cpu, unsigned offset)
+uint32_t vblk_cpu_read(VblkCpus *c, unsigned cpu, unsigned offset)
 {
-    return qtest_readl(c->disk.m->qts, mq_cpu_page(cpu) + offset);
+    return qtest_readl(c->disk.m->qts, vblk_cpu_page(cpu) + offset);
 }
 
-void mq_cpu_write(MqCpus *c, unsigned cpu, unsigned offset, uint32_t value)
+void vblk_cpu_write(VblkCpus *c, unsigned cpu, unsigned offset, uint32_t value)
 {
-    qtest_writel(c->disk.m->qts, mq_cpu_page(cpu) + offset, value);
+    qtest_writel(c->disk.m->qts, vblk_cpu_page(cpu) + offset, value);
 }
 
 /*
  * NULL if @accel runs our guest, else what is wrong.  The guest's first write
  * to a port ends this QEMU; after an error in KVM it would wait for ever.
  */
-static char *probe(const MqAccel *accel)
+static char *probe(const VblkAccel *accel)
 {
     g_autofree char *command =
         g_strdup_printf("timeout " PROBE_SECONDS " %s -machine pc -m 16"
-                        " -nodefaults -display none %s -bios " MQ_CPU_ROM
-                        " -device isa-debug-exit,iobase=" MQ_HELLO_PORT_STR,
+                        " -nodefaults -display none %s -bios " VBLK_CPU_ROM
+                        " -device isa-debug-exit,iobase=" VBLK_HELLO_PORT_STR,
                         getenv("QTEST_QEMU_BINARY"), accel->args);
     g_autofree char *errors = NULL;
     g_autoptr(GError) error = NULL;
@@ -113,7 +113,7 @@ static char *probe(const MqAccel *accel)
     }
     g_spawn_command_line_sync(command, NULL, &errors, &status, &error);
     g_assert_no_error(error);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == (MQ_HELLO << 1 | 1)) {
+    if (WIFEXITED(status) && WEXITSTATUS(status) == (VBLK_HELLO << 1 | 1)) {
         return NULL;
     }
     g_strdelimit(g_strstrip(errors), "\n", ' ');
@@ -121,7 +121,7 @@ static char *probe(const MqAccel *accel)
 }
 
 /* The same, tried once */
-static const char *problem(const MqAccel *accel)
+static const char *problem(const VblkAccel *accel)
 {
     static char *problems[ARRAY_SIZE(accels)];
     static bool probed[ARRAY_SIZE(accels)];
@@ -136,7 +136,7 @@ static const char *problem(const MqAccel *accel)
 
 static void test_run(const void *opaque)
 {
-    const MqCpuTest *test = opaque;
+    const VblkCpuTest *test = opaque;
     const char *why = problem(test->accel);
 
     if (why) {
@@ -150,60 +150,60 @@ static void test_run(const void *opaque)
 }
 
 /* Whether a combination is part of a short run */
-static bool in_short_run(const MqVariant *v, unsigned a, unsigned set)
+static bool in_short_run(const VblkVariant *v, unsigned a, unsigned set)
 {
     if (v->pcie) {
         return false;
     }
-    return 1u << a != MQ_KVM_SPLIT || (v->modern && (set & MQ_SHORT_SPLIT));
+    return 1u << a != VBLK_KVM_SPLIT || (v->modern && (set & VBLK_SHORT_SPLIT));
 }
 
-void mq_cpu_test_add_with(const char *path, MqCpuTestFn *fn, const void *what,
-                          unsigned variants, unsigned set)
+void vblk_cpu_test_add_with(const char *path, VblkCpuTestFn *fn,
+                            const void *what, unsigned variants, unsigned set)
 {
-    const MqVariant *v;
+    const VblkVariant *v;
 
-    for (unsigned i = 0; (v = mq_variant(i)); i++) {
+    for (unsigned i = 0; (v = vblk_variant(i)); i++) {
         for (unsigned a = 0; a < ARRAY_SIZE(accels); a++) {
             g_autofree char *full =
                 g_strdup_printf("virtio-blk-mq/%s/%s/%s/%s", v->machine,
                                 v->interface, accels[a].name, path);
-            MqCpuTest *test;
+            VblkCpuTest *test;
 
             if ((variants & 1u << i) && (set & 1u << a) &&
                 (g_test_slow() || in_short_run(v, a, set))) {
-                test = g_new(MqCpuTest, 1);
-                *test = (MqCpuTest) { fn, v, &accels[a], what };
+                test = g_new(VblkCpuTest, 1);
+                *test = (VblkCpuTest) { fn, v, &accels[a], what };
                 qtest_add_data_func_full(full, test, test_run, g_free);
             }
         }
     }
 }
 
-static void run_plain(const MqVariant *v, const MqAccel *accel,
+static void run_plain(const VblkVariant *v, const VblkAccel *accel,
                       const void *what)
 {
-    void (*fn)(const MqVariant *v, const MqAccel *accel) = what;
+    void (*fn)(const VblkVariant *v, const VblkAccel *accel) = what;
 
     fn(v, accel);
 }
 
-void mq_cpu_test_add(const char *path,
-                     void (*fn)(const MqVariant *v, const MqAccel *accel),
-                     unsigned variants, unsigned set)
+void vblk_cpu_test_add(const char *path,
+                       void (*fn)(const VblkVariant *v, const VblkAccel *accel),
+                       unsigned variants, unsigned set)
 {
-    mq_cpu_test_add_with(path, run_plain, fn, variants, set);
+    vblk_cpu_test_add_with(path, run_plain, fn, variants, set);
 }
 
 /*
  * The machine
  */
 
-static char *machine_args(MqCpus *c, const MqVariant *v)
+static char *machine_args(VblkCpus *c, const VblkVariant *v)
 {
     g_autofree char *props = g_strdup_printf("drive=disk,%s",
                                              c->config.props);
-    g_autofree char *device = mq_device_arg(v, 0, props);
+    g_autofree char *device = vblk_device_arg(v, 0, props);
     g_autofree char *node =
         c->config.blkdebug
         ? g_strdup_printf("driver=blkdebug,image.driver=file,"
@@ -212,14 +212,14 @@ static char *machine_args(MqCpus *c, const MqVariant *v)
         : g_strdup_printf("driver=raw,file.driver=file,file.filename=%s",
                           c->disk.image);
 
-    return g_strdup_printf("%s -smp %u -bios " MQ_CPU_ROM " "
+    return g_strdup_printf("%s -smp %u -bios " VBLK_CPU_ROM " "
                            IOTHREADS "-blockdev node-name=disk,%s "
                            "-device %s", c->accel->args, num_cpus(c), node,
                            device);
 }
 
 /* Should KVM fail, QEMU goes on with the next accelerator: qtest's, no CPU. */
-static void check_accel(MqCpus *c)
+static void check_accel(VblkCpus *c)
 {
     QDict *info = qtest_qmp_assert_success_ref(c->disk.m->qts, "{'execute':"
                                                " 'query-kvm'}");
@@ -228,54 +228,54 @@ static void check_accel(MqCpus *c)
     qobject_unref(info);
 }
 
-MqCpus *mq_cpus_start(const MqVariant *v, const MqAccel *accel,
-                      MqCpusConfig config)
+VblkCpus *vblk_cpus_start(const VblkVariant *v, const VblkAccel *accel,
+                          VblkCpusConfig config)
 {
-    MqCpus *c = g_new0(MqCpus, 1);
+    VblkCpus *c = g_new0(VblkCpus, 1);
 
     c->accel = accel;
     c->config = config;
     c->drives = g_ptr_array_new_with_free_func(g_free);
-    g_assert_cmpuint(num_cpus(c), <=, MQ_CPUS_MAX);
-    c->low = mq_cpu_page(num_cpus(c));
-    c->disk.image = mq_image_new(MQ_CPUS_DISK_SIZE);
+    g_assert_cmpuint(num_cpus(c), <=, VBLK_CPUS_MAX);
+    c->low = vblk_cpu_page(num_cpus(c));
+    c->disk.image = vblk_image_new(VBLK_CPUS_DISK_SIZE);
     c->args = machine_args(c, v);
     c->config.props = NULL;
-    c->disk.m = mq_machine_start(v, "%s", c->args);
+    c->disk.m = vblk_machine_start(v, "%s", c->args);
     check_accel(c);
-    mq_cpus_wait_boot(c, 0, 1);
+    vblk_cpus_wait_boot(c, 0, 1);
     return c;
 }
 
-void mq_cpus_stop(MqCpus *c)
+void vblk_cpus_stop(VblkCpus *c)
 {
     for (unsigned i = 0; i < num_cpus(c); i++) {
-        g_assert_cmphex(mq_cpu_read(c, i, MQ_PAGE_FAULT), ==, 0);
+        g_assert_cmphex(vblk_cpu_read(c, i, VBLK_PAGE_FAULT), ==, 0);
     }
-    mq_disk_stop(&c->disk);
+    vblk_disk_stop(&c->disk);
     g_ptr_array_free(c->drives, true);
     g_free(c->args);
     g_free(c);
 }
 
-void mq_cpus_migrate(MqCpus *c, bool running)
+void vblk_cpus_migrate(VblkCpus *c, bool running)
 {
-    MqMachine *from = c->disk.m;
-    MqMachine *to = mq_machine_start_target(from, "%s", c->args);
+    VblkMachine *from = c->disk.m;
+    VblkMachine *to = vblk_machine_start_target(from, "%s", c->args);
 
     if (running) {
-        char *file = mq_image_new(0);
+        char *file = vblk_image_new(0);
 
-        mq_machine_migrate_begin(from, file);
-        mq_machine_migrate_end(from, to, file);
-        mq_image_free(file);
+        vblk_machine_migrate_begin(from, file);
+        vblk_machine_migrate_end(from, to, file);
+        vblk_image_free(file);
     } else {
-        mq_machine_migrate(from, to);
+        vblk_machine_migrate(from, to);
     }
-    mq_device_move(c->disk.d, to);
+    vblk_device_move(c->disk.d, to);
     c->disk.m = to;
     check_accel(c);
-    mq_machine_stop(from);
+    vblk_machine_stop(from);
     if (!running) {
         qtest_qmp_assert_success(to->qts, "{'execute': 'cont'}");
     }
@@ -285,120 +285,121 @@ void mq_cpus_migrate(MqCpus *c, bool running)
  * CPUs
  */
 
-void mq_cpus_wait_boot(MqCpus *c, unsigned cpu, unsigned times)
+void vblk_cpus_wait_boot(VblkCpus *c, unsigned cpu, unsigned times)
 {
     gint64 start = g_get_monotonic_time();
 
-    while (mq_cpu_read(c, cpu, MQ_PAGE_BOOTS) != times) {
-        g_assert_cmphex(mq_cpu_read(c, cpu, MQ_PAGE_FAULT), ==, 0);
-        mq_deadline(start, "a CPU to begin");
+    while (vblk_cpu_read(c, cpu, VBLK_PAGE_BOOTS) != times) {
+        g_assert_cmphex(vblk_cpu_read(c, cpu, VBLK_PAGE_FAULT), ==, 0);
+        vblk_deadline(start, "a CPU to begin");
     }
-    g_assert_cmpuint(mq_cpu_read(c, cpu, MQ_PAGE_X2APIC), ==, c->accel->apic);
+    g_assert_cmpuint(vblk_cpu_read(c, cpu, VBLK_PAGE_X2APIC), ==,
+                     c->accel->apic);
 }
 
-void mq_cpus_reset(MqCpus *c)
+void vblk_cpus_reset(VblkCpus *c)
 {
-    uint32_t boots = mq_cpu_read(c, 0, MQ_PAGE_BOOTS);
+    uint32_t boots = vblk_cpu_read(c, 0, VBLK_PAGE_BOOTS);
 
     qtest_qmp_assert_success(c->disk.m->qts, "{'execute': 'system_reset'}");
-    mq_cpus_wait_boot(c, 0, boots + 1);
+    vblk_cpus_wait_boot(c, 0, boots + 1);
     for (unsigned i = 0; i < num_cpus(c); i++) {
-        mq_cpu_write(c, i, MQ_PAGE_OP, 0);
-        mq_cpu_write(c, i, MQ_PAGE_QUEUES, 0);
+        vblk_cpu_write(c, i, VBLK_PAGE_OP, 0);
+        vblk_cpu_write(c, i, VBLK_PAGE_QUEUES, 0);
     }
     g_ptr_array_set_size(c->drives, 0);
-    mq_machine_init_pci(c->disk.m);
-    g_clear_pointer(&c->disk.d, mq_device_close);
+    vblk_machine_init_pci(c->disk.m);
+    g_clear_pointer(&c->disk.d, vblk_device_close);
 }
 
-void mq_cpus_sipi(MqCpus *c)
+void vblk_cpus_sipi(VblkCpus *c)
 {
     for (unsigned i = 1; i < num_cpus(c); i++) {
         uint64_t target = (uint64_t)i << 32;
-        uint32_t boots = mq_cpu_read(c, i, MQ_PAGE_BOOTS);
+        uint32_t boots = vblk_cpu_read(c, i, VBLK_PAGE_BOOTS);
 
-        mq_cpu_op(c, 0, MQ_OP_WRMSR, MSR_X2APIC_ICR, target | ICR_INIT);
-        mq_cpu_op(c, 0, MQ_OP_WRMSR, MSR_X2APIC_ICR,
-                  target | ICR_SIPI | ROM_PAGE);
-        mq_cpus_wait_boot(c, i, boots + 1);
+        vblk_cpu_op(c, 0, VBLK_OP_WRMSR, MSR_X2APIC_ICR, target | ICR_INIT);
+        vblk_cpu_op(c, 0, VBLK_OP_WRMSR, MSR_X2APIC_ICR,
+                    target | ICR_SIPI | ROM_PAGE);
+        vblk_cpus_wait_boot(c, i, boots + 1);
     }
 }
 
-void mq_cpu_op_begin(MqCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
-                     uint64_t value)
+void vblk_cpu_op_begin(VblkCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
+                       uint64_t value)
 {
     QTestState *qts = c->disk.m->qts;
 
-    g_assert_cmpuint(mq_cpu_read(c, cpu, MQ_PAGE_OP), ==, 0);
-    mq_cpu_write(c, cpu, MQ_PAGE_ADDR, addr);
-    qtest_writeq(qts, mq_cpu_page(cpu) + MQ_PAGE_VALUE, value);
-    mq_cpu_write(c, cpu, MQ_PAGE_OP, op);
+    g_assert_cmpuint(vblk_cpu_read(c, cpu, VBLK_PAGE_OP), ==, 0);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_ADDR, addr);
+    qtest_writeq(qts, vblk_cpu_page(cpu) + VBLK_PAGE_VALUE, value);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_OP, op);
     if (c->accel->apic) {
-        qtest_writel(qts, MSI_ADDRESS | cpu << MSI_CPU_SHIFT, MQ_VECTOR_WAKE);
+        qtest_writel(qts, MSI_ADDRESS | cpu << MSI_CPU_SHIFT, VBLK_VECTOR_WAKE);
     }
 }
 
-void mq_cpu_op_end(MqCpus *c, unsigned cpu)
+void vblk_cpu_op_end(VblkCpus *c, unsigned cpu)
 {
     gint64 start = g_get_monotonic_time();
 
-    while (mq_cpu_read(c, cpu, MQ_PAGE_OP)) {
-        g_assert_cmphex(mq_cpu_read(c, cpu, MQ_PAGE_FAULT), ==, 0);
-        mq_deadline(start, "the guest to do as it is told");
+    while (vblk_cpu_read(c, cpu, VBLK_PAGE_OP)) {
+        g_assert_cmphex(vblk_cpu_read(c, cpu, VBLK_PAGE_FAULT), ==, 0);
+        vblk_deadline(start, "the guest to do as it is told");
     }
 }
 
-void mq_cpu_op(MqCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
-               uint64_t value)
+void vblk_cpu_op(VblkCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
+                 uint64_t value)
 {
-    mq_cpu_op_begin(c, cpu, op, addr, value);
-    mq_cpu_op_end(c, cpu);
+    vblk_cpu_op_begin(c, cpu, op, addr, value);
+    vblk_cpu_op_end(c, cpu);
 }
 
-uint32_t mq_cpu_count(MqCpus *c, unsigned cpu, unsigned cpu_vector)
+uint32_t vblk_cpu_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector)
 {
-    return mq_cpu_read(c, cpu, MQ_PAGE_COUNTS + 4 * cpu_vector);
+    return vblk_cpu_read(c, cpu, VBLK_PAGE_COUNTS + 4 * cpu_vector);
 }
 
-void mq_cpu_wait_count(MqCpus *c, unsigned cpu, unsigned cpu_vector,
-                       uint32_t count)
+void vblk_cpu_wait_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector,
+                         uint32_t count)
 {
     gint64 start = g_get_monotonic_time();
     uint32_t seen;
 
-    while ((seen = mq_cpu_count(c, cpu, cpu_vector)) != count) {
+    while ((seen = vblk_cpu_count(c, cpu, cpu_vector)) != count) {
         g_assert_cmpuint(seen, <, count);
-        g_assert_cmphex(mq_cpu_read(c, cpu, MQ_PAGE_FAULT), ==, 0);
-        mq_deadline(start, "an interrupt");
+        g_assert_cmphex(vblk_cpu_read(c, cpu, VBLK_PAGE_FAULT), ==, 0);
+        vblk_deadline(start, "an interrupt");
     }
 }
 
-struct MqCounts {
-    uint32_t n[MQ_CPUS_MAX][256];
+struct VblkCounts {
+    uint32_t n[VBLK_CPUS_MAX][256];
 };
 
-MqCounts *mq_counts_take(MqCpus *c)
+VblkCounts *vblk_counts_take(VblkCpus *c)
 {
-    MqCounts *counts = g_new0(MqCounts, 1);
+    VblkCounts *counts = g_new0(VblkCounts, 1);
 
     for (unsigned i = 0; i < num_cpus(c); i++) {
-        qtest_memread(c->disk.m->qts, mq_cpu_page(i) + MQ_PAGE_COUNTS,
+        qtest_memread(c->disk.m->qts, vblk_cpu_page(i) + VBLK_PAGE_COUNTS,
                       counts->n[i], sizeof(counts->n[i]));
-        counts->n[i][MQ_VECTOR_WAKE] = 0;
+        counts->n[i][VBLK_VECTOR_WAKE] = 0;
     }
     return counts;
 }
 
-void mq_counts_check(MqCpus *c, MqCounts *before, unsigned cpu,
-                     unsigned cpu_vector, uint32_t expected)
+void vblk_counts_check(VblkCpus *c, VblkCounts *before, unsigned cpu,
+                       unsigned cpu_vector, uint32_t expected)
 {
-    g_autofree MqCounts *now = NULL;
+    g_autofree VblkCounts *now = NULL;
 
     before->n[cpu][cpu_vector] += expected;
     if (expected) {
-        mq_cpu_wait_count(c, cpu, cpu_vector, before->n[cpu][cpu_vector]);
+        vblk_cpu_wait_count(c, cpu, cpu_vector, before->n[cpu][cpu_vector]);
     }
-    now = mq_counts_take(c);
+    now = vblk_counts_take(c);
     for (unsigned i = 0; i < num_cpus(c); i++) {
         for (unsigned v = 0; v < 256; v++) {
             if (now->n[i][v] != before->n[i][v]) {
@@ -415,7 +416,7 @@ void mq_counts_check(MqCpus *c, MqCounts *before, unsigned cpu,
  */
 
 /* The legacy BAR, or the one with nothing but the port of modern-pio-notify */
-static uint32_t find_port(MqDevice *d)
+static uint32_t find_port(VblkDevice *d)
 {
     if (!d->modern) {
         return d->bar.addr + VIRTIO_PCI_QUEUE_NOTIFY;
@@ -440,7 +441,7 @@ static uint32_t find_port(MqDevice *d)
 }
 
 /* Put the modern BAR where nothing but PCI is: below 1 MiB. */
-static void lower_bar(MqDevice *d)
+static void lower_bar(VblkDevice *d)
 {
     uint16_t command = qpci_config_readw(d->pci, PCI_COMMAND);
 
@@ -453,45 +454,45 @@ static void lower_bar(MqDevice *d)
 }
 
 /* The offset that a queue's notifications have in their structure */
-static uint32_t bell_offset(MqDevice *d, unsigned index)
+static uint32_t bell_offset(VblkDevice *d, unsigned index)
 {
     unsigned reg = offsetof(struct virtio_pci_common_cfg, queue_notify_off);
 
-    mq_device_queue_size(d, index);             /* selects it */
+    vblk_device_queue_size(d, index);           /* selects it */
     return d->notify + d->notify_multiplier *
            qpci_io_readw(d->pci, d->bar, d->common + reg);
 }
 
-static uint32_t bell_address(MqCpus *c, unsigned index)
+static uint32_t bell_address(VblkCpus *c, unsigned index)
 {
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
 
-    return c->bell == MQ_BELL_BY_PORT
-           ? c->port : mq_far_pointer(d->bar.addr + bell_offset(d, index));
+    return c->bell == VBLK_BELL_BY_PORT
+           ? c->port : vblk_far_pointer(d->bar.addr + bell_offset(d, index));
 }
 
-void mq_cpus_put_bell(MqCpus *c, uint8_t *entry, unsigned queue)
+void vblk_cpus_put_bell(VblkCpus *c, uint8_t *entry, unsigned queue)
 {
-    g_assert_cmpint(c->bell, !=, MQ_BELL_BY_CONFIG);
-    stl_le_p(entry + MQ_DRIVE_BELL, bell_address(c, queue));
-    stw_le_p(entry + MQ_DRIVE_BELL_KIND,
-             c->bell == MQ_BELL_BY_PORT ? MQ_BELL_PORT : MQ_BELL_MEMORY);
-    stw_le_p(entry + MQ_DRIVE_QUEUE, queue);
+    g_assert_cmpint(c->bell, !=, VBLK_BELL_BY_CONFIG);
+    stl_le_p(entry + VBLK_DRIVE_BELL, bell_address(c, queue));
+    stw_le_p(entry + VBLK_DRIVE_BELL_KIND,
+             c->bell == VBLK_BELL_BY_PORT ? VBLK_BELL_PORT : VBLK_BELL_MEMORY);
+    stw_le_p(entry + VBLK_DRIVE_QUEUE, queue);
 }
 
 /* A CPU writes to PCI configuration space. */
-static void config_write(MqCpus *c, unsigned reg, uint32_t op, uint32_t value)
+static void config_write(VblkCpus *c, unsigned reg, uint32_t op, uint32_t value)
 {
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
 
-    mq_cpu_op(c, c->kicker, MQ_OP_OUTL, PCI_ADDRESS_PORT,
-              1u << 31 | d->pci->devfn << 8 | (reg & ~3));
-    mq_cpu_op(c, c->kicker, op, PCI_DATA_PORT + (reg & 3), value);
+    vblk_cpu_op(c, c->kicker, VBLK_OP_OUTL, PCI_ADDRESS_PORT,
+                1u << 31 | d->pci->devfn << 8 | (reg & ~3));
+    vblk_cpu_op(c, c->kicker, op, PCI_DATA_PORT + (reg & 3), value);
 }
 
-static void ring_by_config(MqCpus *c, unsigned index)
+static void ring_by_config(VblkCpus *c, unsigned index)
 {
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
     uint8_t cap = 0;
     uint8_t type;
 
@@ -501,60 +502,60 @@ static void ring_by_config(MqCpus *c, unsigned index)
         type = qpci_config_readb(d->pci, cap + offsetof(struct virtio_pci_cap,
                                                         cfg_type));
     } while (type != VIRTIO_PCI_CAP_PCI_CFG);
-    config_write(c, cap + offsetof(struct virtio_pci_cap, bar), MQ_OP_OUTB,
+    config_write(c, cap + offsetof(struct virtio_pci_cap, bar), VBLK_OP_OUTB,
                  (MODERN_BAR - PCI_BASE_ADDRESS_0) / 4);
-    config_write(c, cap + offsetof(struct virtio_pci_cap, offset), MQ_OP_OUTL,
+    config_write(c, cap + offsetof(struct virtio_pci_cap, offset), VBLK_OP_OUTL,
                  bell_offset(d, index));
-    config_write(c, cap + offsetof(struct virtio_pci_cap, length), MQ_OP_OUTL,
+    config_write(c, cap + offsetof(struct virtio_pci_cap, length), VBLK_OP_OUTL,
                  2);
     config_write(c, cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data),
-                 MQ_OP_OUTW, index);
+                 VBLK_OP_OUTW, index);
 }
 
-/* For the device's transport, which is the one in MqCpus */
-static void ring_bell(MqDevice *d, unsigned index)
+/* For the device's transport, which is the one in VblkCpus */
+static void ring_bell(VblkDevice *d, unsigned index)
 {
-    MqCpus *c = container_of(d->transport, MqCpus, transport);
+    VblkCpus *c = container_of(d->transport, VblkCpus, transport);
 
     switch (c->bell) {
-    case MQ_BELL_BY_PORT:
-        mq_cpu_op(c, c->kicker, MQ_OP_OUTW, c->port, index);
+    case VBLK_BELL_BY_PORT:
+        vblk_cpu_op(c, c->kicker, VBLK_OP_OUTW, c->port, index);
         break;
-    case MQ_BELL_BY_MMIO:
-        mq_cpu_op(c, c->kicker, MQ_OP_POKEW, bell_address(c, index), index);
+    case VBLK_BELL_BY_MMIO:
+        vblk_cpu_op(c, c->kicker, VBLK_OP_POKEW, bell_address(c, index), index);
         break;
-    case MQ_BELL_BY_CONFIG:
+    case VBLK_BELL_BY_CONFIG:
         ring_by_config(c, index);
         break;
     }
 }
 
-void mq_cpus_route(MqCpus *c, unsigned vector, unsigned cpu,
-                   unsigned cpu_vector)
+void vblk_cpus_route(VblkCpus *c, unsigned vector, unsigned cpu,
+                     unsigned cpu_vector)
 {
-    mq_vector_set_message(c->disk.d, vector,
-                          MSI_ADDRESS | cpu << MSI_CPU_SHIFT, cpu_vector);
+    vblk_vector_set_message(c->disk.d, vector,
+                            MSI_ADDRESS | cpu << MSI_CPU_SHIFT, cpu_vector);
 }
 
-void mq_cpus_open(MqCpus *c, MqBell bell)
+void vblk_cpus_open(VblkCpus *c, VblkBell bell)
 {
-    MqDevice *d = c->disk.d = mq_device_open(c->disk.m, 0);
+    VblkDevice *d = c->disk.d = vblk_device_open(c->disk.m, 0);
 
     c->bell = bell;
     c->transport = *d->transport;
     c->transport.notify = ring_bell;
     d->transport = &c->transport;
-    if (bell == MQ_BELL_BY_PORT) {
+    if (bell == VBLK_BELL_BY_PORT) {
         c->port = find_port(d);
-    } else if (bell == MQ_BELL_BY_MMIO) {
+    } else if (bell == VBLK_BELL_BY_MMIO) {
         lower_bar(d);
     }
     for (unsigned v = 0; v < d->num_vectors; v++) {
-        mq_cpus_route(c, v, 0, MQ_CPU_VECTOR(v));
+        vblk_cpus_route(c, v, 0, VBLK_CPU_VECTOR(v));
     }
 }
 
-void mq_cpus_intx(MqCpus *c)
+void vblk_cpus_intx(VblkCpus *c)
 {
     static const struct {
         uint16_t port;
@@ -564,7 +565,7 @@ void mq_cpus_intx(MqCpus *c)
         { PIC_MASK_SLAVE, (uint8_t)~(1 << (INTX_IRQ - 8)) },
         { PIC_MASK_MASTER, (uint8_t)~(1 << PIC_CASCADE) },
     };
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
     g_autofree QPCIDevice *bridge = qpci_device_find(c->disk.m->pci,
                                                      PIIX3_DEVFN);
 
@@ -572,10 +573,11 @@ void mq_cpus_intx(MqCpus *c)
         qpci_config_writeb(bridge, PIIX3_PIRQ_ROUTE + i, INTX_IRQ);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(setup); i++) {
-        mq_cpu_op(c, 0, MQ_OP_OUTB, setup[i].port, setup[i].value);
+        vblk_cpu_op(c, 0, VBLK_OP_OUTB, setup[i].port, setup[i].value);
     }
-    mq_cpu_write(c, 0, MQ_PAGE_ISR_ADDR, d->modern
-                 ? mq_far_pointer(d->bar.addr + d->isr) : d->bar.addr + d->isr);
-    mq_cpu_write(c, 0, MQ_PAGE_ISR_KIND, d->modern ? MQ_ISR_MEMORY
-                                                   : MQ_ISR_PORT);
+    vblk_cpu_write(c, 0, VBLK_PAGE_ISR_ADDR, d->modern
+                   ? vblk_far_pointer(d->bar.addr + d->isr)
+                   : d->bar.addr + d->isr);
+    vblk_cpu_write(c, 0, VBLK_PAGE_ISR_KIND, d->modern ? VBLK_ISR_MEMORY
+                                                       : VBLK_ISR_PORT);
 }

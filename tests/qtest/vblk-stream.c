@@ -19,81 +19,81 @@
 #include "qapi/error.h"
 #include "qemu/bswap.h"
 #include "qobject/qjson.h"
-#include "mq-answer.h"
-#include "mq-stream.h"
+#include "vblk-answer.h"
+#include "vblk-stream.h"
 
 #define DEVICE_ID "/machine/peripheral/disk0/virtio-backend"
 
-struct MqBatch {
-    const MqOp *ops;
+struct VblkBatch {
+    const VblkOp *ops;
     unsigned num;
-    MqRequest *requests[];
+    VblkRequest *requests[];
 };
 
-static MqRequest *op_request(MqQueue *q, const MqOp *op, uint64_t offset)
+static VblkRequest *op_request(VblkQueue *q, const VblkOp *op, uint64_t offset)
 {
     QTestState *qts = q->dev->qts;
     uint64_t sector = op->sector + offset;
-    MqRequest *r;
+    VblkRequest *r;
 
     switch (op->type) {
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        r = mq_request_new(q, op->type, 0, 16);
+        r = vblk_request_new(q, op->type, 0, 16);
         qtest_writeq(qts, r->data, sector);
         qtest_writel(qts, r->data + 8, op->num);
         qtest_writel(qts, r->data + 12, op->flags);
         return r;
     case VIRTIO_BLK_T_GET_ID:
-        return mq_request_new(q, op->type, 0, VIRTIO_BLK_ID_BYTES);
+        return vblk_request_new(q, op->type, 0, VIRTIO_BLK_ID_BYTES);
     default:
-        return mq_request_new(q, op->type, sector, op->num * MQ_SECTOR);
+        return vblk_request_new(q, op->type, sector, op->num * VBLK_SECTOR);
     }
 }
 
-MqBatch *mq_batch_start(MqStream *s, const MqOp *ops, unsigned num,
-                        uint64_t offset)
+VblkBatch *vblk_batch_start(VblkStream *s, const VblkOp *ops, unsigned num,
+                            uint64_t offset)
 {
-    MqQueue *q = s->disk.d->queues[s->next++ % s->queues];
-    MqBatch *b = g_malloc(sizeof(*b) + num * sizeof(b->requests[0]));
+    VblkQueue *q = s->disk.d->queues[s->next++ % s->queues];
+    VblkBatch *b = g_malloc(sizeof(*b) + num * sizeof(b->requests[0]));
 
     b->ops = ops;
     b->num = num;
     for (unsigned i = 0; i < num; i++) {
         b->requests[i] = op_request(q, &ops[i], offset);
-        mq_request_add(b->requests[i]);
+        vblk_request_add(b->requests[i]);
     }
-    mq_queue_kick(q);
+    vblk_queue_kick(q);
     return b;
 }
 
-void mq_batch_finish(MqBatch *b)
+void vblk_batch_finish(VblkBatch *b)
 {
     for (unsigned i = 0; i < b->num; i++) {
-        g_assert_cmphex(mq_request_wait(b->requests[i]), ==,
+        g_assert_cmphex(vblk_request_wait(b->requests[i]), ==,
                         b->ops[i].status);
     }
     for (unsigned i = 0; i < b->num; i++) {
-        mq_request_free(b->requests[i]);
+        vblk_request_free(b->requests[i]);
     }
     g_free(b);
 }
 
-void mq_stream_send(MqStream *s, const MqOp *ops, unsigned num)
+void vblk_stream_send(VblkStream *s, const VblkOp *ops, unsigned num)
 {
-    mq_batch_finish(mq_batch_start(s, ops, num, 0));
+    vblk_batch_finish(vblk_batch_start(s, ops, num, 0));
 }
 
-void mq_stream_flood(MqStream *s, const MqOp *ops, unsigned num,
-                     unsigned stride)
+void vblk_stream_flood(VblkStream *s, const VblkOp *ops, unsigned num,
+                       unsigned stride)
 {
-    MqBatch *batches[MQ_STREAM_QUEUES];
+    VblkBatch *batches[VBLK_STREAM_QUEUES];
 
-    for (unsigned i = 0; i < MQ_STREAM_QUEUES; i++) {
-        batches[i] = mq_batch_start(s, ops, num, i * stride);
+    for (unsigned i = 0; i < VBLK_STREAM_QUEUES; i++) {
+        batches[i] = vblk_batch_start(s, ops, num, i * stride);
     }
-    for (unsigned i = 0; i < MQ_STREAM_QUEUES; i++) {
-        mq_batch_finish(batches[i]);
+    for (unsigned i = 0; i < VBLK_STREAM_QUEUES; i++) {
+        vblk_batch_finish(batches[i]);
     }
 }
 
@@ -101,24 +101,24 @@ void mq_stream_flood(MqStream *s, const MqOp *ops, unsigned num,
  * A request that is not accounted, on each queue: its thread takes it when it
  * has returned from whatever it did before.
  */
-void mq_stream_settle(MqStream *s)
+void vblk_stream_settle(VblkStream *s)
 {
     for (unsigned i = 0; i < s->queues; i++) {
-        g_assert_cmphex(mq_request_run(s->disk.d->queues[i],
-                                       VIRTIO_BLK_T_GET_ID, 0, NULL,
-                                       VIRTIO_BLK_ID_BYTES), ==,
+        g_assert_cmphex(vblk_request_run(s->disk.d->queues[i],
+                                         VIRTIO_BLK_T_GET_ID, 0, NULL,
+                                         VIRTIO_BLK_ID_BYTES), ==,
                         VIRTIO_BLK_S_OK);
     }
 }
 
-void mq_stream_clock(MqStream *s, unsigned ms)
+void vblk_stream_clock(VblkStream *s, unsigned ms)
 {
-    mq_stream_settle(s);
+    vblk_stream_settle(s);
     qtest_clock_step(s->disk.m->qts, (int64_t)ms * SCALE_MS);
 }
 
 /* Ask, and keep the answer for a comparison. */
-static QDict *stream_ask(MqStream *s, QDict *command)
+static QDict *stream_ask(VblkStream *s, QDict *command)
 {
     QDict *rsp = qtest_qmp(s->disk.m->qts, "%p", command);
 
@@ -133,18 +133,18 @@ static void put_count(QDict *d, const char *fmt, const char *type, uint64_t n)
     qdict_put_int(d, field, n);
 }
 
-static void put_counts(MqStream *s, QDict *d, const char *type, MqCounts c)
+static void put_counts(VblkStream *s, QDict *d, const char *type, VblkCounts c)
 {
     uint64_t timed = c.ops + (s->scenario->account_failed ? c.failed : 0);
 
     put_count(d, "%s_operations", type, c.ops);
-    put_count(d, "%s_total_time_ns", type, timed * MQ_STREAM_LATENCY_NS);
+    put_count(d, "%s_total_time_ns", type, timed * VBLK_STREAM_LATENCY_NS);
     put_count(d, "failed_%s_operations", type, c.failed);
     put_count(d, "invalid_%s_operations", type, c.invalid);
 }
 
-static void put_data_counts(MqStream *s, QDict *d, const char *type,
-                            MqCounts c)
+static void put_data_counts(VblkStream *s, QDict *d, const char *type,
+                            VblkCounts c)
 {
     put_counts(s, d, type, c);
     put_count(d, "%s_bytes", type, c.bytes);
@@ -152,7 +152,7 @@ static void put_data_counts(MqStream *s, QDict *d, const char *type,
 }
 
 /* As query-blockstats would have it */
-static QDict *stats_dict(MqStream *s, const MqStats *stats)
+static QDict *stats_dict(VblkStream *s, const VblkStats *stats)
 {
     QDict *d = qdict_new();
 
@@ -168,7 +168,7 @@ static QDict *stats_dict(MqStream *s, const MqStats *stats)
     return d;
 }
 
-void mq_stream_expect(MqStream *s, MqStats stats, QDict *more)
+void vblk_stream_expect(VblkStream *s, VblkStats stats, QDict *more)
 {
     QDict *want = stats_dict(s, &stats);
     g_autofree char *diff = NULL;
@@ -181,7 +181,7 @@ void mq_stream_expect(MqStream *s, MqStats stats, QDict *more)
         g_assert_cmpuint(qdict_size(more), ==, 0);
         qobject_unref(more);
     }
-    mq_stream_settle(s);
+    vblk_stream_settle(s);
     qobject_unref(stream_ask(s, qdict_from_jsonf_nofail(
         "{'execute': 'query-blockstats', 'arguments':"
         " {'query-nodes': true}}")));
@@ -191,13 +191,15 @@ void mq_stream_expect(MqStream *s, MqStats stats, QDict *more)
     g_assert_cmpuint(qlist_size(list), ==, 1);
     got = qdict_get(qobject_to(QDict, qlist_peek(list)), "stats");
 
-    diff = mq_answer_diff("stats", got, QOBJECT(want), MQ_ANSWER_REST_IS_ZERO);
+    diff = vblk_answer_diff("stats", got, QOBJECT(want),
+                            VBLK_ANSWER_REST_IS_ZERO);
     g_assert_cmpstr(diff, ==, NULL);
     qobject_unref(want);
     qobject_unref(rsp);
 }
 
-void mq_stream_histogram(MqStream *s, const char *members, const char *error)
+void vblk_stream_histogram(VblkStream *s, const char *members,
+                           const char *error)
 {
     QDict *args = qobject_to(QDict, qobject_from_json(members, &error_abort));
     QDict *rsp;
@@ -205,7 +207,7 @@ void mq_stream_histogram(MqStream *s, const char *members, const char *error)
     if (!qdict_haskey(args, "id")) {
         qdict_put_str(args, "id", DEVICE_ID);
     }
-    mq_stream_settle(s);
+    vblk_stream_settle(s);
     rsp = stream_ask(s, qdict_from_jsonf_nofail(
         "{'execute': 'block-latency-histogram-set', 'arguments': %p}", args));
     if (error) {
@@ -222,7 +224,7 @@ void mq_stream_histogram(MqStream *s, const char *members, const char *error)
  * By the monitor: the command line's drives come before the virtual clock.  No
  * flush gets as far as the host's disk, which may be slow.
  */
-static void add_drive(MqStream *s)
+static void add_drive(VblkStream *s)
 {
     const char *errors = s->scenario->errors;
     g_autofree char *file =
@@ -240,7 +242,7 @@ static void add_drive(MqStream *s)
     g_assert_cmpstr(out, ==, "OK\r\n");
 }
 
-static void add_blockdev(MqStream *s)
+static void add_blockdev(VblkStream *s)
 {
     qtest_qmp_assert_success(s->disk.m->qts, "{'execute': 'blockdev-add',"
                              " 'arguments': {'driver': 'raw',"
@@ -251,14 +253,14 @@ static void add_blockdev(MqStream *s)
                              " 'filename': %s}}}", s->disk.image);
 }
 
-static QList *play(const MqVariant *v, const MqScenario *scenario,
+static QList *play(const VblkVariant *v, const VblkScenario *scenario,
                    unsigned queues, bool other)
 {
-    MqStream s = {
+    VblkStream s = {
         .scenario = scenario,
-        .disk.image = mq_image_new(MQ_STREAM_SECTORS * MQ_SECTOR),
-        .disk.m = other ? mq_machine_start_other(v, MQ_IOTHREADS)
-                        : mq_machine_start(v, MQ_IOTHREADS),
+        .disk.image = vblk_image_new(VBLK_STREAM_SECTORS * VBLK_SECTOR),
+        .disk.m = other ? vblk_machine_start_other(v, VBLK_IOTHREADS)
+                        : vblk_machine_start(v, VBLK_IOTHREADS),
         .queues = queues,
         .answers = qlist_new(),
     };
@@ -273,27 +275,27 @@ static QList *play(const MqVariant *v, const MqScenario *scenario,
     } else {
         add_blockdev(&s);
     }
-    g_assert_cmpstr(mq_device_add(s.disk.m, 0, props), ==, NULL);
-    s.disk.d = mq_device_open(s.disk.m, 0);
-    mq_device_start(s.disk.d, 0, MQ_ALL_QUEUES);
+    g_assert_cmpstr(vblk_device_add(s.disk.m, 0, props), ==, NULL);
+    s.disk.d = vblk_device_open(s.disk.m, 0);
+    vblk_device_start(s.disk.d, 0, VBLK_ALL_QUEUES);
     g_assert_cmpuint(s.disk.d->max_queues, ==, queues);
 
     scenario->play(&s);
-    mq_disk_stop(&s.disk);
+    vblk_disk_stop(&s.disk);
     return s.answers;
 }
 
-void mq_stream_run(const MqVariant *v, const MqScenario *scenario)
+void vblk_stream_run(const VblkVariant *v, const VblkScenario *scenario)
 {
-    for (unsigned queues = 2; queues <= MQ_STREAM_QUEUES; queues *= 2) {
+    for (unsigned queues = 2; queues <= VBLK_STREAM_QUEUES; queues *= 2) {
         QList *answers = play(v, scenario, queues, false);
 
         g_test_message("%u queues", queues);
-        if (mq_machine_has_other()) {
+        if (vblk_machine_has_other()) {
             QList *others = play(v, scenario, queues, true);
             g_autofree char *diff =
-                mq_answer_diff("answers", QOBJECT(answers), QOBJECT(others),
-                               MQ_ANSWER_SAME);
+                vblk_answer_diff("answers", QOBJECT(answers), QOBJECT(others),
+                                 VBLK_ANSWER_SAME);
 
             g_assert_cmpstr(diff, ==, NULL);
             qobject_unref(others);

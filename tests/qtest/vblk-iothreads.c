@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
-#include "mq-iothreads.h"
+#include "vblk-iothreads.h"
 
 static int compare_names(const void *a, const void *b)
 {
@@ -34,20 +34,20 @@ static char **sorted_names(QDict *rsp, const char *name)
     return (char **)g_ptr_array_free(names, false);
 }
 
-char **mq_iothread_names(QTestState *qts)
+char **vblk_iothread_names(QTestState *qts)
 {
     return sorted_names(qtest_qmp(qts, "{'execute': 'qom-list',"
                                   " 'arguments': {'path': '/objects'}}"),
                         "name");
 }
 
-char **mq_iothread_users(QTestState *qts)
+char **vblk_iothread_users(QTestState *qts)
 {
     return sorted_names(qtest_qmp(qts, "{'execute': 'query-iothreads'}"),
                         "id");
 }
 
-int mq_iothread_tid(QTestState *qts, const char *id)
+int vblk_iothread_tid(QTestState *qts, const char *id)
 {
     QDict *rsp = qtest_qmp(qts, "{'execute':"
                            " '__org.qemu-mq_query-block-queues'}");

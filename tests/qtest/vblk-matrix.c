@@ -13,7 +13,7 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
-#include "mq-matrix.h"
+#include "vblk-matrix.h"
 
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
@@ -28,23 +28,23 @@
 /* Its number of bytes is what a failed test shows of a play's output. */
 #define OUTPUT_SHOWN 3000
 
-typedef struct MqMatrixRing {
+typedef struct VblkMatrixRing {
     const char *name;
-    MqVariant variant;
+    VblkVariant variant;
     uint64_t features;
     const char *props;
     bool quick;
-} MqMatrixRing;
+} VblkMatrixRing;
 
-typedef struct MqMatrixThreads {
+typedef struct VblkMatrixThreads {
     const char *name;
     unsigned where;
     const char *props;
     const char *stock_props;
     bool quick;
-} MqMatrixThreads;
+} VblkMatrixThreads;
 
-static const MqMatrixRing rings[] = {
+static const VblkMatrixRing rings[] = {
     {
         "split", { "q35", "modern", true, true }, EVENT | INDIRECT, "",
         .quick = true,
@@ -67,64 +67,64 @@ static const MqMatrixRing rings[] = {
 #define MAPPING ", 'iothread-vq-mapping':" \
                 " [{'iothread': 'io0'}, {'iothread': 'io1'}]"
 
-static const MqMatrixThreads threads[] = {
-    { "main", MQ_IN_MAIN, "", "" },
+static const VblkMatrixThreads threads[] = {
+    { "main", VBLK_IN_MAIN, "", "" },
     {
-        "iothread", MQ_IN_IOTHREAD, ", 'iothread': 'io0'",
+        "iothread", VBLK_IN_IOTHREAD, ", 'iothread': 'io0'",
         ", 'iothread': 'io0'",
     },
-    { "mapping", MQ_IN_MAPPING, MAPPING, MAPPING, .quick = true },
+    { "mapping", VBLK_IN_MAPPING, MAPPING, MAPPING, .quick = true },
     /* Stock has no such property; the nearest is one IOThread to two queues. */
-    { "auto", MQ_IN_AUTO, ", 'iothreads': 'auto'", MAPPING },
+    { "auto", VBLK_IN_AUTO, ", 'iothreads': 'auto'", MAPPING },
     {
-        "no-ioeventfd", MQ_IN_NO_IOEVENTFD, ", 'ioeventfd': false",
+        "no-ioeventfd", VBLK_IN_NO_IOEVENTFD, ", 'ioeventfd': false",
         ", 'ioeventfd': false", .quick = true,
     },
 };
 
-char *mq_cell_props(const MqPlay *p)
+char *vblk_cell_props(const VblkPlay *p)
 {
-    const MqCell *cell = p->cell;
+    const VblkCell *cell = p->cell;
 
-    return g_strdup_printf("'num-queues': %u%s%s", MQ_MATRIX_QUEUES,
+    return g_strdup_printf("'num-queues': %u%s%s", VBLK_MATRIX_QUEUES,
                            cell->ring->props,
                            p->stock ? cell->threads->stock_props
                                     : cell->threads->props);
 }
 
-bool mq_cell_polled(const MqPlay *p)
+bool vblk_cell_polled(const VblkPlay *p)
 {
-    return p->cell->threads->where == MQ_IN_NO_IOEVENTFD;
+    return p->cell->threads->where == VBLK_IN_NO_IOEVENTFD;
 }
 
-bool mq_cell_has_ours(const MqPlay *p)
+bool vblk_cell_has_ours(const VblkPlay *p)
 {
     return !p->stock && !(p->cell->features & IN_ORDER);
 }
 
-char *mq_cell_home(const MqPlay *p, unsigned queue)
+char *vblk_cell_home(const VblkPlay *p, unsigned queue)
 {
-    unsigned n = MIN(MQ_MATRIX_QUEUES, g_get_num_processors());
+    unsigned n = MIN(VBLK_MATRIX_QUEUES, g_get_num_processors());
 
     switch (p->cell->threads->where) {
-    case MQ_IN_IOTHREAD:
+    case VBLK_IN_IOTHREAD:
         return g_strdup("io0");
-    case MQ_IN_MAPPING:
+    case VBLK_IN_MAPPING:
         return g_strdup_printf("io%u", queue % 2);
-    case MQ_IN_AUTO:
+    case VBLK_IN_AUTO:
         return g_strdup_printf("disk0-iothread%u", queue % n);
     default:
         return NULL;
     }
 }
 
-static void note_line(MqPlay *p, const char *line)
+static void note_line(VblkPlay *p, const char *line)
 {
     g_assert_cmpint(qemu_write_full(p->record, line, strlen(line)), ==,
                     strlen(line));
 }
 
-void mq_note(MqPlay *p, const char *fmt, ...)
+void vblk_note(VblkPlay *p, const char *fmt, ...)
 {
     g_autofree char *text = NULL;
     g_autofree char *line = NULL;
@@ -137,13 +137,13 @@ void mq_note(MqPlay *p, const char *fmt, ...)
     note_line(p, line);
 }
 
-void mq_note_ours(MqPlay *p, const char *fmt, ...)
+void vblk_note_ours(VblkPlay *p, const char *fmt, ...)
 {
     g_autofree char *text = NULL;
     g_autofree char *line = NULL;
     va_list ap;
 
-    if (!mq_cell_has_ours(p)) {
+    if (!vblk_cell_has_ours(p)) {
         return;
     }
     va_start(ap, fmt);
@@ -153,9 +153,9 @@ void mq_note_ours(MqPlay *p, const char *fmt, ...)
     note_line(p, line);
 }
 
-void mq_play_stuck(MqPlay *p, const char *what)
+void vblk_play_stuck(VblkPlay *p, const char *what)
 {
-    mq_note(p, "stuck: no %s", what);
+    vblk_note(p, "stuck: no %s", what);
     /* QEMU goes with its parent. */
     _exit(1);
 }
@@ -164,12 +164,12 @@ void mq_play_stuck(MqPlay *p, const char *what)
  * The play's process: what it prints goes to a file, so that nothing gets into
  * the test protocol.
  */
-static void play_child(const MqCell *cell, bool stock, const char *dir,
+static void play_child(const VblkCell *cell, bool stock, const char *dir,
                        int record)
 {
     g_autofree char *output = g_strdup_printf("%s/output", dir);
     int fd = open(output, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    MqPlay p = { .cell = cell, .stock = stock, .record = record };
+    VblkPlay p = { .cell = cell, .stock = stock, .record = record };
 
     g_assert_cmpint(fd, >=, 0);
     dup2(fd, STDOUT_FILENO);
@@ -180,7 +180,7 @@ static void play_child(const MqCell *cell, bool stock, const char *dir,
     g_unsetenv(OTHER_BINARY);
     g_setenv("TMPDIR", dir, true);
     cell->what->play(&p);
-    mq_note(&p, "end");
+    vblk_note(&p, "end");
     _exit(0);
 }
 
@@ -239,9 +239,9 @@ static void remove_dir(const char *path)
  *
  * Returns: the record, to be freed.
  */
-static char *play(const MqCell *cell, bool stock, char **output)
+static char *play(const VblkCell *cell, bool stock, char **output)
 {
-    g_autofree char *dir = g_strdup_printf("%s/mq-matrix-XXXXXX",
+    g_autofree char *dir = g_strdup_printf("%s/vblk-matrix-XXXXXX",
                                            getenv("TMPDIR") ?: "/tmp");
     GString *record = g_string_new("");
     int fds[2];
@@ -320,10 +320,10 @@ static void compare(const char *who, const char *got, const char *output,
 
 static void cell_run(const void *opaque)
 {
-    const MqCell *cell = opaque;
-    const MqCase *c = cell->what;
+    const VblkCell *cell = opaque;
+    const VblkCase *c = cell->what;
     unsigned where = cell->threads->where;
-    const char *text = where == MQ_IN_NO_IOEVENTFD && c->want_polled
+    const char *text = where == VBLK_IN_NO_IOEVENTFD && c->want_polled
                        ? c->want_polled : c->want;
     g_autofree char *all = g_strconcat(text, "end\n", NULL);
     g_autofree char *common = without_ours(all);
@@ -332,9 +332,9 @@ static void cell_run(const void *opaque)
     g_autofree char *ours = play(cell, false, &output);
 
     compare("ours", ours, output, want);
-    if (mq_machine_has_other() && c->ours_only) {
+    if (vblk_machine_has_other() && c->ours_only) {
         g_test_message("on ours only: %s", c->why);
-    } else if (mq_machine_has_other()) {
+    } else if (vblk_machine_has_other()) {
         g_autofree char *printed = NULL;
         g_autofree char *stock = play(cell, true, &printed);
 
@@ -347,14 +347,14 @@ static void cell_run(const void *opaque)
     }
 }
 
-static void add_cell(const MqCase *c, const MqMatrixRing *ring,
-                     const MqMatrixThreads *t)
+static void add_cell(const VblkCase *c, const VblkMatrixRing *ring,
+                     const VblkMatrixThreads *t)
 {
     g_autofree char *path = g_strdup_printf("virtio-blk-mq/matrix/%s/%s/%s",
                                             c->name, ring->name, t->name);
-    MqCell *cell = g_new(MqCell, 1);
+    VblkCell *cell = g_new(VblkCell, 1);
 
-    *cell = (MqCell) {
+    *cell = (VblkCell) {
         .what = c,
         .variant = &ring->variant,
         .features = ring->features,
@@ -364,11 +364,11 @@ static void add_cell(const MqCase *c, const MqMatrixRing *ring,
     qtest_add_data_func_full(path, cell, cell_run, g_free);
 }
 
-void mq_matrix_add(const MqCase *cases, unsigned num)
+void vblk_matrix_add(const VblkCase *cases, unsigned num)
 {
     bool slow = g_test_slow();
 
-    for (const MqCase *c = cases; c < cases + num; c++) {
+    for (const VblkCase *c = cases; c < cases + num; c++) {
         for (unsigned r = 0; r < ARRAY_SIZE(rings); r++) {
             for (unsigned t = 0; t < ARRAY_SIZE(threads); t++) {
                 if ((!c->where || (c->where & threads[t].where)) &&

@@ -1,20 +1,20 @@
 /*
  * A disk with several queues, from image to driver
  *
- *     image --- node "disk" --- virtio-blk-pci in slot 0 --- MqDevice
+ *     image --- node "disk" --- virtio-blk-pci in slot 0 --- VblkDevice
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "qobject/qlist.h"
-#include "mq-disk.h"
+#include "vblk-disk.h"
 
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
 
-static const MqRing rings[] = {
+static const VblkRing rings[] = {
     { "split", 0, false },
     { "split, event index", EVENT, false },
     { "split, indirect", INDIRECT, true },
@@ -25,31 +25,31 @@ static const MqRing rings[] = {
     { "packed, event index, indirect", PACKED | EVENT | INDIRECT, true },
 };
 
-MqDisk mq_disk_start(const MqVariant *v, uint64_t size, const char *options,
-                     const char *props)
+VblkDisk vblk_disk_start(const VblkVariant *v, uint64_t size,
+                         const char *options, const char *props)
 {
     g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = mq_device_arg(v, 0, all);
-    MqDisk disk;
+    g_autofree char *arg = vblk_device_arg(v, 0, all);
+    VblkDisk disk;
 
-    disk.image = mq_image_new(size);
-    disk.m = mq_machine_start(v, MQ_IOTHREADS "-blockdev driver=raw,"
-                              "node-name=disk,file.driver=file,"
-                              "file.node-name=file,file.filename=%s%s%s "
-                              "-device %s", disk.image, options ? "," : "",
-                              options ?: "", arg);
-    disk.d = mq_device_open(disk.m, 0);
+    disk.image = vblk_image_new(size);
+    disk.m = vblk_machine_start(v, VBLK_IOTHREADS "-blockdev driver=raw,"
+                                "node-name=disk,file.driver=file,"
+                                "file.node-name=file,file.filename=%s%s%s "
+                                "-device %s", disk.image, options ? "," : "",
+                                options ?: "", arg);
+    disk.d = vblk_device_open(disk.m, 0);
     return disk;
 }
 
-void mq_disk_stop(MqDisk *disk)
+void vblk_disk_stop(VblkDisk *disk)
 {
-    mq_device_close(disk->d);
-    mq_machine_stop(disk->m);
-    mq_image_free(disk->image);
+    vblk_device_close(disk->d);
+    vblk_machine_stop(disk->m);
+    vblk_image_free(disk->image);
 }
 
-QDict *mq_disk_queue_info(MqDisk *disk, unsigned queue)
+QDict *vblk_disk_queue_info(VblkDisk *disk, unsigned queue)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"
                             " '__org.qemu-mq_query-block-queues',"
@@ -72,15 +72,15 @@ QDict *mq_disk_queue_info(MqDisk *disk, unsigned queue)
     return found;
 }
 
-void mq_disk_check_home(MqDisk *disk, unsigned queue, const char *iothread)
+void vblk_disk_check_home(VblkDisk *disk, unsigned queue, const char *iothread)
 {
-    QDict *info = mq_disk_queue_info(disk, queue);
+    QDict *info = vblk_disk_queue_info(disk, queue);
 
     g_assert_cmpstr(qdict_get_try_str(info, "iothread"), ==, iothread);
     qobject_unref(info);
 }
 
-void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread)
+void vblk_disk_move(VblkDisk *disk, unsigned queue, const char *iothread)
 {
     QDict *args = qdict_new();
 
@@ -95,31 +95,31 @@ void mq_disk_move(MqDisk *disk, unsigned queue, const char *iothread)
                              args);
 }
 
-void mq_disk_resize(MqDisk *disk, uint64_t size)
+void vblk_disk_resize(VblkDisk *disk, uint64_t size)
 {
     qtest_qmp_assert_success(disk->m->qts, "{'execute': 'block_resize',"
                              " 'arguments': {'node-name': 'disk',"
                              " 'size': %" PRIu64 "}}", size);
 }
 
-void mq_disk_for_each_ring(MqDisk *disk,
-                           void (*fn)(MqDisk *disk, const MqRing *ring))
+void vblk_disk_for_each_ring(VblkDisk *disk,
+                             void (*fn)(VblkDisk *disk, const VblkRing *ring))
 {
     for (unsigned i = 0; i < ARRAY_SIZE(rings); i++) {
         if ((rings[i].features & PACKED) && !disk->d->modern) {
             continue;
         }
         g_test_message("ring: %s", rings[i].name);
-        mq_device_start(disk->d, rings[i].features, MQ_ALL_QUEUES);
+        vblk_device_start(disk->d, rings[i].features, VBLK_ALL_QUEUES);
         fn(disk, &rings[i]);
     }
 }
 
-void mq_disk_run_rings(const MqVariant *v, uint64_t size, const char *props,
-                       void (*fn)(MqDisk *disk, const MqRing *ring))
+void vblk_disk_run_rings(const VblkVariant *v, uint64_t size, const char *props,
+                         void (*fn)(VblkDisk *disk, const VblkRing *ring))
 {
-    MqDisk disk = mq_disk_start(v, size, NULL, props);
+    VblkDisk disk = vblk_disk_start(v, size, NULL, props);
 
-    mq_disk_for_each_ring(&disk, fn);
-    mq_disk_stop(&disk);
+    vblk_disk_for_each_ring(&disk, fn);
+    vblk_disk_stop(&disk);
 }

@@ -14,8 +14,8 @@
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 #include "standard-headers/linux/virtio_blk.h"
-#include "mq-iothreads.h"
-#include "mq-play.h"
+#include "vblk-iothreads.h"
+#include "vblk-play.h"
 
 /*
  * An IOThread that polls writes to the rings whenever it begins or ends that,
@@ -24,7 +24,7 @@
 #define IOTHREADS "-object iothread,id=io0,poll-max-ns=0 " \
                   "-object iothread,id=io1,poll-max-ns=0 "
 
-static QDict *command(MqPlay *p, const char *name, const char *args)
+static QDict *command(VblkPlay *p, const char *name, const char *args)
 {
     QDict *rsp;
 
@@ -44,7 +44,7 @@ static const char *error_text(QDict *rsp)
     return error ? qdict_get_str(error, "desc") : NULL;
 }
 
-void mq_play_go(MqPlay *p, const char *name, const char *fmt, ...)
+void vblk_play_go(VblkPlay *p, const char *name, const char *fmt, ...)
 {
     g_autofree char *args = NULL;
     va_list ap;
@@ -55,14 +55,14 @@ void mq_play_go(MqPlay *p, const char *name, const char *fmt, ...)
     va_end(ap);
     rsp = command(p, name, args);
     if (error_text(rsp)) {
-        mq_note(p, "%s: %s", name, error_text(rsp));
+        vblk_note(p, "%s: %s", name, error_text(rsp));
         _exit(1);
     }
     qobject_unref(rsp);
 }
 
-void mq_play_try(MqPlay *p, const char *what, const char *name,
-                 const char *fmt, ...)
+void vblk_play_try(VblkPlay *p, const char *what, const char *name,
+                   const char *fmt, ...)
 {
     g_autofree char *args = NULL;
     va_list ap;
@@ -72,31 +72,31 @@ void mq_play_try(MqPlay *p, const char *what, const char *name,
     args = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     rsp = command(p, name, args);
-    mq_note(p, "%s: %s", what, error_text(rsp) ?: "done");
+    vblk_note(p, "%s: %s", what, error_text(rsp) ?: "done");
     qobject_unref(rsp);
 }
 
-void mq_play_stop(MqPlay *p)
+void vblk_play_stop(VblkPlay *p)
 {
-    mq_play_go(p, "stop", "%s", "");
+    vblk_play_go(p, "stop", "%s", "");
 }
 
-void mq_play_cont(MqPlay *p)
+void vblk_play_cont(VblkPlay *p)
 {
-    mq_play_go(p, "cont", "%s", "");
+    vblk_play_go(p, "cont", "%s", "");
 }
 
-void mq_note_state(MqPlay *p)
+void vblk_note_state(VblkPlay *p)
 {
     QDict *info = qtest_qmp_assert_success_ref(p->m->qts, "{'execute':"
                                                " 'query-status'}");
 
-    mq_note(p, "run state: %s", qdict_get_str(info, "status"));
+    vblk_note(p, "run state: %s", qdict_get_str(info, "status"));
     qobject_unref(info);
 }
 
 /* Options of node "disk"; @size 0 for none */
-static char *disk_options(MqPlay *p, uint64_t size)
+static char *disk_options(VblkPlay *p, uint64_t size)
 {
     GString *text = g_string_new("{'node-name': 'disk', 'file': 'file'");
 
@@ -113,18 +113,18 @@ static char *disk_options(MqPlay *p, uint64_t size)
 }
 
 /* By QMP: the command line's throttle groups go by real time. */
-static void add_disk(MqPlay *p)
+static void add_disk(VblkPlay *p)
 {
     g_autofree char *options = disk_options(p, 0);
 
     if (p->iops) {
-        mq_play_go(p, "object-add", "{'qom-type': 'throttle-group',"
-                   " 'id': 'slow', 'limits': {'iops-total': %u}}", p->iops);
+        vblk_play_go(p, "object-add", "{'qom-type': 'throttle-group',"
+                     " 'id': 'slow', 'limits': {'iops-total': %u}}", p->iops);
     }
-    mq_play_go(p, "blockdev-add", "%s", options);
+    vblk_play_go(p, "blockdev-add", "%s", options);
 }
 
-static void add_nodes(MqPlay *p, unsigned iops, const char *errors)
+static void add_nodes(VblkPlay *p, unsigned iops, const char *errors)
 {
     g_autofree char *file =
         g_strdup_printf("{'driver': 'file', 'filename': '%s', %s}", p->image,
@@ -132,144 +132,146 @@ static void add_nodes(MqPlay *p, unsigned iops, const char *errors)
                                : "'node-name': 'file'");
 
     if (errors) {
-        mq_play_go(p, "blockdev-add", "{'driver': 'blkdebug', 'image': %s,"
-                   " 'node-name': 'file', 'inject-error': %s}", file, errors);
+        vblk_play_go(p, "blockdev-add", "{'driver': 'blkdebug', 'image': %s,"
+                     " 'node-name': 'file', 'inject-error': %s}", file, errors);
     } else {
-        mq_play_go(p, "blockdev-add", "%s", file);
+        vblk_play_go(p, "blockdev-add", "%s", file);
     }
     p->iops = iops;
     add_disk(p);
 }
 
-static char *add_device(MqPlay *p, const char *props)
+static char *add_device(VblkPlay *p, const char *props)
 {
-    g_autofree char *cell = mq_cell_props(p);
+    g_autofree char *cell = vblk_cell_props(p);
     g_autofree char *all = g_strdup_printf("'drive': 'disk', %s%s", cell,
                                            props ?: "");
 
-    return mq_device_add(p->m, 0, all);
+    return vblk_device_add(p->m, 0, all);
 }
 
 /* The same for IOThreads of the device's own */
-static void stop_polling(MqPlay *p)
+static void stop_polling(VblkPlay *p)
 {
-    g_auto(GStrv) names = mq_iothread_names(p->m->qts);
+    g_auto(GStrv) names = vblk_iothread_names(p->m->qts);
 
     for (char **name = names; *name; name++) {
-        mq_play_go(p, "qom-set", "{'path': '/objects/%s',"
-                   " 'property': 'poll-max-ns', 'value': 0}", *name);
+        vblk_play_go(p, "qom-set", "{'path': '/objects/%s',"
+                     " 'property': 'poll-max-ns', 'value': 0}", *name);
     }
 }
 
-void mq_play_plug(MqPlay *p, const char *props)
+void vblk_play_plug(VblkPlay *p, const char *props)
 {
     g_autofree char *error = add_device(p, props);
 
     if (error) {
-        mq_note(p, "device_add: %s", error);
+        vblk_note(p, "device_add: %s", error);
         _exit(1);
     }
     stop_polling(p);
-    p->d = mq_device_open(p->m, 0);
+    p->d = vblk_device_open(p->m, 0);
 }
 
-void mq_note_plug(MqPlay *p, const char *name, const char *props)
+void vblk_note_plug(VblkPlay *p, const char *name, const char *props)
 {
     g_autofree char *error = add_device(p, props);
 
-    mq_note(p, "%s: %s", name, error ?: "plugged");
+    vblk_note(p, "%s: %s", name, error ?: "plugged");
 }
 
-void mq_play_drive(MqPlay *p)
+void vblk_play_drive(VblkPlay *p)
 {
-    mq_device_start(p->d, p->cell->features, MQ_ALL_QUEUES);
+    vblk_device_start(p->d, p->cell->features, VBLK_ALL_QUEUES);
 }
 
-void mq_play_prepare(MqPlay *p, MqPlayDisk disk)
+void vblk_play_prepare(VblkPlay *p, VblkPlayDisk disk)
 {
-    p->image = mq_image_new(MQ_PLAY_SIZE);
-    p->m = mq_machine_start(p->cell->variant, IOTHREADS);
+    p->image = vblk_image_new(VBLK_PLAY_SIZE);
+    p->m = vblk_machine_start(p->cell->variant, IOTHREADS);
     add_nodes(p, disk.iops, disk.errors);
 }
 
-void mq_play_start(MqPlay *p, MqPlayDisk disk)
+void vblk_play_start(VblkPlay *p, VblkPlayDisk disk)
 {
-    mq_play_prepare(p, disk);
-    mq_play_plug(p, disk.props);
+    vblk_play_prepare(p, disk);
+    vblk_play_plug(p, disk.props);
     if (!disk.no_driver) {
-        mq_play_drive(p);
+        vblk_play_drive(p);
     }
 }
 
-void mq_play_end(MqPlay *p)
+void vblk_play_end(VblkPlay *p)
 {
-    mq_device_close(p->d);
-    mq_machine_stop(p->m);
-    mq_image_free(p->image);
+    vblk_device_close(p->d);
+    vblk_machine_stop(p->m);
+    vblk_image_free(p->image);
 }
 
-void mq_play_renew(MqPlay *p)
+void vblk_play_renew(VblkPlay *p)
 {
-    mq_play_try(p, "disk removed", "blockdev-del", "{'node-name': 'disk'}");
+    vblk_play_try(p, "disk removed", "blockdev-del", "{'node-name': 'disk'}");
     if (p->iops) {
-        mq_play_try(p, "limit removed", "object-del", "{'id': 'slow'}");
+        vblk_play_try(p, "limit removed", "object-del", "{'id': 'slow'}");
     }
     add_disk(p);
 }
 
-void mq_play_hurry(MqPlay *p)
+void vblk_play_hurry(VblkPlay *p)
 {
     if (p->iops) {
-        mq_play_go(p, "qom-set", "{'path': '/objects/slow',"
-                   " 'property': 'limits', 'value': {'iops-total': 1000000}}");
+        vblk_play_go(p, "qom-set",
+                     "{'path': '/objects/slow', 'property': 'limits',"
+                     " 'value': {'iops-total': 1000000}}");
     }
 }
 
-MqMachine *mq_play_target(MqPlay *p)
+VblkMachine *vblk_play_target(VblkPlay *p)
 {
-    MqPlay to = *p;
+    VblkPlay to = *p;
     g_autofree char *error = NULL;
 
-    to.m = mq_machine_start_target(p->m, IOTHREADS);
+    to.m = vblk_machine_start_target(p->m, IOTHREADS);
     add_nodes(&to, 0, NULL);
     error = add_device(&to, NULL);
     g_assert_cmpstr(error, ==, NULL);
     return to.m;
 }
 
-void mq_play_reopen(MqPlay *p, uint64_t size)
+void vblk_play_reopen(VblkPlay *p, uint64_t size)
 {
     g_autofree char *options = disk_options(p, size);
 
-    mq_play_go(p, "blockdev-reopen", "{'options': [%s]}", options);
+    vblk_play_go(p, "blockdev-reopen", "{'options': [%s]}", options);
 }
 
-static void limit(MqPlay *p, unsigned iops)
+static void limit(VblkPlay *p, unsigned iops)
 {
-    mq_play_go(p, "block_set_io_throttle", "{'id': '" MQ_PLAY_QOM "', 'bps': 0,"
-               " 'bps_rd': 0, 'bps_wr': 0, 'iops': %u, 'iops_rd': 0,"
-               " 'iops_wr': 0}", iops);
+    vblk_play_go(p, "block_set_io_throttle",
+                 "{'id': '" VBLK_PLAY_QOM "', 'bps': 0,"
+                 " 'bps_rd': 0, 'bps_wr': 0, 'iops': %u, 'iops_rd': 0,"
+                 " 'iops_wr': 0}", iops);
 }
 
-void mq_play_storm(MqPlay *p, unsigned rounds)
+void vblk_play_storm(VblkPlay *p, unsigned rounds)
 {
     for (unsigned i = 0; i < rounds; i++) {
-        mq_play_reopen(p, 0);
+        vblk_play_reopen(p, 0);
         limit(p, 1000000);
-        mq_play_go(p, "block_resize", "{'node-name': 'disk', 'size': %u}",
-                   MQ_PLAY_SIZE);
-        mq_play_go(p, "transaction", "{'actions': ["
-                   "{'type': 'block-dirty-bitmap-add',"
-                   " 'data': {'node': 'disk', 'name': 'b0'}},"
-                   "{'type': 'block-dirty-bitmap-add',"
-                   " 'data': {'node': 'file', 'name': 'b1'}}]}");
-        mq_play_go(p, "block-dirty-bitmap-remove",
-                   "{'node': 'disk', 'name': 'b0'}");
-        mq_play_go(p, "block-dirty-bitmap-remove",
-                   "{'node': 'file', 'name': 'b1'}");
-        mq_play_go(p, "query-block", "%s", "");
-        mq_play_go(p, "query-blockstats", "{'query-nodes': true}");
-        mq_play_go(p, "query-named-block-nodes", "{'flat': true}");
+        vblk_play_go(p, "block_resize", "{'node-name': 'disk', 'size': %u}",
+                     VBLK_PLAY_SIZE);
+        vblk_play_go(p, "transaction", "{'actions': ["
+                     "{'type': 'block-dirty-bitmap-add',"
+                     " 'data': {'node': 'disk', 'name': 'b0'}},"
+                     "{'type': 'block-dirty-bitmap-add',"
+                     " 'data': {'node': 'file', 'name': 'b1'}}]}");
+        vblk_play_go(p, "block-dirty-bitmap-remove",
+                     "{'node': 'disk', 'name': 'b0'}");
+        vblk_play_go(p, "block-dirty-bitmap-remove",
+                     "{'node': 'file', 'name': 'b1'}");
+        vblk_play_go(p, "query-block", "%s", "");
+        vblk_play_go(p, "query-blockstats", "{'query-nodes': true}");
+        vblk_play_go(p, "query-named-block-nodes", "{'flat': true}");
         limit(p, 0);
         g_free(qtest_hmp(p->m->qts, "commit all"));
     }
@@ -280,13 +282,13 @@ void mq_play_storm(MqPlay *p, unsigned rounds)
  */
 
 /* @was: NULL until it is frozen */
-typedef struct MqPlace {
+typedef struct VblkPlace {
     uint64_t addr;
     size_t len;
     uint8_t *was;
-} MqPlace;
+} VblkPlace;
 
-struct MqFreeze {
+struct VblkFreeze {
     GArray *places;
     char *image;
     gsize image_len;
@@ -294,37 +296,37 @@ struct MqFreeze {
 
 static void add_place(GArray *places, uint64_t addr, size_t len)
 {
-    MqPlace place = { addr, len };
+    VblkPlace place = { addr, len };
 
     g_array_append_val(places, place);
 }
 
-GArray *mq_places(MqPlay *p, MqLoad *load)
+GArray *vblk_places(VblkPlay *p, VblkLoad *load)
 {
-    GArray *places = g_array_new(false, false, sizeof(MqPlace));
+    GArray *places = g_array_new(false, false, sizeof(VblkPlace));
 
     for (unsigned i = 0; i < p->d->max_queues; i++) {
-        MqQueue *q = p->d->queues[i];
+        VblkQueue *q = p->d->queues[i];
 
         if (q) {
             add_place(places, q->area, q->area_size);
         }
     }
     for (unsigned i = 0; load && i < load->requests->len; i++) {
-        MqRequest *r = load->requests->pdata[i];
+        VblkRequest *r = load->requests->pdata[i];
 
         add_place(places, r->header, 16 + r->len + 1);
     }
     return places;
 }
 
-MqFreeze *mq_freeze_places(MqPlay *p, GArray *places)
+VblkFreeze *vblk_freeze_places(VblkPlay *p, GArray *places)
 {
-    MqFreeze *f = g_new(MqFreeze, 1);
+    VblkFreeze *f = g_new(VblkFreeze, 1);
 
     f->places = places;
     for (unsigned i = 0; i < places->len; i++) {
-        MqPlace *place = &g_array_index(places, MqPlace, i);
+        VblkPlace *place = &g_array_index(places, VblkPlace, i);
 
         place->was = g_malloc(place->len);
         qtest_bufread(p->m->qts, place->addr, place->was, place->len);
@@ -333,17 +335,17 @@ MqFreeze *mq_freeze_places(MqPlay *p, GArray *places)
     return f;
 }
 
-MqFreeze *mq_freeze(MqPlay *p, MqLoad *load)
+VblkFreeze *vblk_freeze(VblkPlay *p, VblkLoad *load)
 {
-    return mq_freeze_places(p, mq_places(p, load));
+    return vblk_freeze_places(p, vblk_places(p, load));
 }
 
-static const char *memory_text(MqPlay *p, MqFreeze *f)
+static const char *memory_text(VblkPlay *p, VblkFreeze *f)
 {
     unsigned changed = 0;
 
     for (unsigned i = 0; i < f->places->len; i++) {
-        MqPlace *place = &g_array_index(f->places, MqPlace, i);
+        VblkPlace *place = &g_array_index(f->places, VblkPlace, i);
         g_autofree uint8_t *is = g_malloc(place->len);
 
         qtest_bufread(p->m->qts, place->addr, is, place->len);
@@ -358,7 +360,7 @@ static const char *memory_text(MqPlay *p, MqFreeze *f)
     return changed ? "changed" : "as it was";
 }
 
-static const char *disk_text(MqPlay *p, MqFreeze *f)
+static const char *disk_text(VblkPlay *p, VblkFreeze *f)
 {
     g_autofree char *image = NULL;
     gsize len;
@@ -368,25 +370,25 @@ static const char *disk_text(MqPlay *p, MqFreeze *f)
                                                                 : "changed";
 }
 
-static void freeze_free(MqFreeze *f)
+static void freeze_free(VblkFreeze *f)
 {
     for (unsigned i = 0; i < f->places->len; i++) {
-        g_free(g_array_index(f->places, MqPlace, i).was);
+        g_free(g_array_index(f->places, VblkPlace, i).was);
     }
     g_array_free(f->places, true);
     g_free(f->image);
     g_free(f);
 }
 
-void mq_note_frozen(MqPlay *p, const char *name, MqFreeze *f)
+void vblk_note_frozen(VblkPlay *p, const char *name, VblkFreeze *f)
 {
-    mq_note(p, "%s: memory %s, disk %s", name, memory_text(p, f),
-            disk_text(p, f));
+    vblk_note(p, "%s: memory %s, disk %s", name, memory_text(p, f),
+              disk_text(p, f));
     freeze_free(f);
 }
 
-void mq_note_memory_frozen(MqPlay *p, const char *name, MqFreeze *f)
+void vblk_note_memory_frozen(VblkPlay *p, const char *name, VblkFreeze *f)
 {
-    mq_note(p, "%s: memory %s", name, memory_text(p, f));
+    vblk_note(p, "%s: memory %s", name, memory_text(p, f));
     freeze_free(f);
 }

@@ -15,7 +15,7 @@
 #include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_ring.h"
-#include "mq-cpu.h"
+#include "vblk-cpu.h"
 
 #define RING_SIZE 16
 #define BATCH 4
@@ -34,7 +34,7 @@ typedef struct Drive {
     uint64_t status[BATCH];
 } Drive;
 
-static uint64_t low_alloc(MqCpus *c, size_t size)
+static uint64_t low_alloc(VblkCpus *c, size_t size)
 {
     uint64_t addr = QEMU_ALIGN_UP(c->low, ALIGNMENT);
 
@@ -51,60 +51,60 @@ static uint32_t seed(const Drive *drive, unsigned i)
 
 static uint64_t sector(const Drive *drive, unsigned i)
 {
-    return (drive->queue * BATCH + i) * (DATA_SIZE / MQ_SECTOR);
+    return (drive->queue * BATCH + i) * (DATA_SIZE / VBLK_SECTOR);
 }
 
 /* Chain @i, which starts at descriptor CHAIN * @i. */
-static void put_chain(MqCpus *c, Drive *drive, uint64_t desc, unsigned i)
+static void put_chain(VblkCpus *c, Drive *drive, uint64_t desc, unsigned i)
 {
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
     uint64_t header = guest_alloc(&c->disk.m->alloc, 16 + DATA_SIZE + 1);
     uint8_t out[16 + DATA_SIZE + 1] = {};
 
     stl_le_p(out, VIRTIO_BLK_T_OUT);
     stq_le_p(out + 8, sector(drive, i));
-    mq_pattern(out + 16, DATA_SIZE, seed(drive, i));
-    out[16 + DATA_SIZE] = MQ_STATUS_NONE;
+    vblk_pattern(out + 16, DATA_SIZE, seed(drive, i));
+    out[16 + DATA_SIZE] = VBLK_STATUS_NONE;
     qtest_memwrite(d->qts, header, out, sizeof(out));
     drive->status[i] = header + 16 + DATA_SIZE;
 
-    mq_split_write(d, desc, CHAIN * i, header, 16, VRING_DESC_F_NEXT,
-                   CHAIN * i + 1);
-    mq_split_write(d, desc, CHAIN * i + 1, header + 16, DATA_SIZE,
-                   VRING_DESC_F_NEXT, CHAIN * i + 2);
-    mq_split_write(d, desc, CHAIN * i + 2, drive->status[i], 1,
-                   VRING_DESC_F_WRITE, 0);
+    vblk_split_write(d, desc, CHAIN * i, header, 16, VRING_DESC_F_NEXT,
+                     CHAIN * i + 1);
+    vblk_split_write(d, desc, CHAIN * i + 1, header + 16, DATA_SIZE,
+                     VRING_DESC_F_NEXT, CHAIN * i + 2);
+    vblk_split_write(d, desc, CHAIN * i + 2, drive->status[i], 1,
+                     VRING_DESC_F_WRITE, 0);
 }
 
-static unsigned entries(MqCpus *c, unsigned cpu)
+static unsigned entries(VblkCpus *c, unsigned cpu)
 {
-    return mq_cpu_read(c, cpu, MQ_PAGE_QUEUES);
+    return vblk_cpu_read(c, cpu, VBLK_PAGE_QUEUES);
 }
 
 static uint64_t entry_addr(unsigned cpu, unsigned i)
 {
-    return mq_cpu_page(cpu) + MQ_PAGE_TABLE + i * MQ_DRIVE_SIZE;
+    return vblk_cpu_page(cpu) + VBLK_PAGE_TABLE + i * VBLK_DRIVE_SIZE;
 }
 
-static void add_entry(MqCpus *c, unsigned cpu, const uint8_t *entry)
+static void add_entry(VblkCpus *c, unsigned cpu, const uint8_t *entry)
 {
     unsigned i = entries(c, cpu);
 
-    g_assert_cmpuint(i, <, MQ_PAGE_TABLE_ENTRIES);
-    qtest_memwrite(c->disk.m->qts, entry_addr(cpu, i), entry, MQ_DRIVE_SIZE);
-    mq_cpu_write(c, cpu, MQ_PAGE_QUEUES, i + 1);
+    g_assert_cmpuint(i, <, VBLK_PAGE_TABLE_ENTRIES);
+    qtest_memwrite(c->disk.m->qts, entry_addr(cpu, i), entry, VBLK_DRIVE_SIZE);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_QUEUES, i + 1);
 }
 
-void mq_cpu_drive_queue(MqCpus *c, unsigned cpu, unsigned queue,
-                        unsigned vector)
+void vblk_cpu_drive_queue(VblkCpus *c, unsigned cpu, unsigned queue,
+                          unsigned vector)
 {
-    MqDevice *d = c->disk.d;
+    VblkDevice *d = c->disk.d;
     Drive *drive = g_new0(Drive, 1);
     uint64_t desc = low_alloc(c, RING_SIZE * sizeof(struct vring_desc));
     bool event = d->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
-    unsigned cpu_vector = vector == UINT_MAX ? MQ_INTX_VECTOR
-                                             : MQ_CPU_VECTOR(vector);
-    uint8_t entry[MQ_DRIVE_SIZE] = {};
+    unsigned cpu_vector = vector == UINT_MAX ? VBLK_INTX_VECTOR
+                                             : VBLK_CPU_VECTOR(vector);
+    uint8_t entry[VBLK_DRIVE_SIZE] = {};
 
     g_ptr_array_add(c->drives, drive);
     drive->cpu = cpu;
@@ -118,47 +118,47 @@ void mq_cpu_drive_queue(MqCpus *c, unsigned cpu, unsigned queue,
         qtest_writew(d->qts, drive->avail + 4 + 2 * i, CHAIN * (i % BATCH));
     }
     if (vector != UINT_MAX) {
-        g_assert_cmpuint(mq_device_set_queue_vector(d, queue, vector), ==,
+        g_assert_cmpuint(vblk_device_set_queue_vector(d, queue, vector), ==,
                          vector);
     }
-    mq_device_enable_queue(d, queue, RING_SIZE, desc, drive->avail,
-                           drive->used);
+    vblk_device_enable_queue(d, queue, RING_SIZE, desc, drive->avail,
+                             drive->used);
 
-    stw_le_p(entry + MQ_DRIVE_AVAIL, drive->avail >> 4);
-    stw_le_p(entry + MQ_DRIVE_USED, drive->used >> 4);
-    mq_cpus_put_bell(c, entry, queue);
-    stw_le_p(entry + MQ_DRIVE_COUNT, MQ_PAGE_COUNTS + 4 * cpu_vector);
-    stw_le_p(entry + MQ_DRIVE_BATCH, BATCH);
-    stw_le_p(entry + MQ_DRIVE_USED_EVENT, event ? 4 + 2 * RING_SIZE : 0);
-    stw_le_p(entry + MQ_DRIVE_AVAIL_EVENT, 4 + 8 * RING_SIZE);
+    stw_le_p(entry + VBLK_DRIVE_AVAIL, drive->avail >> 4);
+    stw_le_p(entry + VBLK_DRIVE_USED, drive->used >> 4);
+    vblk_cpus_put_bell(c, entry, queue);
+    stw_le_p(entry + VBLK_DRIVE_COUNT, VBLK_PAGE_COUNTS + 4 * cpu_vector);
+    stw_le_p(entry + VBLK_DRIVE_BATCH, BATCH);
+    stw_le_p(entry + VBLK_DRIVE_USED_EVENT, event ? 4 + 2 * RING_SIZE : 0);
+    stw_le_p(entry + VBLK_DRIVE_AVAIL_EVENT, 4 + 8 * RING_SIZE);
     add_entry(c, cpu, entry);
 }
 
-static void work_begin(MqCpus *c, unsigned cpu, uint32_t op)
+static void work_begin(VblkCpus *c, unsigned cpu, uint32_t op)
 {
-    mq_cpu_write(c, cpu, MQ_PAGE_STOP, 0);
-    mq_cpu_write(c, cpu, MQ_PAGE_KICKS, 0);
-    mq_cpu_op_begin(c, cpu, op, 0, 0);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_STOP, 0);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_KICKS, 0);
+    vblk_cpu_op_begin(c, cpu, op, 0, 0);
 }
 
-void mq_cpu_drive_begin(MqCpus *c, unsigned cpu)
+void vblk_cpu_drive_begin(VblkCpus *c, unsigned cpu)
 {
     for (unsigned i = 0; i < entries(c, cpu); i++) {
         uint64_t entry = entry_addr(cpu, i);
-        uint16_t offset = qtest_readw(c->disk.m->qts, entry + MQ_DRIVE_COUNT);
+        uint16_t offset = qtest_readw(c->disk.m->qts, entry + VBLK_DRIVE_COUNT);
 
-        qtest_writew(c->disk.m->qts, entry + MQ_DRIVE_SEEN,
-                     mq_cpu_read(c, cpu, offset));
+        qtest_writew(c->disk.m->qts, entry + VBLK_DRIVE_SEEN,
+                     vblk_cpu_read(c, cpu, offset));
     }
-    work_begin(c, cpu, MQ_OP_DRIVE);
+    work_begin(c, cpu, VBLK_OP_DRIVE);
 }
 
-static uint32_t entry_turns(MqCpus *c, unsigned cpu, unsigned i)
+static uint32_t entry_turns(VblkCpus *c, unsigned cpu, unsigned i)
 {
-    return qtest_readl(c->disk.m->qts, entry_addr(cpu, i) + MQ_DRIVE_TURNS);
+    return qtest_readl(c->disk.m->qts, entry_addr(cpu, i) + VBLK_DRIVE_TURNS);
 }
 
-unsigned mq_cpu_drive_turns(MqCpus *c, unsigned cpu)
+unsigned vblk_cpu_drive_turns(VblkCpus *c, unsigned cpu)
 {
     unsigned turns = 0;
 
@@ -169,34 +169,34 @@ unsigned mq_cpu_drive_turns(MqCpus *c, unsigned cpu)
 }
 
 /* Before a test gives up: which queue stands still, and with what */
-static void describe(MqCpus *c, unsigned cpu)
+static void describe(VblkCpus *c, unsigned cpu)
 {
     for (unsigned i = 0; i < entries(c, cpu); i++) {
-        uint16_t w[MQ_DRIVE_SIZE / 2];
+        uint16_t w[VBLK_DRIVE_SIZE / 2];
 
         qtest_memread(c->disk.m->qts, entry_addr(cpu, i), w, sizeof(w));
         g_printerr("queue %u: %u batches, offered up to %u, used up to %u, "
                    "interrupts 0x%x, of which seen 0x%x\n",
-                   w[MQ_DRIVE_QUEUE / 2], entry_turns(c, cpu, i),
-                   w[MQ_DRIVE_INDEX / 2],
+                   w[VBLK_DRIVE_QUEUE / 2], entry_turns(c, cpu, i),
+                   w[VBLK_DRIVE_INDEX / 2],
                    qtest_readw(c->disk.m->qts,
-                               (w[MQ_DRIVE_USED / 2] << 4) + 2),
-                   mq_cpu_read(c, cpu, w[MQ_DRIVE_COUNT / 2]),
-                   w[MQ_DRIVE_SEEN / 2]);
+                               (w[VBLK_DRIVE_USED / 2] << 4) + 2),
+                   vblk_cpu_read(c, cpu, w[VBLK_DRIVE_COUNT / 2]),
+                   w[VBLK_DRIVE_SEEN / 2]);
     }
 }
 
-static void check_work(MqCpus *c, unsigned cpu, gint64 start)
+static void check_work(VblkCpus *c, unsigned cpu, gint64 start)
 {
-    g_assert_cmphex(mq_cpu_read(c, cpu, MQ_PAGE_FAULT), ==, 0);
-    if (g_get_monotonic_time() - start > MQ_DEADLINE_US) {
+    g_assert_cmphex(vblk_cpu_read(c, cpu, VBLK_PAGE_FAULT), ==, 0);
+    if (g_get_monotonic_time() - start > VBLK_DEADLINE_US) {
         describe(c, cpu);
         g_error("a queue does not go on");
     }
 }
 
 /* Whether the machine had stopped for an error */
-static bool cont_after_error(MqCpus *c)
+static bool cont_after_error(VblkCpus *c)
 {
     QDict *status;
     bool error;
@@ -214,7 +214,7 @@ static bool cont_after_error(MqCpus *c)
     return error;
 }
 
-unsigned mq_cpu_drive_go_on(MqCpus *c, unsigned cpu, unsigned turns)
+unsigned vblk_cpu_drive_go_on(VblkCpus *c, unsigned cpu, unsigned turns)
 {
     unsigned num = entries(c, cpu);
     g_autofree uint32_t *goals = g_new(uint32_t, num);
@@ -234,7 +234,7 @@ unsigned mq_cpu_drive_go_on(MqCpus *c, unsigned cpu, unsigned turns)
 }
 
 /* All of it is on the disk, and nothing was used but what was offered. */
-static void check_drive(MqCpus *c, Drive *drive)
+static void check_drive(VblkCpus *c, Drive *drive)
 {
     QTestState *qts = c->disk.m->qts;
     g_autofree char *image = NULL;
@@ -244,27 +244,27 @@ static void check_drive(MqCpus *c, Drive *drive)
                      qtest_readw(qts, drive->avail + 2));
     g_assert(g_file_get_contents(c->disk.image, &image, &len, NULL));
     for (unsigned i = 0; i < BATCH; i++) {
-        uint64_t offset = sector(drive, i) * MQ_SECTOR;
+        uint64_t offset = sector(drive, i) * VBLK_SECTOR;
         uint8_t data[DATA_SIZE];
 
         g_assert_cmphex(qtest_readb(qts, drive->status[i]), ==,
                         VIRTIO_BLK_S_OK);
-        qtest_writeb(qts, drive->status[i], MQ_STATUS_NONE);
-        mq_pattern(data, sizeof(data), seed(drive, i));
+        qtest_writeb(qts, drive->status[i], VBLK_STATUS_NONE);
+        vblk_pattern(data, sizeof(data), seed(drive, i));
         g_assert_cmpuint(offset + DATA_SIZE, <=, len);
         g_assert_cmpmem(image + offset, DATA_SIZE, data, DATA_SIZE);
     }
 }
 
-void mq_cpu_drive_end(MqCpus *c, unsigned cpu)
+void vblk_cpu_drive_end(VblkCpus *c, unsigned cpu)
 {
     gint64 start = g_get_monotonic_time();
 
-    mq_cpu_write(c, cpu, MQ_PAGE_STOP, 1);
-    while (mq_cpu_read(c, cpu, MQ_PAGE_OP)) {
+    vblk_cpu_write(c, cpu, VBLK_PAGE_STOP, 1);
+    while (vblk_cpu_read(c, cpu, VBLK_PAGE_OP)) {
         check_work(c, cpu, start);
     }
-    g_assert_cmpuint(mq_cpu_read(c, cpu, MQ_PAGE_KICKS), >, 0);
+    g_assert_cmpuint(vblk_cpu_read(c, cpu, VBLK_PAGE_KICKS), >, 0);
     for (unsigned i = 0; i < c->drives->len; i++) {
         Drive *drive = c->drives->pdata[i];
 
@@ -274,14 +274,14 @@ void mq_cpu_drive_end(MqCpus *c, unsigned cpu)
     }
 }
 
-void mq_cpu_drive_abandon(MqCpus *c, unsigned cpu)
+void vblk_cpu_drive_abandon(VblkCpus *c, unsigned cpu)
 {
-    mq_cpu_write(c, cpu, MQ_PAGE_STOP, 1);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_STOP, 1);
     for (unsigned i = 0; i < entries(c, cpu); i++) {
-        qtest_writew(c->disk.m->qts, entry_addr(cpu, i) + MQ_DRIVE_IDLE, 1);
+        qtest_writew(c->disk.m->qts, entry_addr(cpu, i) + VBLK_DRIVE_IDLE, 1);
     }
-    mq_cpu_op_end(c, cpu);
-    mq_cpu_write(c, cpu, MQ_PAGE_QUEUES, 0);
+    vblk_cpu_op_end(c, cpu);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_QUEUES, 0);
     for (unsigned i = c->drives->len; i-- > 0;) {
         if (((Drive *)c->drives->pdata[i])->cpu == cpu) {
             g_ptr_array_remove_index(c->drives, i);
@@ -289,30 +289,30 @@ void mq_cpu_drive_abandon(MqCpus *c, unsigned cpu)
     }
 }
 
-void mq_cpu_storm_begin(MqCpus *c, unsigned cpu, unsigned num)
+void vblk_cpu_storm_begin(VblkCpus *c, unsigned cpu, unsigned num)
 {
     for (unsigned i = 0; i < num; i++) {
-        uint8_t entry[MQ_DRIVE_SIZE] = {};
+        uint8_t entry[VBLK_DRIVE_SIZE] = {};
 
-        mq_cpus_put_bell(c, entry, i);
+        vblk_cpus_put_bell(c, entry, i);
         add_entry(c, cpu, entry);
     }
-    work_begin(c, cpu, MQ_OP_STORM);
+    work_begin(c, cpu, VBLK_OP_STORM);
 }
 
-void mq_cpu_storm_go_on(MqCpus *c, unsigned cpu, unsigned rounds)
+void vblk_cpu_storm_go_on(VblkCpus *c, unsigned cpu, unsigned rounds)
 {
-    uint32_t begin = mq_cpu_read(c, cpu, MQ_PAGE_TURNS);
+    uint32_t begin = vblk_cpu_read(c, cpu, VBLK_PAGE_TURNS);
     gint64 start = g_get_monotonic_time();
 
-    while (mq_cpu_read(c, cpu, MQ_PAGE_TURNS) - begin < rounds) {
+    while (vblk_cpu_read(c, cpu, VBLK_PAGE_TURNS) - begin < rounds) {
         check_work(c, cpu, start);
     }
 }
 
-void mq_cpu_storm_end(MqCpus *c, unsigned cpu)
+void vblk_cpu_storm_end(VblkCpus *c, unsigned cpu)
 {
-    mq_cpu_write(c, cpu, MQ_PAGE_STOP, 1);
-    mq_cpu_op_end(c, cpu);
-    mq_cpu_write(c, cpu, MQ_PAGE_QUEUES, 0);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_STOP, 1);
+    vblk_cpu_op_end(c, cpu);
+    vblk_cpu_write(c, cpu, VBLK_PAGE_QUEUES, 0);
 }

@@ -13,8 +13,8 @@
 #include "qemu/osdep.h"
 #include "standard-headers/linux/pci_regs.h"
 #include "standard-headers/linux/virtio_pci.h"
-#include "mq-device.h"
-#include "mq-ring.h"
+#include "vblk-device.h"
+#include "vblk-ring.h"
 
 #define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
 
@@ -36,37 +36,37 @@ static uint32_t message_data(unsigned vector)
     return 0x4d510001 + vector;
 }
 
-static uint8_t reg_readb(MqDevice *d, uint32_t offset)
+static uint8_t reg_readb(VblkDevice *d, uint32_t offset)
 {
     return qpci_io_readb(d->pci, d->bar, offset);
 }
 
-static uint16_t reg_readw(MqDevice *d, uint32_t offset)
+static uint16_t reg_readw(VblkDevice *d, uint32_t offset)
 {
     return qpci_io_readw(d->pci, d->bar, offset);
 }
 
-static uint32_t reg_readl(MqDevice *d, uint32_t offset)
+static uint32_t reg_readl(VblkDevice *d, uint32_t offset)
 {
     return qpci_io_readl(d->pci, d->bar, offset);
 }
 
-static void reg_writeb(MqDevice *d, uint32_t offset, uint8_t value)
+static void reg_writeb(VblkDevice *d, uint32_t offset, uint8_t value)
 {
     qpci_io_writeb(d->pci, d->bar, offset, value);
 }
 
-static void reg_writew(MqDevice *d, uint32_t offset, uint16_t value)
+static void reg_writew(VblkDevice *d, uint32_t offset, uint16_t value)
 {
     qpci_io_writew(d->pci, d->bar, offset, value);
 }
 
-static void reg_writel(MqDevice *d, uint32_t offset, uint32_t value)
+static void reg_writel(VblkDevice *d, uint32_t offset, uint32_t value)
 {
     qpci_io_writel(d->pci, d->bar, offset, value);
 }
 
-static void reg_write64(MqDevice *d, uint32_t offset, uint64_t value)
+static void reg_write64(VblkDevice *d, uint32_t offset, uint64_t value)
 {
     reg_writel(d, offset, value);
     reg_writel(d, offset + 4, value >> 32);
@@ -86,7 +86,7 @@ static uint8_t find_structure(QPCIDevice *pci, uint8_t type)
 }
 
 /* Where the structure of @type lies in the BAR, which all share. */
-static uint32_t structure_offset(MqDevice *d, uint8_t type)
+static uint32_t structure_offset(VblkDevice *d, uint8_t type)
 {
     uint8_t cap = find_structure(d->pci, type);
 
@@ -94,7 +94,7 @@ static uint32_t structure_offset(MqDevice *d, uint8_t type)
                              cap + offsetof(struct virtio_pci_cap, offset));
 }
 
-static void map_modern(MqDevice *d)
+static void map_modern(VblkDevice *d)
 {
     uint8_t common = find_structure(d->pci, VIRTIO_PCI_CAP_COMMON_CFG);
     uint8_t notify = find_structure(d->pci, VIRTIO_PCI_CAP_NOTIFY_CFG);
@@ -112,7 +112,7 @@ static void map_modern(MqDevice *d)
                                    notify_off_multiplier));
 }
 
-static void map_legacy(MqDevice *d)
+static void map_legacy(VblkDevice *d)
 {
     d->bar = qpci_iomap(d->pci, 0, NULL);
     g_assert_true(d->bar.is_io);
@@ -120,25 +120,25 @@ static void map_legacy(MqDevice *d)
     d->config = VIRTIO_PCI_CONFIG_OFF(d->num_vectors > 0);
 }
 
-static uint64_t vector_entry(MqDevice *d, unsigned vector)
+static uint64_t vector_entry(VblkDevice *d, unsigned vector)
 {
     g_assert_cmpuint(vector, <, d->num_vectors);
     return d->pci->msix_table_off + vector * PCI_MSIX_ENTRY_SIZE;
 }
 
-static void vector_write(MqDevice *d, unsigned vector, unsigned field,
+static void vector_write(VblkDevice *d, unsigned vector, unsigned field,
                          uint32_t value)
 {
     qpci_io_writel(d->pci, d->pci->msix_table_bar,
                    vector_entry(d, vector) + field, value);
 }
 
-static uint64_t message_addr(MqDevice *d, unsigned vector)
+static uint64_t message_addr(VblkDevice *d, unsigned vector)
 {
     return d->messages + vector * sizeof(uint32_t);
 }
 
-static void enable_msix(MqDevice *d)
+static void enable_msix(VblkDevice *d)
 {
     if (!qpci_config_readb(d->pci, PCI_CAPABILITY_LIST) ||
         !qpci_find_capability(d->pci, PCI_CAP_ID_MSIX, 0)) {
@@ -158,19 +158,19 @@ static void enable_msix(MqDevice *d)
     }
 }
 
-static uint8_t pci_get_status(MqDevice *d)
+static uint8_t pci_get_status(VblkDevice *d)
 {
     return reg_readb(d, d->modern ? d->common + COMMON(device_status)
                                   : VIRTIO_PCI_STATUS);
 }
 
-static void pci_set_status(MqDevice *d, uint8_t status)
+static void pci_set_status(VblkDevice *d, uint8_t status)
 {
     reg_writeb(d, d->modern ? d->common + COMMON(device_status)
                             : VIRTIO_PCI_STATUS, status);
 }
 
-static uint64_t pci_get_features(MqDevice *d)
+static uint64_t pci_get_features(VblkDevice *d)
 {
     uint64_t features;
 
@@ -183,7 +183,7 @@ static uint64_t pci_get_features(MqDevice *d)
     return features << 32 | reg_readl(d, d->common + COMMON(device_feature));
 }
 
-static void pci_set_features(MqDevice *d, uint64_t features)
+static void pci_set_features(VblkDevice *d, uint64_t features)
 {
     if (!d->modern) {
         reg_writel(d, VIRTIO_PCI_GUEST_FEATURES, features);
@@ -196,27 +196,27 @@ static void pci_set_features(MqDevice *d, uint64_t features)
     }
 }
 
-static void select_queue(MqDevice *d, unsigned index)
+static void select_queue(VblkDevice *d, unsigned index)
 {
     reg_writew(d, d->modern ? d->common + COMMON(queue_select)
                             : VIRTIO_PCI_QUEUE_SEL, index);
 }
 
-static unsigned pci_queue_size(MqDevice *d, unsigned index)
+static unsigned pci_queue_size(VblkDevice *d, unsigned index)
 {
     select_queue(d, index);
     return reg_readw(d, d->modern ? d->common + COMMON(queue_size)
                                   : VIRTIO_PCI_QUEUE_NUM);
 }
 
-static bool pci_queue_enabled(MqDevice *d, unsigned index)
+static bool pci_queue_enabled(VblkDevice *d, unsigned index)
 {
     select_queue(d, index);
     return d->modern ? reg_readw(d, d->common + COMMON(queue_enable))
                      : reg_readl(d, VIRTIO_PCI_QUEUE_PFN);
 }
 
-static void pci_enable_queue(MqDevice *d, unsigned index, unsigned size,
+static void pci_enable_queue(VblkDevice *d, unsigned index, unsigned size,
                              uint64_t desc, uint64_t driver, uint64_t device)
 {
     select_queue(d, index);
@@ -232,7 +232,7 @@ static void pci_enable_queue(MqDevice *d, unsigned index, unsigned size,
     reg_writew(d, d->common + COMMON(queue_enable), 1);
 }
 
-static void pci_notify(MqDevice *d, unsigned index)
+static void pci_notify(VblkDevice *d, unsigned index)
 {
     uint16_t offset;
 
@@ -245,7 +245,7 @@ static void pci_notify(MqDevice *d, unsigned index)
     reg_writew(d, d->notify + offset * d->notify_multiplier, index);
 }
 
-static uint32_t pci_config_read(MqDevice *d, unsigned offset, unsigned size)
+static uint32_t pci_config_read(VblkDevice *d, unsigned offset, unsigned size)
 {
     switch (size) {
     case 1:
@@ -257,17 +257,17 @@ static uint32_t pci_config_read(MqDevice *d, unsigned offset, unsigned size)
     }
 }
 
-static void pci_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
+static void pci_config_writeb(VblkDevice *d, unsigned offset, uint8_t value)
 {
     reg_writeb(d, d->config + offset, value);
 }
 
-static uint8_t pci_isr_read(MqDevice *d)
+static uint8_t pci_isr_read(VblkDevice *d)
 {
     return reg_readb(d, d->isr);
 }
 
-static const MqTransport pci_transport = {
+static const VblkTransport pci_transport = {
     .get_status = pci_get_status,
     .set_status = pci_set_status,
     .get_features = pci_get_features,
@@ -281,13 +281,13 @@ static const MqTransport pci_transport = {
     .isr_read = pci_isr_read,
 };
 
-static void open_pci(MqDevice *d, unsigned slot)
+static void open_pci(VblkDevice *d, unsigned slot)
 {
-    MqMachine *m = d->machine;
+    VblkMachine *m = d->machine;
 
-    d->pci = qpci_device_find(m->pci, mq_slot_devfn(m->variant, slot));
+    d->pci = qpci_device_find(m->pci, vblk_slot_devfn(m->variant, slot));
     g_assert_nonnull(d->pci);
-    mq_slot_window(m, slot);
+    vblk_slot_window(m, slot);
     qpci_device_enable(d->pci);
     enable_msix(d);
     if (d->modern) {
@@ -297,9 +297,9 @@ static void open_pci(MqDevice *d, unsigned slot)
     }
 }
 
-MqDevice *mq_device_open(MqMachine *m, unsigned slot)
+VblkDevice *vblk_device_open(VblkMachine *m, unsigned slot)
 {
-    MqDevice *d = g_new0(MqDevice, 1);
+    VblkDevice *d = g_new0(VblkDevice, 1);
 
     d->owned = g_ptr_array_new_with_free_func(g_free);
     d->machine = m;
@@ -307,28 +307,28 @@ MqDevice *mq_device_open(MqMachine *m, unsigned slot)
     d->modern = m->variant->modern;
     d->largest = USUAL_RING;
     if (m->variant->mmio) {
-        d->transport = &mq_mmio_transport;
-        d->mmio = mq_slot_mmio(slot);
+        d->transport = &vblk_mmio_transport;
+        d->mmio = vblk_slot_mmio(slot);
     } else {
         d->transport = &pci_transport;
         open_pci(d, slot);
     }
     while (d->max_queues < MAX_QUEUES &&
-           mq_device_queue_size(d, d->max_queues)) {
+           vblk_device_queue_size(d, d->max_queues)) {
         d->max_queues++;
     }
-    d->queues = g_new0(MqQueue *, d->max_queues);
+    d->queues = g_new0(VblkQueue *, d->max_queues);
     return d;
 }
 
-static void forget_queues(MqDevice *d)
+static void forget_queues(VblkDevice *d)
 {
     for (unsigned i = 0; i < d->max_queues; i++) {
-        g_clear_pointer(&d->queues[i], mq_queue_free);
+        g_clear_pointer(&d->queues[i], vblk_queue_free);
     }
 }
 
-void mq_device_close(MqDevice *d)
+void vblk_device_close(VblkDevice *d)
 {
     forget_queues(d);
     g_free(d->queues);
@@ -337,111 +337,111 @@ void mq_device_close(MqDevice *d)
     g_free(d);
 }
 
-void mq_device_move(MqDevice *d, MqMachine *to)
+void vblk_device_move(VblkDevice *d, VblkMachine *to)
 {
     d->machine = to;
     d->qts = to->qts;
     d->pci->bus = to->pci;
 }
 
-uint8_t mq_device_status(MqDevice *d)
+uint8_t vblk_device_status(VblkDevice *d)
 {
     return d->transport->get_status(d);
 }
 
-void mq_device_set_status(MqDevice *d, uint8_t status)
+void vblk_device_set_status(VblkDevice *d, uint8_t status)
 {
     d->transport->set_status(d, status);
 }
 
-uint64_t mq_device_offered(MqDevice *d)
+uint64_t vblk_device_offered(VblkDevice *d)
 {
     return d->transport->get_features(d);
 }
 
-unsigned mq_device_queue_size(MqDevice *d, unsigned index)
+unsigned vblk_device_queue_size(VblkDevice *d, unsigned index)
 {
     return d->transport->queue_size(d, index);
 }
 
-bool mq_device_queue_enabled(MqDevice *d, unsigned index)
+bool vblk_device_queue_enabled(VblkDevice *d, unsigned index)
 {
     return d->transport->queue_enabled(d, index);
 }
 
-void mq_device_enable_queue(MqDevice *d, unsigned index, unsigned size,
-                            uint64_t desc, uint64_t driver, uint64_t device)
+void vblk_device_enable_queue(VblkDevice *d, unsigned index, unsigned size,
+                              uint64_t desc, uint64_t driver, uint64_t device)
 {
     d->transport->enable_queue(d, index, size, desc, driver, device);
 }
 
-void mq_device_notify(MqDevice *d, unsigned index)
+void vblk_device_notify(VblkDevice *d, unsigned index)
 {
     d->transport->notify(d, index);
 }
 
-uint8_t mq_config_readb(MqDevice *d, unsigned offset)
+uint8_t vblk_config_readb(VblkDevice *d, unsigned offset)
 {
     return d->transport->config_read(d, offset, 1);
 }
 
-uint16_t mq_config_readw(MqDevice *d, unsigned offset)
+uint16_t vblk_config_readw(VblkDevice *d, unsigned offset)
 {
     return d->transport->config_read(d, offset, 2);
 }
 
-uint32_t mq_config_readl(MqDevice *d, unsigned offset)
+uint32_t vblk_config_readl(VblkDevice *d, unsigned offset)
 {
     return d->transport->config_read(d, offset, 4);
 }
 
-void mq_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
+void vblk_config_writeb(VblkDevice *d, unsigned offset, uint8_t value)
 {
     d->transport->config_writeb(d, offset, value);
 }
 
-uint8_t mq_isr_read(MqDevice *d)
+uint8_t vblk_isr_read(VblkDevice *d)
 {
     return d->transport->isr_read(d);
 }
 
 /* Add a bit to the status and check that the device agrees. */
-static void status_step(MqDevice *d, uint8_t bit)
+static void status_step(VblkDevice *d, uint8_t bit)
 {
-    uint8_t status = mq_device_status(d) | bit;
+    uint8_t status = vblk_device_status(d) | bit;
 
-    mq_device_set_status(d, status);
-    g_assert_cmphex(mq_device_status(d), ==, status);
+    vblk_device_set_status(d, status);
+    g_assert_cmphex(vblk_device_status(d), ==, status);
 }
 
-void mq_device_reset(MqDevice *d)
+void vblk_device_reset(VblkDevice *d)
 {
     gint64 start = g_get_monotonic_time();
 
-    mq_device_set_status(d, 0);
-    while (mq_device_status(d)) {
-        mq_deadline(start, "the end of a reset");
+    vblk_device_set_status(d, 0);
+    while (vblk_device_status(d)) {
+        vblk_deadline(start, "the end of a reset");
     }
     forget_queues(d);
     d->features = 0;
 }
 
-void mq_device_wait_broken(MqDevice *d)
+void vblk_device_wait_broken(VblkDevice *d)
 {
     gint64 start = g_get_monotonic_time();
 
     g_assert_true(d->modern);
-    while (!(mq_device_status(d) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
-        mq_deadline(start, "DEVICE_NEEDS_RESET");
+    while (!(vblk_device_status(d) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+        vblk_deadline(start, "DEVICE_NEEDS_RESET");
     }
 }
 
-void mq_device_negotiate(MqDevice *d, uint64_t wanted)
+void vblk_device_negotiate(VblkDevice *d, uint64_t wanted)
 {
-    mq_device_reset(d);
+    vblk_device_reset(d);
     status_step(d, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     status_step(d, VIRTIO_CONFIG_S_DRIVER);
-    d->features = mq_device_offered(d) & wanted & ~REFUSED_FEATURES;
+    d->features = vblk_device_offered(d) & wanted & ~REFUSED_FEATURES;
     d->transport->set_features(d, d->features);
     if (d->modern) {
         g_assert_true(d->features & BIT_ULL(VIRTIO_F_VERSION_1));
@@ -449,32 +449,32 @@ void mq_device_negotiate(MqDevice *d, uint64_t wanted)
     }
 }
 
-void mq_device_set_driver_ok(MqDevice *d)
+void vblk_device_set_driver_ok(VblkDevice *d)
 {
     status_step(d, VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-void mq_device_start(MqDevice *d, uint64_t ring_features, unsigned queues)
+void vblk_device_start(VblkDevice *d, uint64_t ring_features, unsigned queues)
 {
     queues = MIN(queues, d->max_queues);
-    mq_device_negotiate(d, ~(MQ_RING_FEATURES & ~ring_features));
-    g_assert_cmphex(d->features & MQ_RING_FEATURES, ==, ring_features);
+    vblk_device_negotiate(d, ~(VBLK_RING_FEATURES & ~ring_features));
+    g_assert_cmphex(d->features & VBLK_RING_FEATURES, ==, ring_features);
     if (d->num_vectors) {
-        g_assert_cmpuint(mq_device_set_config_vector(d, 0), ==, 0);
+        g_assert_cmpuint(vblk_device_set_config_vector(d, 0), ==, 0);
     }
     for (unsigned i = 0; i < queues; i++) {
-        mq_queue_new(d, i);
+        vblk_queue_new(d, i);
         if (d->num_vectors) {
             uint16_t vector = MIN(i + 1, d->num_vectors - 1);
 
-            g_assert_cmpuint(mq_device_set_queue_vector(d, i, vector), ==,
+            g_assert_cmpuint(vblk_device_set_queue_vector(d, i, vector), ==,
                              vector);
         }
     }
-    mq_device_set_driver_ok(d);
+    vblk_device_set_driver_ok(d);
 }
 
-void mq_device_reset_queue(MqDevice *d, unsigned index)
+void vblk_device_reset_queue(VblkDevice *d, unsigned index)
 {
     uint32_t reg = d->common +
                    offsetof(struct virtio_pci_modern_common_cfg, queue_reset);
@@ -484,15 +484,15 @@ void mq_device_reset_queue(MqDevice *d, unsigned index)
     select_queue(d, index);
     reg_writew(d, reg, 1);
     while (reg_readw(d, reg)) {
-        mq_deadline(start, "the reset of a queue");
+        vblk_deadline(start, "the reset of a queue");
     }
     if (index < d->max_queues) {
-        g_clear_pointer(&d->queues[index], mq_queue_free);
+        g_clear_pointer(&d->queues[index], vblk_queue_free);
     }
 }
 
-uint16_t mq_device_set_queue_vector(MqDevice *d, unsigned index,
-                                    uint16_t vector)
+uint16_t vblk_device_set_queue_vector(VblkDevice *d, unsigned index,
+                                      uint16_t vector)
 {
     uint32_t reg = d->modern ? d->common + COMMON(queue_msix_vector)
                              : VIRTIO_MSI_QUEUE_VECTOR;
@@ -502,7 +502,7 @@ uint16_t mq_device_set_queue_vector(MqDevice *d, unsigned index,
     return reg_readw(d, reg);
 }
 
-uint16_t mq_device_set_config_vector(MqDevice *d, uint16_t vector)
+uint16_t vblk_device_set_config_vector(VblkDevice *d, uint16_t vector)
 {
     uint32_t reg = d->modern ? d->common + COMMON(msix_config)
                              : VIRTIO_MSI_CONFIG_VECTOR;
@@ -511,19 +511,19 @@ uint16_t mq_device_set_config_vector(MqDevice *d, uint16_t vector)
     return reg_readw(d, reg);
 }
 
-uint64_t mq_config_readq(MqDevice *d, unsigned offset)
+uint64_t vblk_config_readq(VblkDevice *d, unsigned offset)
 {
-    uint64_t low = mq_config_readl(d, offset);
+    uint64_t low = vblk_config_readl(d, offset);
 
-    return low | (uint64_t)mq_config_readl(d, offset + 4) << 32;
+    return low | (uint64_t)vblk_config_readl(d, offset + 4) << 32;
 }
 
-bool mq_intx_level(MqDevice *d)
+bool vblk_intx_level(VblkDevice *d)
 {
     return qpci_config_readw(d->pci, PCI_STATUS) & PCI_STATUS_INTERRUPT;
 }
 
-bool mq_vector_take(MqDevice *d, unsigned vector)
+bool vblk_vector_take(VblkDevice *d, unsigned vector)
 {
     uint32_t data = qtest_readl(d->qts, message_addr(d, vector));
 
@@ -535,16 +535,16 @@ bool mq_vector_take(MqDevice *d, unsigned vector)
     return true;
 }
 
-void mq_vector_wait(MqDevice *d, unsigned vector)
+void vblk_vector_wait(VblkDevice *d, unsigned vector)
 {
     gint64 start = g_get_monotonic_time();
 
-    while (!mq_vector_take(d, vector)) {
-        mq_deadline(start, "an MSI-X message");
+    while (!vblk_vector_take(d, vector)) {
+        vblk_deadline(start, "an MSI-X message");
     }
 }
 
-void mq_vectors_silent(MqDevice *d)
+void vblk_vectors_silent(VblkDevice *d)
 {
     g_autofree uint32_t *data = g_new(uint32_t, d->num_vectors);
 
@@ -555,20 +555,20 @@ void mq_vectors_silent(MqDevice *d)
     }
 }
 
-void mq_vector_mask(MqDevice *d, unsigned vector, bool masked)
+void vblk_vector_mask(VblkDevice *d, unsigned vector, bool masked)
 {
     vector_write(d, vector, PCI_MSIX_ENTRY_VECTOR_CTRL,
                  masked ? PCI_MSIX_ENTRY_CTRL_MASKBIT : 0);
 }
 
-void mq_vector_set_message(MqDevice *d, unsigned vector, uint32_t addr,
-                           uint32_t data)
+void vblk_vector_set_message(VblkDevice *d, unsigned vector, uint32_t addr,
+                             uint32_t data)
 {
     vector_write(d, vector, PCI_MSIX_ENTRY_LOWER_ADDR, addr);
     vector_write(d, vector, PCI_MSIX_ENTRY_DATA, data);
 }
 
-bool mq_vector_pending(MqDevice *d, unsigned vector)
+bool vblk_vector_pending(VblkDevice *d, unsigned vector)
 {
     return qpci_msix_pending(d->pci, vector);
 }

@@ -9,12 +9,12 @@
  * "storm": only kick.
  *
  * Real mode, because that is what every KVM runs, be it by emulation.  DS and
- * SS are the segment of this CPU's page throughout, see mq-cpu-page.h.
+ * SS are the segment of this CPU's page throughout, see vblk-cpu-page.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "mq-cpu-page.h"
+#include "vblk-cpu-page.h"
 
 #define MSR_APIC_BASE 0x1b
 #define APIC_BASE_X2APIC 0xc00
@@ -45,11 +45,11 @@ _start:
         mov     $1, %eax
         cpuid
         shr     $24, %ebx
-        shl     $MQ_PAGE_SHIFT - 4, %bx
-        add     $MQ_PAGE_SEGMENT, %bx
+        shl     $VBLK_PAGE_SHIFT - 4, %bx
+        add     $VBLK_PAGE_SEGMENT, %bx
         mov     %bx, %ds
         mov     %bx, %ss
-        mov     $MQ_PAGE_SIZE, %sp
+        mov     $VBLK_PAGE_SIZE, %sp
         mov     %ecx, %ebp
 
 /* The interrupt table: every CPU writes the same. */
@@ -64,8 +64,8 @@ _start:
         add     $4, %di
         loop    1b
 
-        mov     $MQ_HELLO, %al
-        out     %al, $MQ_HELLO_PORT
+        mov     $VBLK_HELLO, %al
+        out     %al, $VBLK_HELLO_PORT
 
 /* The PICs' vectors, and all of them masked: the timer has begun. */
         mov     $pic_setup, %si
@@ -77,7 +77,7 @@ _start:
         cmp     $pic_setup_end, %si
         jb      1b
 
-        movl    $0, MQ_PAGE_X2APIC
+        movl    $0, VBLK_PAGE_X2APIC
         bt      $CPUID_X2APIC, %ebp
         jnc     1f
         mov     $MSR_APIC_BASE, %ecx
@@ -91,21 +91,21 @@ _start:
         mov     $MSR_X2APIC_LINT0, %ecx
         mov     $LINT0_EXTINT, %eax
         wrmsr
-        movl    $1, MQ_PAGE_X2APIC
-1:      movl    $0, MQ_PAGE_OP
-        incl    MQ_PAGE_BOOTS
+        movl    $1, VBLK_PAGE_X2APIC
+1:      movl    $0, VBLK_PAGE_OP
+        incl    VBLK_PAGE_BOOTS
         sti
 
 /*
- * Without work, halt; the test sends MQ_VECTOR_WAKE.  STI takes effect after
+ * Without work, halt; the test sends VBLK_VECTOR_WAKE.  STI takes effect after
  * HLT has begun, so no wake-up is lost.  Without an APIC there is none to send.
  */
 idle:
         cli
-        mov     MQ_PAGE_OP, %eax
+        mov     VBLK_PAGE_OP, %eax
         test    %eax, %eax
         jnz     work
-        cmpl    $0, MQ_PAGE_X2APIC
+        cmpl    $0, VBLK_PAGE_X2APIC
         je      1f
         sti
         hlt
@@ -118,18 +118,18 @@ work:
         sti
         mov     %ax, %bx
         shl     $1, %bx
-        mov     MQ_PAGE_ADDR, %edx
-        mov     MQ_PAGE_VALUE, %eax
+        mov     VBLK_PAGE_ADDR, %edx
+        mov     VBLK_PAGE_VALUE, %eax
         call    *%cs:operations(%bx)
-        movl    $0, MQ_PAGE_OP
+        movl    $0, VBLK_PAGE_OP
         jmp     idle
 
 /* Port and value: ICW1 to ICW4, then the mask, for each PIC */
 pic_setup:
-        .byte   PIC_MASTER, 0x11, PIC_MASTER + 1, MQ_VECTOR_PIC
+        .byte   PIC_MASTER, 0x11, PIC_MASTER + 1, VBLK_VECTOR_PIC
         .byte   PIC_MASTER + 1, 0x04, PIC_MASTER + 1, 0x01
         .byte   PIC_MASTER + 1, 0xff
-        .byte   PIC_SLAVE, 0x11, PIC_SLAVE + 1, MQ_VECTOR_PIC + 8
+        .byte   PIC_SLAVE, 0x11, PIC_SLAVE + 1, VBLK_VECTOR_PIC + 8
         .byte   PIC_SLAVE + 1, 0x02, PIC_SLAVE + 1, 0x01
         .byte   PIC_SLAVE + 1, 0xff
 pic_setup_end:
@@ -157,12 +157,12 @@ op_outl:
         out     %eax, %dx
         ret
 op_pokew:
-        les     MQ_PAGE_ADDR, %di
+        les     VBLK_PAGE_ADDR, %di
         mov     %ax, %es:(%di)
         ret
 op_wrmsr:
         mov     %edx, %ecx
-        mov     MQ_PAGE_VALUE + 4, %edx
+        mov     VBLK_PAGE_VALUE + 4, %edx
         wrmsr
         ret
 
@@ -172,22 +172,22 @@ op_wrmsr:
  * the interrupt wakes a queue makes a lost one last.
  */
 op_drive:
-        mov     $MQ_PAGE_TABLE, %bx
-        mov     MQ_PAGE_QUEUES, %cx
-1:      movw    $0, MQ_DRIVE_IDLE(%bx)
+        mov     $VBLK_PAGE_TABLE, %bx
+        mov     VBLK_PAGE_QUEUES, %cx
+1:      movw    $0, VBLK_DRIVE_IDLE(%bx)
         call    offer
-        add     $MQ_DRIVE_SIZE, %bx
+        add     $VBLK_DRIVE_SIZE, %bx
         loop    1b
 
 drive_turn:
-        mov     $MQ_PAGE_TABLE, %bx
-        mov     MQ_PAGE_QUEUES, %cx
+        mov     $VBLK_PAGE_TABLE, %bx
+        mov     VBLK_PAGE_QUEUES, %cx
         xor     %bp, %bp                /* queues with a batch under way */
-1:      cmpw    $0, MQ_DRIVE_IDLE(%bx)
+1:      cmpw    $0, VBLK_DRIVE_IDLE(%bx)
         jne     2f
         inc     %bp
         call    look
-2:      add     $MQ_DRIVE_SIZE, %bx
+2:      add     $VBLK_DRIVE_SIZE, %bx
         loop    1b
         test    %bp, %bp
         jnz     drive_turn
@@ -195,40 +195,40 @@ drive_turn:
 
 /* Look at the queue at BX. */
 look:
-        mov     MQ_DRIVE_COUNT(%bx), %si
+        mov     VBLK_DRIVE_COUNT(%bx), %si
         mov     (%si), %ax
-        cmp     MQ_DRIVE_SEEN(%bx), %ax
+        cmp     VBLK_DRIVE_SEEN(%bx), %ax
         je      1f
-        mov     %ax, MQ_DRIVE_SEEN(%bx)
-        mov     MQ_DRIVE_USED(%bx), %es
+        mov     %ax, VBLK_DRIVE_SEEN(%bx)
+        mov     VBLK_DRIVE_USED(%bx), %es
         mov     %es:2, %ax
-        cmp     MQ_DRIVE_INDEX(%bx), %ax
+        cmp     VBLK_DRIVE_INDEX(%bx), %ax
         jne     1f
-        incl    MQ_DRIVE_TURNS(%bx)
-        cmpl    $0, MQ_PAGE_STOP
+        incl    VBLK_DRIVE_TURNS(%bx)
+        cmpl    $0, VBLK_PAGE_STOP
         je      offer
-        movw    $1, MQ_DRIVE_IDLE(%bx)
+        movw    $1, VBLK_DRIVE_IDLE(%bx)
 1:      ret
 
 /* Offer a batch on the queue at BX, and kick it if the device wants that. */
 offer:
-        mov     MQ_DRIVE_AVAIL(%bx), %es
-        mov     MQ_DRIVE_INDEX(%bx), %dx        /* old index */
+        mov     VBLK_DRIVE_AVAIL(%bx), %es
+        mov     VBLK_DRIVE_INDEX(%bx), %dx      /* old index */
         mov     %dx, %ax
-        add     MQ_DRIVE_BATCH(%bx), %ax        /* new index */
-        mov     MQ_DRIVE_USED_EVENT(%bx), %di
+        add     VBLK_DRIVE_BATCH(%bx), %ax      /* new index */
+        mov     VBLK_DRIVE_USED_EVENT(%bx), %di
         test    %di, %di
         jz      1f
         mov     %ax, %si
         dec     %si
         mov     %si, %es:(%di)
-1:      mov     %ax, MQ_DRIVE_INDEX(%bx)
+1:      mov     %ax, VBLK_DRIVE_INDEX(%bx)
         mov     %ax, %es:2
-        lock addl $0, MQ_PAGE_KICKS     # a full barrier
-        mov     MQ_DRIVE_USED(%bx), %es
+        lock addl $0, VBLK_PAGE_KICKS     # a full barrier
+        mov     VBLK_DRIVE_USED(%bx), %es
         test    %di, %di
         jz      2f
-        mov     MQ_DRIVE_AVAIL_EVENT(%bx), %di
+        mov     VBLK_DRIVE_AVAIL_EVENT(%bx), %di
         mov     %ax, %si
         sub     %es:(%di), %si
         dec     %si                             /* new - event - 1 */
@@ -239,26 +239,26 @@ offer:
 2:      testw   $USED_NO_NOTIFY, %es:0
         jnz     3f
 kick:
-        incl    MQ_PAGE_KICKS
-        mov     MQ_DRIVE_QUEUE(%bx), %ax
-        cmpw    $MQ_BELL_PORT, MQ_DRIVE_BELL_KIND(%bx)
+        incl    VBLK_PAGE_KICKS
+        mov     VBLK_DRIVE_QUEUE(%bx), %ax
+        cmpw    $VBLK_BELL_PORT, VBLK_DRIVE_BELL_KIND(%bx)
         jne     1f
-        mov     MQ_DRIVE_BELL(%bx), %dx
+        mov     VBLK_DRIVE_BELL(%bx), %dx
         out     %ax, %dx
         ret
-1:      les     MQ_DRIVE_BELL(%bx), %di
+1:      les     VBLK_DRIVE_BELL(%bx), %di
         mov     %ax, %es:(%di)
 3:      ret
 
 /* Storm: kick all queues of the table, again and again, whatever they want. */
 op_storm:
-        mov     $MQ_PAGE_TABLE, %bx
-        mov     MQ_PAGE_QUEUES, %cx
+        mov     $VBLK_PAGE_TABLE, %bx
+        mov     VBLK_PAGE_QUEUES, %cx
 1:      call    kick
-        add     $MQ_DRIVE_SIZE, %bx
+        add     $VBLK_DRIVE_SIZE, %bx
         loop    1b
-        incl    MQ_PAGE_TURNS
-        cmpl    $0, MQ_PAGE_STOP
+        incl    VBLK_PAGE_TURNS
+        cmpl    $0, VBLK_PAGE_STOP
         je      op_storm
         ret
 
@@ -283,11 +283,11 @@ interrupt:
         push    %es
         mov     2(%bp), %bx
         shl     $2, %bx
-        cmp     $MQ_VECTOR_PIC * 4, %bx
+        cmp     $VBLK_VECTOR_PIC * 4, %bx
         jb      exception
-        cmp     $MQ_VECTOR_APIC * 4, %bx
+        cmp     $VBLK_VECTOR_APIC * 4, %bx
         jb      pic
-        incl    MQ_PAGE_COUNTS(%bx)
+        incl    VBLK_PAGE_COUNTS(%bx)
         mov     $MSR_X2APIC_EOI, %ecx
         xor     %eax, %eax
         xor     %edx, %edx
@@ -304,30 +304,30 @@ interrupt_end:
 
 /* INTx: reading the interrupt status lowers the line; then it is counted. */
 pic:
-        cmpw    $MQ_ISR_PORT, MQ_PAGE_ISR_KIND
+        cmpw    $VBLK_ISR_PORT, VBLK_PAGE_ISR_KIND
         jb      2f
         jne     1f
-        mov     MQ_PAGE_ISR_ADDR, %dx
+        mov     VBLK_PAGE_ISR_ADDR, %dx
         in      %dx, %al
-        or      %al, MQ_PAGE_ISR_SEEN
+        or      %al, VBLK_PAGE_ISR_SEEN
         jmp     2f
 1:      push    %di
-        les     MQ_PAGE_ISR_ADDR, %di
+        les     VBLK_PAGE_ISR_ADDR, %di
         mov     %es:(%di), %al
         pop     %di
-        or      %al, MQ_PAGE_ISR_SEEN
+        or      %al, VBLK_PAGE_ISR_SEEN
 2:      mov     $PIC_EOI, %al
         out     %al, $PIC_SLAVE
         out     %al, $PIC_MASTER
-        incl    MQ_PAGE_COUNTS(%bx)
+        incl    VBLK_PAGE_COUNTS(%bx)
         jmp     interrupt_end
 
 /* An error of the guest's; the test sees it and ends. */
 exception:
-        incl    MQ_PAGE_COUNTS(%bx)
+        incl    VBLK_PAGE_COUNTS(%bx)
         shr     $2, %bx
         or      $0x100, %bx
-        mov     %bx, MQ_PAGE_FAULT
+        mov     %bx, VBLK_PAGE_FAULT
 1:      cli
         hlt
         jmp     1b

@@ -10,7 +10,7 @@
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
-#include "mq-answer.h"
+#include "vblk-answer.h"
 
 static bool is_nothing(QObject *obj)
 {
@@ -55,7 +55,7 @@ static char *diff_values(const char *path, QObject *got, QObject *want)
 }
 
 static char *diff_dicts(const char *path, QDict *got, QDict *want,
-                        MqAnswerRule rule)
+                        VblkAnswerRule rule)
 {
     const QDictEntry *e;
 
@@ -64,8 +64,9 @@ static char *diff_dicts(const char *path, QDict *got, QDict *want,
         g_autofree char *field = g_strdup_printf("%s.%s", path, e->key);
         char *diff = NULL;
 
-        if (wanted || rule != MQ_ANSWER_REST_IS_ZERO || !is_nothing(e->value)) {
-            diff = mq_answer_diff(field, e->value, wanted, rule);
+        if (wanted || !is_nothing(e->value) ||
+            rule != VBLK_ANSWER_REST_IS_ZERO) {
+            diff = vblk_answer_diff(field, e->value, wanted, rule);
         }
         if (diff) {
             return diff;
@@ -82,7 +83,7 @@ static char *diff_dicts(const char *path, QDict *got, QDict *want,
 }
 
 static char *diff_lists(const char *path, QList *got, QList *want,
-                        MqAnswerRule rule)
+                        VblkAnswerRule rule)
 {
     const QListEntry *g = qlist_first(got);
     const QListEntry *w = qlist_first(want);
@@ -91,16 +92,16 @@ static char *diff_lists(const char *path, QList *got, QList *want,
     for (unsigned i = 0; !diff && (g || w); i++) {
         g_autofree char *field = g_strdup_printf("%s[%u]", path, i);
 
-        diff = mq_answer_diff(field, g ? g->value : NULL, w ? w->value : NULL,
-                              rule);
+        diff = vblk_answer_diff(field, g ? g->value : NULL, w ? w->value : NULL,
+                                rule);
         g = g ? qlist_next(g) : NULL;
         w = w ? qlist_next(w) : NULL;
     }
     return diff;
 }
 
-char *mq_answer_diff(const char *path, QObject *got, QObject *want,
-                     MqAnswerRule rule)
+char *vblk_answer_diff(const char *path, QObject *got, QObject *want,
+                       VblkAnswerRule rule)
 {
     if (qobject_to(QDict, got) && qobject_to(QDict, want)) {
         return diff_dicts(path, qobject_to(QDict, got),

@@ -21,7 +21,7 @@
 #include "standard-headers/linux/pci_regs.h"
 #include "tests/qtest/libqos/malloc-pc.h"
 #include "tests/qtest/libqos/pci-pc.h"
-#include "mq-machine.h"
+#include "vblk-machine.h"
 
 /* First device number of the slots (pc) or of the root ports (q35). */
 #define FIRST_DEVICE 4
@@ -42,7 +42,7 @@
 #define MMIO_BASE 0xfeb00000
 #define MMIO_SIZE 512
 
-static const MqVariant variants[] = {
+static const VblkVariant variants[] = {
     { "pc", "legacy", false, false },
     { "pc", "modern", false, true },
     { "q35", "legacy", true, false },
@@ -51,21 +51,21 @@ static const MqVariant variants[] = {
     { "microvm", "modern-mmio", false, true, true },
 };
 
-const MqVariant *mq_variant(unsigned index)
+const VblkVariant *vblk_variant(unsigned index)
 {
     return index < ARRAY_SIZE(variants) ? &variants[index] : NULL;
 }
 
-typedef struct MqTest {
-    void (*fn)(const MqVariant *variant);
-    void (*fn_with)(const MqVariant *variant, const char *options);
-    const MqVariant *variant;
+typedef struct VblkTest {
+    void (*fn)(const VblkVariant *variant);
+    void (*fn_with)(const VblkVariant *variant, const char *options);
+    const VblkVariant *variant;
     const char *options;
-} MqTest;
+} VblkTest;
 
 static void test_run(const void *opaque)
 {
-    const MqTest *test = opaque;
+    const VblkTest *test = opaque;
 
     if (test->fn) {
         test->fn(test->variant);
@@ -74,7 +74,7 @@ static void test_run(const void *opaque)
     }
 }
 
-static void test_add(const char *path, MqTest test, unsigned set)
+static void test_add(const char *path, VblkTest test, unsigned set)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(variants); i++) {
         g_autofree char *full = g_strdup_printf("virtio-blk-mq/%s/%s/%s",
@@ -89,54 +89,54 @@ static void test_add(const char *path, MqTest test, unsigned set)
     }
 }
 
-void mq_test_add(const char *path, void (*fn)(const MqVariant *variant),
-                 unsigned set)
+void vblk_test_add(const char *path, void (*fn)(const VblkVariant *variant),
+                   unsigned set)
 {
-    test_add(path, (MqTest) { .fn = fn }, set);
+    test_add(path, (VblkTest) { .fn = fn }, set);
 }
 
-void mq_test_add_with(const char *path, void (*fn)(const MqVariant *variant,
-                                                   const char *options),
-                      const char *options, unsigned set)
+void vblk_test_add_with(const char *path, void (*fn)(const VblkVariant *variant,
+                                                     const char *options),
+                        const char *options, unsigned set)
 {
-    test_add(path, (MqTest) { .fn_with = fn, .options = options }, set);
+    test_add(path, (VblkTest) { .fn_with = fn, .options = options }, set);
 }
 
-void mq_deadline(gint64 start, const char *what)
+void vblk_deadline(gint64 start, const char *what)
 {
-    if (g_get_monotonic_time() - start > MQ_DEADLINE_US) {
+    if (g_get_monotonic_time() - start > VBLK_DEADLINE_US) {
         g_printerr("waited in vain for %s\n", what);
         abort();
     }
 }
 
-void mq_clock_advance(MqMachine *m, unsigned ms)
+void vblk_clock_advance(VblkMachine *m, unsigned ms)
 {
-    for (unsigned i = 0; i < ms; i += MQ_STEP_MS) {
-        qtest_clock_step(m->qts, MQ_STEP_MS * SCALE_MS);
+    for (unsigned i = 0; i < ms; i += VBLK_STEP_MS) {
+        qtest_clock_step(m->qts, VBLK_STEP_MS * SCALE_MS);
     }
 }
 
-static char *bus_name(const MqVariant *variant, unsigned slot)
+static char *bus_name(const VblkVariant *variant, unsigned slot)
 {
     return variant->pcie ? g_strdup_printf("port%u", slot)
                          : g_strdup("pci.0");
 }
 
-static unsigned bus_addr(const MqVariant *variant, unsigned slot)
+static unsigned bus_addr(const VblkVariant *variant, unsigned slot)
 {
     return variant->pcie ? 0 : FIRST_DEVICE + slot;
 }
 
-int mq_slot_devfn(const MqVariant *variant, unsigned slot)
+int vblk_slot_devfn(const VblkVariant *variant, unsigned slot)
 {
     unsigned bus = variant->pcie ? 1 + slot : 0;
 
     return bus << 8 | QPCI_DEVFN(bus_addr(variant, slot), 0);
 }
 
-char *mq_device_arg(const MqVariant *variant, unsigned slot,
-                    const char *props)
+char *vblk_device_arg(const VblkVariant *variant, unsigned slot,
+                      const char *props)
 {
     g_autofree char *bus = bus_name(variant, slot);
 
@@ -151,7 +151,7 @@ char *mq_device_arg(const MqVariant *variant, unsigned slot,
                            variant->modern ? "off" : "on", props);
 }
 
-static QPCIDevice *root_port(MqMachine *m, unsigned slot)
+static QPCIDevice *root_port(VblkMachine *m, unsigned slot)
 {
     QPCIDevice *port = qpci_device_find(m->pci,
                                         QPCI_DEVFN(FIRST_DEVICE + slot, 0));
@@ -161,7 +161,7 @@ static QPCIDevice *root_port(MqMachine *m, unsigned slot)
 }
 
 /* Set the power controller and indicator of a PCI Express slot. */
-static void slot_power(MqMachine *m, unsigned slot, bool on)
+static void slot_power(VblkMachine *m, unsigned slot, bool on)
 {
     QPCIDevice *port = root_port(m, slot);
     uint8_t cap = qpci_find_capability(port, PCI_CAP_ID_EXP, 0);
@@ -174,9 +174,9 @@ static void slot_power(MqMachine *m, unsigned slot, bool on)
     g_free(port);
 }
 
-char *mq_device_add(MqMachine *m, unsigned slot, const char *json)
+char *vblk_device_add(VblkMachine *m, unsigned slot, const char *json)
 {
-    const MqVariant *v = m->variant;
+    const VblkVariant *v = m->variant;
     g_autofree char *bus = bus_name(v, slot);
     g_autofree char *args =
         g_strdup_printf("{'driver': 'virtio-blk-pci', 'id': 'disk%u',"
@@ -199,7 +199,7 @@ char *mq_device_add(MqMachine *m, unsigned slot, const char *json)
 }
 
 /* Unplugging reports the parts of a device too; they have no name. */
-static void wait_device_deleted(MqMachine *m, unsigned slot)
+static void wait_device_deleted(VblkMachine *m, unsigned slot)
 {
     g_autofree char *id = g_strdup_printf("disk%u", slot);
     bool gone = false;
@@ -213,7 +213,7 @@ static void wait_device_deleted(MqMachine *m, unsigned slot)
     }
 }
 
-void mq_device_del(MqMachine *m, unsigned slot)
+void vblk_device_del(VblkMachine *m, unsigned slot)
 {
     g_autofree char *id = g_strdup_printf("disk%u", slot);
 
@@ -226,20 +226,20 @@ void mq_device_del(MqMachine *m, unsigned slot)
     wait_device_deleted(m, slot);
 }
 
-uint64_t mq_slot_mmio(unsigned slot)
+uint64_t vblk_slot_mmio(unsigned slot)
 {
     return MMIO_BASE + slot * MMIO_SIZE;
 }
 
-void mq_slot_window(MqMachine *m, unsigned slot)
+void vblk_slot_window(VblkMachine *m, unsigned slot)
 {
     m->pci->pio_alloc_ptr = SLOT_IO_BASE + slot * SLOT_IO_SIZE;
     m->pci->mmio_alloc_ptr = SLOT_MEM_BASE + slot * SLOT_MEM_SIZE;
 }
 
-void mq_machine_init_pci(MqMachine *m)
+void vblk_machine_init_pci(VblkMachine *m)
 {
-    for (unsigned slot = 0; m->variant->pcie && slot < MQ_SLOTS; slot++) {
+    for (unsigned slot = 0; m->variant->pcie && slot < VBLK_SLOTS; slot++) {
         QPCIDevice *port = root_port(m, slot);
         unsigned io = SLOT_IO_BASE + slot * SLOT_IO_SIZE;
         unsigned mem = SLOT_MEM_BASE + slot * SLOT_MEM_SIZE;
@@ -257,17 +257,17 @@ void mq_machine_init_pci(MqMachine *m)
     }
 }
 
-static MqMachine *machine_start(const MqVariant *variant, bool other,
-                                const char *args)
+static VblkMachine *machine_start(const VblkVariant *variant, bool other,
+                                  const char *args)
 {
-    MqMachine *m = g_new0(MqMachine, 1);
+    VblkMachine *m = g_new0(VblkMachine, 1);
     g_autoptr(GString) cmd = g_string_new("");
 
     g_string_printf(cmd, "-machine %s -m 128 -nodefaults ", variant->machine);
     if (variant->pcie) {
         g_string_append(cmd, "-global "
                         "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off ");
-        for (unsigned slot = 0; slot < MQ_SLOTS; slot++) {
+        for (unsigned slot = 0; slot < VBLK_SLOTS; slot++) {
             g_string_append_printf(cmd, "-device pcie-root-port,id=port%u,"
                                    "bus=pcie.0,addr=%u,chassis=%u,slot=%u ",
                                    slot, FIRST_DEVICE + slot, slot + 1,
@@ -288,12 +288,13 @@ static MqMachine *machine_start(const MqVariant *variant, bool other,
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
     if (!variant->mmio) {
         m->pci = qpci_new_pc(m->qts, &m->alloc);
-        mq_machine_init_pci(m);
+        vblk_machine_init_pci(m);
     }
     return m;
 }
 
-MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
+VblkMachine *vblk_machine_start(const VblkVariant *variant, const char *fmt,
+                                ...)
 {
     g_autofree char *args = NULL;
     va_list ap;
@@ -304,7 +305,8 @@ MqMachine *mq_machine_start(const MqVariant *variant, const char *fmt, ...)
     return machine_start(variant, false, args);
 }
 
-MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
+VblkMachine *vblk_machine_start_target(const VblkMachine *from, const char *fmt,
+                                       ...)
 {
     g_autofree char *args = NULL;
     g_autofree char *all = NULL;
@@ -318,17 +320,18 @@ MqMachine *mq_machine_start_target(const MqMachine *from, const char *fmt, ...)
                          all);
 }
 
-bool mq_machine_has_other(void)
+bool vblk_machine_has_other(void)
 {
     return getenv(OTHER_BINARY);
 }
 
-MqMachine *mq_machine_start_other(const MqVariant *variant, const char *args)
+VblkMachine *vblk_machine_start_other(const VblkVariant *variant,
+                                      const char *args)
 {
     return machine_start(variant, true, args);
 }
 
-void mq_machine_stop(MqMachine *m)
+void vblk_machine_stop(VblkMachine *m)
 {
     g_clear_pointer(&m->pci, qpci_free_pc);
     alloc_destroy(&m->alloc);
@@ -337,7 +340,7 @@ void mq_machine_stop(MqMachine *m)
 }
 
 /* By QMP: a throttle group made by the command line would use real time. */
-void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors)
+void vblk_slow_disk_add(VblkMachine *m, const char *image, const char *errors)
 {
     g_autofree char *file =
         g_strdup_printf("{'driver': 'file', 'filename': '%s'}", image);
@@ -356,7 +359,7 @@ void mq_slow_disk_add(MqMachine *m, const char *image, const char *errors)
 }
 
 /* Wait for the end of a migration as one side sees it. */
-void mq_machine_migrate_wait(MqMachine *m)
+void vblk_machine_migrate_wait(VblkMachine *m)
 {
     gint64 start = g_get_monotonic_time();
     bool done = false;
@@ -369,11 +372,11 @@ void mq_machine_migrate_wait(MqMachine *m)
         g_assert_cmpstr(status, !=, "failed");
         done = !g_strcmp0(status, "completed");
         qobject_unref(info);
-        mq_deadline(start, "a migration");
+        vblk_deadline(start, "a migration");
     }
 }
 
-void mq_machine_migrate_begin(MqMachine *from, const char *file)
+void vblk_machine_migrate_begin(VblkMachine *from, const char *file)
 {
     g_autofree char *uri = g_strdup_printf("file:%s", file);
 
@@ -381,29 +384,30 @@ void mq_machine_migrate_begin(MqMachine *from, const char *file)
                              " 'arguments': {'uri': %s}}", uri);
 }
 
-void mq_machine_migrate_end(MqMachine *from, MqMachine *to, const char *file)
+void vblk_machine_migrate_end(VblkMachine *from, VblkMachine *to,
+                              const char *file)
 {
     g_autofree char *uri = g_strdup_printf("file:%s", file);
 
-    mq_machine_migrate_wait(from);
+    vblk_machine_migrate_wait(from);
     qtest_qmp_assert_success(to->qts, "{'execute': 'migrate-incoming',"
                              " 'arguments': {'uri': %s}}", uri);
-    mq_machine_migrate_wait(to);
+    vblk_machine_migrate_wait(to);
     migrate_allocator(&from->alloc, &to->alloc);
 }
 
-void mq_machine_migrate(MqMachine *from, MqMachine *to)
+void vblk_machine_migrate(VblkMachine *from, VblkMachine *to)
 {
-    char *file = mq_image_new(0);
+    char *file = vblk_image_new(0);
 
     qtest_qmp_assert_success(from->qts, "{'execute': 'stop'}");
-    mq_machine_migrate_begin(from, file);
-    mq_machine_migrate_end(from, to, file);
-    mq_image_free(file);
+    vblk_machine_migrate_begin(from, file);
+    vblk_machine_migrate_end(from, to, file);
+    vblk_image_free(file);
 }
 
 /* How many pages of RAM have been sent. */
-static uint64_t pages_sent(MqMachine *m)
+static uint64_t pages_sent(VblkMachine *m)
 {
     QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
                                                " 'query-migrate'}");
@@ -417,7 +421,7 @@ static uint64_t pages_sent(MqMachine *m)
     return pages;
 }
 
-int mq_machine_stream_begin(MqMachine *from, uint64_t pages)
+int vblk_machine_stream_begin(VblkMachine *from, uint64_t pages)
 {
     gint64 start = g_get_monotonic_time();
     int fds[2];
@@ -429,14 +433,14 @@ int mq_machine_stream_begin(MqMachine *from, uint64_t pages)
     qtest_qmp_assert_success(from->qts, "{'execute': 'migrate',"
                              " 'arguments': {'uri': 'fd:stream'}}");
     while (pages_sent(from) < pages) {
-        mq_deadline(start, "a migration's first pages");
+        vblk_deadline(start, "a migration's first pages");
     }
     return fds[0];
 }
 
-void mq_machine_stream_end(MqMachine *from, MqMachine *to, int stream)
+void vblk_machine_stream_end(VblkMachine *from, VblkMachine *to, int stream)
 {
-    char *file = mq_image_new(0);
+    char *file = vblk_image_new(0);
     int fd = open(file, O_WRONLY);
     char buf[4096];
     ssize_t n;
@@ -448,8 +452,8 @@ void mq_machine_stream_end(MqMachine *from, MqMachine *to, int stream)
     g_assert_cmpint(n, ==, 0);
     close(stream);
     close(fd);
-    mq_machine_migrate_end(from, to, file);
-    mq_image_free(file);
+    vblk_machine_migrate_end(from, to, file);
+    vblk_image_free(file);
 }
 
 static void image_unlink(void *path)
@@ -457,7 +461,7 @@ static void image_unlink(void *path)
     unlink(path);
 }
 
-char *mq_image_new(uint64_t size)
+char *vblk_image_new(uint64_t size)
 {
     char *path = NULL;
     int fd = g_file_open_tmp("virtio-blk-mq-XXXXXX", &path, NULL);
@@ -469,7 +473,7 @@ char *mq_image_new(uint64_t size)
     return path;
 }
 
-void mq_image_free(char *path)
+void vblk_image_free(char *path)
 {
     qtest_remove_abrt_handler(path);
     unlink(path);

@@ -12,34 +12,34 @@
 
 #include "qemu/osdep.h"
 #include "standard-headers/linux/virtio_mmio.h"
-#include "mq-device.h"
+#include "vblk-device.h"
 
 #define LEGACY_PAGE_SIZE 4096
 #define MAGIC 0x74726976
 #define DEVICE_ID_BLOCK 2
 
-static uint32_t mmio_read(MqDevice *d, unsigned reg)
+static uint32_t mmio_read(VblkDevice *d, unsigned reg)
 {
     return qtest_readl(d->qts, d->mmio + reg);
 }
 
-static void mmio_write(MqDevice *d, unsigned reg, uint32_t value)
+static void mmio_write(VblkDevice *d, unsigned reg, uint32_t value)
 {
     qtest_writel(d->qts, d->mmio + reg, value);
 }
 
-static void mmio_write64(MqDevice *d, unsigned reg, uint64_t value)
+static void mmio_write64(VblkDevice *d, unsigned reg, uint64_t value)
 {
     mmio_write(d, reg, value);
     mmio_write(d, reg + 4, value >> 32);
 }
 
-static uint8_t mmio_get_status(MqDevice *d)
+static uint8_t mmio_get_status(VblkDevice *d)
 {
     return mmio_read(d, VIRTIO_MMIO_STATUS);
 }
 
-static void mmio_set_status(MqDevice *d, uint8_t status)
+static void mmio_set_status(VblkDevice *d, uint8_t status)
 {
     mmio_write(d, VIRTIO_MMIO_STATUS, status);
     if (!d->modern) {
@@ -47,7 +47,7 @@ static void mmio_set_status(MqDevice *d, uint8_t status)
     }
 }
 
-static uint64_t mmio_get_features(MqDevice *d)
+static uint64_t mmio_get_features(VblkDevice *d)
 {
     uint64_t features;
 
@@ -64,7 +64,7 @@ static uint64_t mmio_get_features(MqDevice *d)
     return features;
 }
 
-static void mmio_set_features(MqDevice *d, uint64_t features)
+static void mmio_set_features(VblkDevice *d, uint64_t features)
 {
     for (unsigned half = 0; half <= d->modern; half++) {
         mmio_write(d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, half);
@@ -72,20 +72,20 @@ static void mmio_set_features(MqDevice *d, uint64_t features)
     }
 }
 
-static unsigned mmio_queue_size(MqDevice *d, unsigned index)
+static unsigned mmio_queue_size(VblkDevice *d, unsigned index)
 {
     mmio_write(d, VIRTIO_MMIO_QUEUE_SEL, index);
     return mmio_read(d, VIRTIO_MMIO_QUEUE_NUM_MAX);
 }
 
-static bool mmio_queue_enabled(MqDevice *d, unsigned index)
+static bool mmio_queue_enabled(VblkDevice *d, unsigned index)
 {
     mmio_write(d, VIRTIO_MMIO_QUEUE_SEL, index);
     return mmio_read(d, d->modern ? VIRTIO_MMIO_QUEUE_READY
                                   : VIRTIO_MMIO_QUEUE_PFN);
 }
 
-static void mmio_enable_queue(MqDevice *d, unsigned index, unsigned size,
+static void mmio_enable_queue(VblkDevice *d, unsigned index, unsigned size,
                               uint64_t desc, uint64_t driver, uint64_t device)
 {
     mmio_write(d, VIRTIO_MMIO_QUEUE_SEL, index);
@@ -101,12 +101,12 @@ static void mmio_enable_queue(MqDevice *d, unsigned index, unsigned size,
     mmio_write(d, VIRTIO_MMIO_QUEUE_READY, 1);
 }
 
-static void mmio_notify(MqDevice *d, unsigned index)
+static void mmio_notify(VblkDevice *d, unsigned index)
 {
     mmio_write(d, VIRTIO_MMIO_QUEUE_NOTIFY, index);
 }
 
-static uint32_t mmio_config_read(MqDevice *d, unsigned offset, unsigned size)
+static uint32_t mmio_config_read(VblkDevice *d, unsigned offset, unsigned size)
 {
     uint64_t addr = d->mmio + VIRTIO_MMIO_CONFIG + offset;
 
@@ -120,13 +120,13 @@ static uint32_t mmio_config_read(MqDevice *d, unsigned offset, unsigned size)
     }
 }
 
-static void mmio_config_writeb(MqDevice *d, unsigned offset, uint8_t value)
+static void mmio_config_writeb(VblkDevice *d, unsigned offset, uint8_t value)
 {
     qtest_writeb(d->qts, d->mmio + VIRTIO_MMIO_CONFIG + offset, value);
 }
 
 /* As reading PCI's ISR does: read and acknowledge. */
-static uint8_t mmio_isr_read(MqDevice *d)
+static uint8_t mmio_isr_read(VblkDevice *d)
 {
     uint8_t isr = mmio_read(d, VIRTIO_MMIO_INTERRUPT_STATUS);
 
@@ -134,7 +134,7 @@ static uint8_t mmio_isr_read(MqDevice *d)
     return isr;
 }
 
-const MqTransport mq_mmio_transport = {
+const VblkTransport vblk_mmio_transport = {
     .get_status = mmio_get_status,
     .set_status = mmio_set_status,
     .get_features = mmio_get_features,
