@@ -103,6 +103,44 @@ void vblk_play_kick(VblkPlay *p)
     vblk_play_notify(p);
 }
 
+VblkLoad *vblk_play_start_loaded(VblkPlay *p, VblkLoad **writes)
+{
+    VblkLoad *first, *reads;
+
+    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
+    first = vblk_load_new(p, "writes", VIRTIO_BLK_T_OUT, 0, 4);
+    reads = vblk_load_new(p, "reads", VIRTIO_BLK_T_IN, 4096, 4);
+    vblk_play_kick(p);
+    vblk_play_wait_taken(p);
+    if (writes) {
+        *writes = first;
+    }
+    return reads;
+}
+
+VblkLoad *vblk_play_start_scattered(VblkPlay *p)
+{
+    VblkLoad *load;
+
+    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
+    load = vblk_load_scattered(p, "writes", 150, 40);
+    vblk_play_kick(p);
+    return load;
+}
+
+VblkLoad *vblk_play_start_held(VblkPlay *p)
+{
+    VblkLoad *load;
+
+    vblk_play_start(p, (VblkPlayDisk) { .errors = VBLK_ONE_ERROR,
+                                        .props = ", 'werror': 'stop'" });
+    load = vblk_load_new(p, "writes", VIRTIO_BLK_T_OUT, 0, 1);
+    vblk_play_kick(p);
+    qtest_qmp_eventwait(p->m->qts, "STOP");
+    vblk_note_state(p);
+    return load;
+}
+
 void vblk_play_wait_taken(VblkPlay *p)
 {
     for (unsigned q = 0; q < VBLK_MATRIX_QUEUES; q++) {

@@ -125,6 +125,32 @@ VblkLoad *vblk_load_scattered(VblkPlay *p, const char *name, unsigned num,
                               unsigned segs);
 void vblk_load_free(VblkLoad *load);
 
+/**
+ * vblk_play_start_loaded: vblk_play_start() with a slow disk, and 4 writes and
+ * 4 reads for each queue, all of them in flight.
+ *
+ * What the limit lets through at once, the device has used up when it read the
+ * partition table.
+ * @writes: if not NULL, set to the load "writes"
+ *
+ * Returns: the load "reads".
+ */
+VblkLoad *vblk_play_start_loaded(VblkPlay *p, VblkLoad **writes);
+
+/**
+ * vblk_play_start_scattered: the same with 150 writes of 40 sectors each from
+ * vblk_load_scattered(), kicked.
+ */
+VblkLoad *vblk_play_start_scattered(VblkPlay *p);
+
+/**
+ * vblk_play_start_held: vblk_play_start() with one write for each queue; that
+ * of queue 1 fails, which stops the VM.  Notes the run state.
+ *
+ * Returns: the load "writes".
+ */
+VblkLoad *vblk_play_start_held(VblkPlay *p);
+
 /* vblk_play_expose: make all that is in the rings available, no kick. */
 void vblk_play_expose(VblkPlay *p);
 
@@ -196,6 +222,7 @@ void vblk_note_memory_frozen(VblkPlay *p, const char *name, VblkFreeze *f);
 #define VBLK_OK(name, n) \
     name ": " #n " of " #n " answered, " #n " with status 0\n"
 #define VBLK_ON_DISK(name, n) name ": " #n " of " #n " on the disk\n"
+#define VBLK_AS_IT_WAS(when) when ": memory as it was, disk as it was\n"
 #define VBLK_WORKS(when) "every queue works " when "\n"
 
 /* For VblkPlayDisk: the write at sector 16, on queue 1, fails once. */

@@ -44,11 +44,7 @@ static void play_load(VblkPlay *p)
 {
     VblkLoad *writes, *reads;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    writes = vblk_load_new(p, "writes", OUT, 0, 4);
-    reads = vblk_load_new(p, "reads", IN, 4096, 4);
-    vblk_play_kick(p);
-    vblk_play_wait_taken(p);
+    reads = vblk_play_start_loaded(p, &writes);
     migrate(p);
     vblk_note_answers(p, writes);
     vblk_note_answers(p, reads);
@@ -61,9 +57,7 @@ static void play_scattered(VblkPlay *p)
 {
     VblkLoad *load;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    load = vblk_load_scattered(p, "writes", 150, 40);
-    vblk_play_kick(p);
+    load = vblk_play_start_scattered(p);
     migrate(p);
     vblk_note_answers(p, load);
     vblk_note_written(p, load);
@@ -154,9 +148,7 @@ static void play_pre_switchover_load(VblkPlay *p)
     VblkFreeze *f;
     VblkLoad *load;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    load = vblk_load_scattered(p, "writes", 150, 40);
-    vblk_play_kick(p);
+    load = vblk_play_start_scattered(p);
     to = vblk_play_target(p);
     begin_pausing(p, file);
     f = vblk_freeze(p, load);
@@ -202,12 +194,7 @@ static void play_held(VblkPlay *p)
 {
     VblkLoad *load, *more;
 
-    vblk_play_start(p, (VblkPlayDisk) { .errors = VBLK_ONE_ERROR,
-                                        .props = ", 'werror': 'stop'" });
-    load = vblk_load_new(p, "writes", OUT, 0, 1);
-    vblk_play_kick(p);
-    qtest_qmp_eventwait(p->m->qts, "STOP");
-    vblk_note_state(p);
+    load = vblk_play_start_held(p);
     more = vblk_load_new(p, "more", OUT, 1024, 4);
     vblk_play_kick(p);
     migrate(p);
@@ -262,7 +249,7 @@ static void play_broken(VblkPlay *p)
 
 #define RUNNING "run state: running\n"
 #define FOUR(what) what what what what
-#define PRE_SWITCHOVER "pre-switchover: memory as it was, disk as it was\n"
+#define PRE_SWITCHOVER VBLK_AS_IT_WAS("pre-switchover")
 
 static const VblkCase cases[] = {
     {

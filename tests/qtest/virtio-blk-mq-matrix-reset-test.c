@@ -1,6 +1,6 @@
 /*
  * The matrix: drivers that reset, take bus mastering away, or are slow to set
- * up their rings; devices that are unplugged
+ * up their rings
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,22 +13,6 @@
 #define OUT VIRTIO_BLK_T_OUT
 #define IN VIRTIO_BLK_T_IN
 
-/*
- * A slow disk with requests in flight on every queue.  What the limit lets
- * through at once, the device has used up when it read the partition table.
- */
-static VblkLoad *start_loaded(VblkPlay *p)
-{
-    VblkLoad *load;
-
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    vblk_load_new(p, "writes", OUT, 0, 4);
-    load = vblk_load_new(p, "reads", IN, 4096, 4);
-    vblk_play_kick(p);
-    vblk_play_wait_taken(p);
-    return load;
-}
-
 /* Time for what may still be there, and commands that would stir it */
 static void time_passes(VblkPlay *p)
 {
@@ -39,7 +23,7 @@ static void time_passes(VblkPlay *p)
 
 static void play_reset(VblkPlay *p)
 {
-    VblkLoad *load = start_loaded(p);
+    VblkLoad *load = vblk_play_start_loaded(p, NULL);
     GArray *old = vblk_places(p, load);
     VblkFreeze *f;
 
@@ -57,14 +41,10 @@ static void play_reset(VblkPlay *p)
 
 static void play_reset_scattered(VblkPlay *p)
 {
-    VblkLoad *load;
+    VblkLoad *load = vblk_play_start_scattered(p);
+    GArray *old = vblk_places(p, load);
     VblkFreeze *f;
-    GArray *old;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    load = vblk_load_scattered(p, "writes", 150, 40);
-    vblk_play_kick(p);
-    old = vblk_places(p, load);
     vblk_device_reset(p->d);
     f = vblk_freeze_places(p, old);
     time_passes(p);
@@ -76,7 +56,7 @@ static void play_reset_scattered(VblkPlay *p)
 
 static void play_reset_system(VblkPlay *p)
 {
-    VblkLoad *load = start_loaded(p);
+    VblkLoad *load = vblk_play_start_loaded(p, NULL);
     GArray *old = vblk_places(p, load);
     VblkFreeze *f;
 
@@ -99,7 +79,7 @@ static void play_reset_stopped(VblkPlay *p)
     VblkFreeze *f;
     VblkLoad *load;
 
-    start_loaded(p);
+    vblk_play_start_loaded(p, NULL);
     vblk_play_stop(p);
     vblk_device_reset(p->d);
     vblk_play_drive(p);
@@ -116,23 +96,10 @@ static void play_reset_stopped(VblkPlay *p)
     vblk_play_end(p);
 }
 
-static VblkLoad *start_held(VblkPlay *p)
-{
-    VblkLoad *load;
-
-    vblk_play_start(p, (VblkPlayDisk) { .errors = VBLK_ONE_ERROR,
-                                        .props = ", 'werror': 'stop'" });
-    load = vblk_load_new(p, "writes", OUT, 0, 1);
-    vblk_play_kick(p);
-    qtest_qmp_eventwait(p->m->qts, "STOP");
-    vblk_note_state(p);
-    return load;
-}
-
 /* A failed request is held back when the driver resets the device. */
 static void play_reset_held(VblkPlay *p)
 {
-    VblkLoad *load = start_held(p);
+    VblkLoad *load = vblk_play_start_held(p);
     GArray *old = vblk_places(p, load);
     VblkFreeze *f;
 
@@ -174,7 +141,7 @@ static void renew_queues(VblkPlay *p, VblkLoad *load, const char *when)
 
 static void play_queues_load(VblkPlay *p)
 {
-    VblkLoad *load = start_loaded(p);
+    VblkLoad *load = vblk_play_start_loaded(p, NULL);
 
     renew_queues(p, load, "after reset");
     vblk_note_works(p, "after reset");
@@ -186,7 +153,7 @@ static void play_queues_load(VblkPlay *p)
 
 static void play_queues_stopped(VblkPlay *p)
 {
-    VblkLoad *load = start_loaded(p);
+    VblkLoad *load = vblk_play_start_loaded(p, NULL);
     VblkFreeze *f;
 
     vblk_play_stop(p);
@@ -205,7 +172,7 @@ static void play_queues_stopped(VblkPlay *p)
 
 static void play_queues_held(VblkPlay *p)
 {
-    VblkLoad *load = start_held(p);
+    VblkLoad *load = vblk_play_start_held(p);
 
     renew_queues(p, load, "after reset");
     vblk_play_cont(p);
@@ -234,7 +201,7 @@ static void play_master_load(VblkPlay *p)
 {
     VblkFreeze *f;
 
-    start_loaded(p);
+    vblk_play_start_loaded(p, NULL);
     set_master(p, false);
     f = vblk_freeze(p, NULL);
     time_passes(p);
@@ -250,7 +217,7 @@ static void play_master_at_once(VblkPlay *p)
 {
     VblkFreeze *f;
 
-    start_loaded(p);
+    vblk_play_start_loaded(p, NULL);
     f = vblk_freeze(p, NULL);
     set_master(p, false);
     time_passes(p);
@@ -314,7 +281,7 @@ static void play_master_back(VblkPlay *p)
 
 static void play_master_stopped(VblkPlay *p)
 {
-    VblkLoad *load = start_loaded(p);
+    VblkLoad *load = vblk_play_start_loaded(p, NULL);
     VblkFreeze *f;
 
     vblk_play_stop(p);
@@ -327,99 +294,6 @@ static void play_master_stopped(VblkPlay *p)
     set_master(p, true);
     vblk_play_drive(p);
     vblk_note_works(p, "after reset");
-    vblk_play_end(p);
-}
-
-/*
- * Unplug
- */
-
-/* The device goes, its memory stays as it is, and another one comes. */
-static void unplug(VblkPlay *p, VblkLoad *load)
-{
-    GArray *old = vblk_places(p, load);
-    VblkFreeze *f;
-
-    vblk_device_del(p->m, 0);
-    vblk_device_close(p->d);
-    f = vblk_freeze_places(p, old);
-    vblk_clock_advance(p->m, 1000);
-    vblk_note_frozen(p, "unplugged", f);
-    vblk_note_state(p);
-}
-
-static void plug_again(VblkPlay *p)
-{
-    vblk_play_renew(p);
-    vblk_play_plug(p, NULL);
-    vblk_play_drive(p);
-    vblk_note_works(p, "plugged again");
-}
-
-static void play_unplug_load(VblkPlay *p)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        VblkLoad *load = i ? vblk_load_new(p, "reads", IN, 4096, 4)
-                           : start_loaded(p);
-
-        vblk_play_kick(p);
-        unplug(p, load);
-        plug_again(p);
-    }
-    vblk_play_end(p);
-}
-
-static void play_unplug_scattered(VblkPlay *p)
-{
-    VblkLoad *load;
-
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    load = vblk_load_scattered(p, "writes", 150, 40);
-    vblk_play_kick(p);
-    unplug(p, load);
-    plug_again(p);
-    vblk_play_end(p);
-}
-
-/* With a device limit, whose timers must not be left behind */
-static void play_unplug_limited(VblkPlay *p)
-{
-    VblkLoad *load;
-
-    vblk_play_start(p, (VblkPlayDisk) {});
-    vblk_play_go(p, "block_set_io_throttle", "{'id': '" VBLK_PLAY_QOM "',"
-                 " 'bps': 0, 'bps_rd': 0, 'bps_wr': 0, 'iops': 10,"
-                 " 'iops_rd': 0, 'iops_wr': 0}");
-    load = vblk_load_new(p, "writes", OUT, 0, 16);
-    vblk_play_kick(p);
-    vblk_clock_advance(p->m, 300);
-    unplug(p, load);
-    plug_again(p);
-    vblk_play_end(p);
-}
-
-static void play_unplug_stopped(VblkPlay *p)
-{
-    VblkLoad *load;
-
-    vblk_play_start(p, (VblkPlayDisk) {});
-    vblk_note_works(p, "at first");
-    vblk_play_stop(p);
-    load = vblk_load_new(p, "writes", OUT, 0, 4);
-    vblk_play_expose(p);
-    unplug(p, load);
-    vblk_play_cont(p);
-    plug_again(p);
-    vblk_play_end(p);
-}
-
-static void play_unplug_held(VblkPlay *p)
-{
-    VblkLoad *load = start_held(p);
-
-    unplug(p, load);
-    vblk_play_cont(p);
-    plug_again(p);
     vblk_play_end(p);
 }
 
@@ -485,74 +359,44 @@ static void play_refused(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/*
- * QEMU ends in the middle of it, which vblk_play_end() wants to go well.
- */
-static void play_quit_load(VblkPlay *p)
-{
-    start_loaded(p);
-    vblk_play_end(p);
-}
-
-static void play_quit_stopped(VblkPlay *p)
-{
-    vblk_play_start(p, (VblkPlayDisk) {});
-    vblk_note_works(p, "at first");
-    vblk_play_stop(p);
-    vblk_load_new(p, "writes", OUT, 0, 4);
-    vblk_play_kick(p);
-    vblk_play_end(p);
-}
-
-static void play_quit_held(VblkPlay *p)
-{
-    start_held(p);
-    vblk_play_end(p);
-}
-
-#define AS_IT_WAS(when) when ": memory as it was, disk as it was\n"
 #define MEMORY_AS_IT_WAS(when) when ": memory as it was\n"
-#define REMOVED "disk removed: done\n"
-#define PLUGGED AS_IT_WAS("unplugged") "run state: running\n" REMOVED
-#define AGAIN VBLK_WORKS("plugged again")
-#define SLOW_PLUGGED PLUGGED "limit removed: done\n" AGAIN
 #define LATE "queue set up late: status 0\nqueue 0: status 0\n"
 
 static const VblkCase cases[] = {
     {
         .name = "reset/load", .play = play_reset, .quick = true,
-        .want = AS_IT_WAS("after reset") VBLK_WORKS("after reset")
+        .want = VBLK_AS_IT_WAS("after reset") VBLK_WORKS("after reset")
                 VBLK_OK("reads", 16),
     }, {
         .name = "reset/scattered", .play = play_reset_scattered,
-        .want = AS_IT_WAS("after reset") VBLK_WORKS("after reset"),
+        .want = VBLK_AS_IT_WAS("after reset") VBLK_WORKS("after reset"),
     }, {
         .name = "reset/system", .play = play_reset_system,
-        .want = "status: 0\n" AS_IT_WAS("after reset")
+        .want = "status: 0\n" VBLK_AS_IT_WAS("after reset")
                 VBLK_WORKS("after reset"),
     }, {
         .name = "reset/stopped", .play = play_reset_stopped,
-        .want = AS_IT_WAS("stopped") VBLK_OK("later", 16)
+        .want = VBLK_AS_IT_WAS("stopped") VBLK_OK("later", 16)
                 VBLK_ON_DISK("later", 16) VBLK_WORKS("in the end"),
         VBLK_STOCK_SERVES_STOPPED,
     }, {
         .name = "reset/held", .play = play_reset_held,
-        .want = "run state: io-error\n" AS_IT_WAS("after reset")
+        .want = "run state: io-error\n" VBLK_AS_IT_WAS("after reset")
                 VBLK_WORKS("after reset"),
     }, {
         .name = "queues/load", .play = play_queues_load, .quick = true,
-        .want = AS_IT_WAS("after reset") VBLK_WORKS("after reset")
+        .want = VBLK_AS_IT_WAS("after reset") VBLK_WORKS("after reset")
                 VBLK_WORKS("after a stop"),
         .ours_only = true,
         .why = "stock answers requests of before the reset in the new ring",
     }, {
         .name = "queues/stopped", .play = play_queues_stopped,
-        .want = AS_IT_WAS("after reset") AS_IT_WAS("stopped")
+        .want = VBLK_AS_IT_WAS("after reset") VBLK_AS_IT_WAS("stopped")
                 VBLK_OK("later", 16) VBLK_WORKS("in the end"),
         VBLK_STOCK_SERVES_STOPPED,
     }, {
         .name = "queues/held", .play = play_queues_held,
-        .want = "run state: io-error\n" AS_IT_WAS("after reset")
+        .want = "run state: io-error\n" VBLK_AS_IT_WAS("after reset")
                 VBLK_WORKS("after reset"),
         .ours_only = true,
         .why = "stock submits requests of before the reset once more",
@@ -564,7 +408,7 @@ static const VblkCase cases[] = {
         .want = MEMORY_AS_IT_WAS("no bus master") VBLK_WORKS("after reset"),
     }, {
         .name = "master/kicked", .play = play_master_kicked,
-        .want = VBLK_WORKS("at first") AS_IT_WAS("no bus master")
+        .want = VBLK_WORKS("at first") VBLK_AS_IT_WAS("no bus master")
                 VBLK_WORKS("after reset"),
         .stock_differs_in = VBLK_IN_ALL,
         .why = "stock moves the event index for a kick without bus mastering",
@@ -576,24 +420,7 @@ static const VblkCase cases[] = {
                 VBLK_WORKS("in the end"),
     }, {
         .name = "master/stopped", .play = play_master_stopped,
-        .want = AS_IT_WAS("no bus master") VBLK_WORKS("after reset"),
-    }, {
-        .name = "unplug/load", .play = play_unplug_load, .quick = true,
-        .want = SLOW_PLUGGED SLOW_PLUGGED,
-    }, {
-        .name = "unplug/scattered", .play = play_unplug_scattered,
-        .want = SLOW_PLUGGED,
-    }, {
-        .name = "unplug/limited", .play = play_unplug_limited,
-        .want = PLUGGED AGAIN,
-    }, {
-        .name = "unplug/stopped", .play = play_unplug_stopped,
-        .want = VBLK_WORKS("at first") AS_IT_WAS("unplugged")
-                "run state: paused\n" REMOVED AGAIN,
-    }, {
-        .name = "unplug/held", .play = play_unplug_held,
-        .want = "run state: io-error\n" AS_IT_WAS("unplugged")
-                "run state: io-error\n" REMOVED AGAIN,
+        .want = VBLK_AS_IT_WAS("no bus master") VBLK_WORKS("after reset"),
     }, {
         .name = "rings/late", .play = play_late, .quick = true,
         .want = "queue 0 alone: status 0\n" LATE LATE LATE
@@ -609,14 +436,6 @@ static const VblkCase cases[] = {
                 "mapping: ioeventfd is required for iothread\n"
                 "ours: auto: ioeventfd is required for iothread\n"
                 VBLK_WORKS("without"),
-    }, {
-        .name = "quit/load", .play = play_quit_load, .want = "",
-    }, {
-        .name = "quit/stopped", .play = play_quit_stopped,
-        .want = VBLK_WORKS("at first"),
-    }, {
-        .name = "quit/held", .play = play_quit_held,
-        .want = "run state: io-error\n",
     },
 };
 

@@ -301,7 +301,7 @@ static const VblkCase cases[] = {
     }, {
         .name = "shortage/stopped", .play = play_stopped,
         .where = VBLK_IN_THREADS,
-        .want = "stopped: memory as it was, disk as it was\n" LOAD(150)
+        .want = VBLK_AS_IT_WAS("stopped") LOAD(150)
                 ON_DISK(150) VBLK_WORKS("in the end") HOME("after"),
         STOCK_CRASHES,
     }, {

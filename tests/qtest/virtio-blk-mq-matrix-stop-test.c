@@ -82,11 +82,7 @@ static void play_load(VblkPlay *p)
     VblkFreeze *f;
     VblkLoad *writes, *reads;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    writes = vblk_load_new(p, "writes", OUT, 0, 4);
-    reads = vblk_load_new(p, "reads", IN, 4096, 4);
-    vblk_play_kick(p);
-    vblk_play_wait_taken(p);
+    reads = vblk_play_start_loaded(p, &writes);
     vblk_play_stop(p);
     vblk_note_so_far(p, writes);
     vblk_note_so_far(p, reads);
@@ -105,9 +101,7 @@ static void play_scattered(VblkPlay *p)
     VblkFreeze *f;
     VblkLoad *load;
 
-    vblk_play_start(p, (VblkPlayDisk) { .iops = VBLK_PLAY_SLOW });
-    load = vblk_load_scattered(p, "writes", 150, 40);
-    vblk_play_kick(p);
+    load = vblk_play_start_scattered(p);
     vblk_play_stop(p);
     f = vblk_freeze(p, load);
     vblk_play_storm(p, 2);
@@ -147,12 +141,7 @@ static void play_held(VblkPlay *p)
     VblkLoad *load, *more;
     VblkFreeze *f;
 
-    vblk_play_start(p, (VblkPlayDisk) { .errors = VBLK_ONE_ERROR,
-                                        .props = ", 'werror': 'stop'" });
-    load = vblk_load_new(p, "writes", OUT, 0, 1);
-    vblk_play_kick(p);
-    qtest_qmp_eventwait(p->m->qts, "STOP");
-    vblk_note_state(p);
+    load = vblk_play_start_held(p);
     more = vblk_load_new(p, "more", OUT, 1024, 4);
     vblk_play_expose(p);
     f = vblk_freeze(p, more);
@@ -260,7 +249,7 @@ static void play_snapshots(VblkPlay *p)
     }
 }
 
-#define AS_IT_WAS "stopped: memory as it was, disk as it was\n"
+#define AS_IT_WAS VBLK_AS_IT_WAS("stopped")
 
 #define SIX(text) text text text text text text
 
