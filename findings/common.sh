@@ -40,8 +40,12 @@ fetch()
     mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" \
         "$folder/debs" "$work/$suite"
     : >"$folder/status"
-    for name in "${suite%-backports}" "$suite"; do
-        echo "deb [signed-by=$keyring] $archive $name main"
+    for name in "${suite%-*}" "$suite"; do
+        case $name in
+            *-security) url=$archive-security ;;
+            *) url=$archive ;;
+        esac
+        echo "deb [signed-by=$keyring] $url $name main"
     done | uniq >"$folder/sources.list"
     echo "fetching packages of Debian $suite" >&2
     apt_in "$folder" apt-get update >/dev/null
