@@ -86,8 +86,8 @@ chmod +x /etc/xen/scripts/ram""")
 
     @contextlib.contextmanager
     def disk(self, words):
-        self.domu.attach('xvdb', 'format=raw,access=rw,vdev={vdev},'
-                                 f'target=/dev/ram0,{words}')
+        self.domu.attach('xvdb', f'format=raw,access=rw,vdev={{vdev}},{words},'
+                                 'target=/dev/ram0')
         self.domu.run('echo none >/sys/block/xvdb/queue/scheduler')
         yield
         self.domu.detach('xvdb')
