@@ -301,12 +301,22 @@ dd if=/dev/xvdb bs=1M skip=16 count=8 iflag=direct 2>/dev/null | cmp - /run/new
             self.load.progress()
 
     def test_09_migrate_to_the_same_host(self):
-        self.first.xl('migrate -s "" first "xl migrate-receive"')
-        self.dom0.run('attach-domu first')
-        self.load.progress()
+        """The PVH domU: Debian's Xen has no shadow paging.
+
+        Without it Xen cannot log which pages a running PV domU writes.
+        """
         said, right = self.load.end()
         self.assertTrue(right, said)
         self.read_all(self.first, 'xvda', 'xvdb')
+        self.second.select()
+        load = Load(self.second, VCPUS, RINGS, depth=16)
+        load.begin()
+        self.second.xl('migrate -s "" second "xl migrate-receive"', 900)
+        self.dom0.run('attach-domu second')
+        load.progress()
+        said, right = load.end()
+        self.assertTrue(right, said)
+        self.read_all(self.second, 'xvda', 'xvdb', 'xvdc')
 
     def end_third(self, end, times):
         """Ends under full load; all is as before, but for the data."""
