@@ -67,6 +67,16 @@ static const char *split_params(const char *params, char **driver)
     return colon + 1;
 }
 
+/* Whether the host has io_uring and lets us use it. */
+static bool io_uring_works(void)
+{
+#ifdef CONFIG_LINUX_IO_URING
+    return aio_setup_linux_io_uring(qemu_get_aio_context(), NULL);
+#else
+    return false;
+#endif
+}
+
 /* Options as blockdev-add would get them, spelt "file.driver" and so on. */
 static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
 {
@@ -109,6 +119,9 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
     if (option_is_set(opts, "direct-io-safe")) {
         qdict_put_str(node, "file.cache.direct", "on");
         qdict_put_str(node, "file.aio", "native");
+    } else if (io_uring_works()) {
+        /* What the page cache has needs no thread that has to be woken. */
+        qdict_put_str(node, "file.aio", "io_uring");
     }
     if (option_is_set(opts, "discard-enable")) {
         qdict_put_str(node, "file.discard", "unmap");

@@ -8,6 +8,10 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include "qobject/qdict.h"
 #include "xen-disk-util.h"
 
@@ -139,6 +143,69 @@ static void test_disk(void)
     blkfront_free(f);
     xen_guest_quit(g);
     xen_disk_image_drop(image);
+}
+
+/* A host that has io_uring and lets this process use it. */
+static bool host_has_io_uring(void)
+{
+    /* No ring has that many entries and no parameters. */
+    return syscall(__NR_io_uring_setup, 0, NULL) < 0 &&
+           errno != ENOSYS && errno != EPERM;
+}
+
+/* As kernel.io_uring_disabled=2 does; for all that this process starts. */
+static void forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { ARRAY_SIZE(filter), filter };
+
+    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0),
+                    ==, 0);
+    g_assert_false(host_has_io_uring());
+}
+
+/* The disk works, and QEMU submits its requests with io_uring or a thread. */
+static void check_engine(bool io_uring)
+{
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    g_autofree char *log = g_strconcat(image, ".log", NULL);
+    g_autofree char *said = NULL;
+    XenGuest *g = xen_guest_start("-S -trace luring_co_submit "
+                                  "-trace thread_pool_submit_aio -D %s",
+                                  log);
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+
+    check_good(f, image);
+    blkfront_free(f);
+    xen_guest_quit(g);
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    g_assert_cmpint(!!strstr(said, "luring_co_submit"), ==, io_uring);
+    g_assert_true(io_uring || strstr(said, "thread_pool_submit_aio"));
+    unlink(log);
+    xen_disk_image_drop(image);
+}
+
+static void test_engine(void)
+{
+    check_engine(host_has_io_uring());
+}
+
+static void test_engine_forbidden(void)
+{
+    if (g_test_subprocess()) {
+        forbid_io_uring();
+        check_engine(false);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr_unmatched("*Unable to use*");
 }
 
 /* Can be read, with what was written before, and not written. */
@@ -400,6 +467,9 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/xen-disk/toolstack/disk", test_disk);
+    qtest_add_func("/xen-disk/toolstack/engine", test_engine);
+    qtest_add_func("/xen-disk/toolstack/engine-forbidden",
+                   test_engine_forbidden);
     qtest_add_func("/xen-disk/toolstack/read-only", test_read_only);
     qtest_add_func("/xen-disk/toolstack/read-only-qcow2",
                    test_read_only_qcow2);
