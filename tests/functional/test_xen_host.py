@@ -245,7 +245,7 @@ dd if=/dev/xvdb bs=1M skip=16 count=8 iflag=direct 2>/dev/null | cmp - /run/new
     def test_04_more_domus(self):
         self.write_all(self.first, 'xvda', 'xvdb')
         self.second.boot(domu_config('second', self.new_disks('second'),
-                                     'pvh'), 300)
+                                     'pvh'), 600)
         for name in ('xvda', 'xvdb', 'xvdc'):
             self.assertEqual(self.rings(self.second, name), RINGS)
         self.write_all(self.second, 'xvda', 'xvdb', 'xvdc')
@@ -323,7 +323,7 @@ dd if=/dev/xvdb bs=1M skip=16 count=8 iflag=direct 2>/dev/null | cmp - /run/new
         disks = self.new_disks('third')
         before = None
         for _ in range(times):
-            self.third.boot(domu_config('third', disks), 300)
+            self.third.boot(domu_config('third', disks), 600)
             load = Load(self.third, VCPUS, RINGS, depth=16)
             load.begin()
             end()
