@@ -57,7 +57,7 @@ static bool has_threads(VblkPlay *p)
     return home;
 }
 
-/* Compares query-block-queues with the properties of the cell. */
+/* Compares where the queues are with the properties of the cell. */
 static void note_homes(VblkPlay *p, const char *when)
 {
     const QListEntry *entry;

@@ -1,9 +1,9 @@
 /*
  * What queries say of a queue while an IOThread reads its ring
  *
- *     x-query-virtio-queue-status    position, requests in flight
- *     x-query-virtio-queue-element   the chain that comes next
- *     query-block-queues             notifications
+ *     x-query-virtio-queue-status         position, requests in flight
+ *     x-query-virtio-queue-element        the chain that comes next
+ *     __org.qemu-mq_query-block-queues    notifications
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

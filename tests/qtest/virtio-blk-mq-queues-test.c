@@ -233,7 +233,7 @@ static void check_counted(VblkDisk *f, unsigned queue, const char *what,
     qobject_unref(info);
 }
 
-/* What query-block-queues counts; each kick is done with when it returns. */
+/* What a query of the queues counts; each kick is done with when it returns. */
 static void test_counters(const VblkVariant *v)
 {
     VblkDisk f = setup(v, 2, "ioeventfd=off");

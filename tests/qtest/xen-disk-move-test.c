@@ -65,7 +65,7 @@ static void move_fails(XenGuest *g, const char *id, unsigned int ring,
     qobject_unref(rsp);
 }
 
-/* What query-block-queues tells of @ring; to be unreferenced. */
+/* What a query of the queues tells of @ring; to be unreferenced. */
 static QDict *query(XenGuest *g, unsigned int ring)
 {
     QDict *rsp = qtest_qmp(g->qts, "{ 'execute':"
