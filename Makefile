@@ -1,7 +1,5 @@
 # Every goal calls a program that does the work.
 #
-# SPDX-License-Identifier: GPL-2.0-or-later
-#
 #: make                   build QEMU; the programs are then in build/
 #: make run               boot a Linux guest on a disk with several queues, and
 #:                        report; QUEUES=N IOTHREADS=N VCPUS=N IMAGE=FILE
@@ -33,6 +31,8 @@
 #: BUILD=DIR names another build folder than build, QEMU=FILE another binary
 #: to run.  make runs ./configure where needed; ./configure --help lists its
 #: options.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 BUILD ?= build
 TARGETS ?=

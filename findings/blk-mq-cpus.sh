@@ -1,6 +1,4 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-or-later
-#
 # With as many queues as CPUs, Linux 6.12 gives queue N of a virtio-blk disk to
 # CPU N.  Linux 7.3 does not: of four queues, CPUs 1, 3, 2 and 0 use queues 0 to
 # 3.  So who pins the thread that serves queue N beside the host CPU of vCPU N
@@ -9,6 +7,8 @@
 # Seen, with four vCPUs and four queues:
 #     Linux 6.12: 0:0 1:1 2:2 3:3
 #     Linux 7.3: 0:1 1:3 2:2 3:0
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 . "$(dirname "$0")/common.sh"
 

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
 # What the scripts here share: packages of Debian's archive, unpacked in a
 # temporary folder that goes when the script ends.
 #
@@ -6,6 +5,8 @@
 #                              unpack them and all that they depend on
 #   program SUITE PATH ARG...  run a program of theirs, with their libraries
 #   expect WHAT SEEN WANTED    end with an error unless they are the same
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 set -eu
 export LC_ALL=C

@@ -1,6 +1,4 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-or-later
-#
 # A PV dom0 may have more CPUs than the machine: that is what Xen's option
 # dom0_max_vcpus=4 on a machine with one CPU asks for, and 'xl vcpu-list' shows
 # the four.  Linux 6.1 (Debian 12) uses all of them.  Linux 6.12 (Debian 13)
@@ -13,6 +11,8 @@
 # Seen with Xen 4.17 and 4.20, in an emulated machine of one CPU:
 #     Linux 6.1 in dom0: 4 CPUs
 #     Linux 6.12 in dom0: 1 CPUs
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 . "$(dirname "$0")/common.sh"
 

@@ -1,6 +1,4 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-or-later
-#
 # QEMU 10.0.13, a point release that Debian 13 has, gives each virtqueue 1,024
 # entries, whatever the property queue-size of the device says.  The number is
 # part of the migration stream, and QEMU 11.1.3 does not take more entries than
@@ -12,6 +10,8 @@
 #     entries of a queue with queue-size=128 in 10.0.13: 1024
 #     loading the default disk in 11.1.3: refused
 #     loading it with queue-size=1024 in 11.1.3: loaded
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 . "$(dirname "$0")/common.sh"
 

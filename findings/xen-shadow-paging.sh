@@ -1,6 +1,4 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-or-later
-#
 # A security update of Debian 12's Xen took live migration of PV domains away.
 # Xen needs shadow paging to log which pages a running PV domain writes.  Debian
 # 12 was released with a hypervisor that has it; the one of its security updates
@@ -17,6 +15,8 @@
 #     Xen 4.17 of Debian 12: CONFIG_SHADOW_PAGING=y
 #     Xen 4.17 of its security updates: # CONFIG_SHADOW_PAGING is not set
 #     Xen 4.20 of Debian 13: # CONFIG_SHADOW_PAGING is not set
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
 
 . "$(dirname "$0")/common.sh"
 

@@ -1,13 +1,13 @@
 /*
  * A block device that has queues
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    from whom                what                    comes to
  *    block layer, BQL         drained_begin, _end     every queue
  *    block layer, any thread  resize_cb               ops->resized(), by a BH
  *    monitor, BQL             set_iothread            one queue, drained
  *    run state, BQL           stop, cont              ops->vm_state_changed()
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

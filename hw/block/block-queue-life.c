@@ -1,9 +1,9 @@
 /*
  * The life of a queue of a block device
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * One table has all that can happen; the header has the picture of it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

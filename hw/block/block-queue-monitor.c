@@ -1,10 +1,10 @@
 /*
  * Queues of block devices, as QMP and HMP see them
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A user names the device that he made (-device ...,id=disk0).  For virtio
  * that is the transport's proxy, and the queues are its child's.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

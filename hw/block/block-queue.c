@@ -1,13 +1,13 @@
 /*
  * What every queue of a block device has
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * The sequence number makes the hand-over safe without waiting in
  * quiesce_begin or quiesce_end: the owner's bottom half always acts on the
  * newest number, however many begin/end pairs it has slept through, and
  * control only believes a settled_seq that equals its own, so that an
  * answer to an older pause is never taken for one to the present pause.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

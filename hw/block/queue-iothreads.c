@@ -1,12 +1,12 @@
 /*
  * Which queue of a block device runs in which IOThread
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Properties in, one referenced IOThread per queue out.  What the base can
  * check (iothread-vq-mapping) it checks; the result is kept as IOThreads and
  * not as AioContexts, so that a queue can be moved and the references stay
  * right.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

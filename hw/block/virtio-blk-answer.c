@@ -1,8 +1,6 @@
 /*
  * virtio-blk: the end of a request
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    answered     gathered, given back to the ring by the batch
  *    held         failed, werror or rerror is "stop": waits for "cont"
  *    abandoned    the driver has broken the rules: the ring does not get it
@@ -10,6 +8,8 @@
  * Everything here runs in the queue's owner thread.  The AIO backends bracket
  * their completion loops by defer_call_begin/end, as virtio-blk-queue.c does a
  * batch, so that the flush of answered requests comes once behind each of them.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: requests beyond the end of the disk
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    request --- within the known capacity ------> block layer --- done
  *       |                                              |
  *       | beyond                                       | -EIO
@@ -17,6 +15,8 @@
  * or a host device changes its size.  So the node is asked when a request
  * seems to be beyond the end, and when one has failed.  The driver's mistake
  * never stops the VM, whatever rerror and werror say.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: start, stop, drain, reset
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    the device (virtio-blk.h)          its queues (block-queue-life.h)
  *    notifiers, calls                   no ring, running, faulted
  *    stopped, starting, stopping        stopped, faulted and stopped
@@ -11,6 +9,8 @@
  * stop it goes back to the base's VirtQueue, so that the migration stream and
  * all that looks at the VirtQueue stay stock's.  Everything runs under the BQL
  * and reaches a queue's owner thread only by block_queue_quiesce_begin/end.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,12 +1,12 @@
 /*
  * virtio-blk: what runs under the BQL
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    virtio-blk-control.c     start, stop, reset
  *    virtio-blk-ioeventfd.c   kicks and interrupts by eventfd
  *    virtio-blk-migration.c   what travels with a migration
  *    virtio-blk-query.c       where a queue is in its ring
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_VIRTIO_BLK_CONTROL_H

@@ -1,11 +1,11 @@
 /*
  * virtio-blk: a driver that breaks the rules
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    owner thread                         main loop
  *    virtio_blk_queue_fault() --- bh ---> virtio_error(): one line,
  *    the queue takes no more              DEVICE_NEEDS_RESET, config interrupt
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: kicks and interrupts by eventfd
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    driver                  host notifier             guest notifier
  *      | kick  --- ioeventfd ------> queue's thread ----------> interrupt
  *      |
@@ -13,6 +11,8 @@
  *                     +- no eventfds:  run the queue here, in the main loop
  *
  * Without notifiers of both kinds a queue can not leave the main loop.  BQL.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: what travels with a migration
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    base's VirtIODevice state (ring positions handed over in pre_save)
  *    { 1, [queue], element }...   requests held back by werror/rerror=stop
  *    0
@@ -10,6 +8,8 @@
  * The stream is stock QEMU's, in both directions.  The base's element speaks
  * of guest physical addresses, which a natively taken chain does not keep:
  * they are worked out backwards from the view that it is mapped by.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: where in its ring a queue is, for those who ask
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     x-query-virtio-queue-status, -element       (main loop, BQL)
  *         |  VirtioDeviceClass.queue_sync
  *         v
@@ -11,6 +9,8 @@
  *     the base reads the ring:                               has it already
  *
  * Nothing is drained for that: who looks for a request that hangs sees it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

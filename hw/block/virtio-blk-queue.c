@@ -1,8 +1,6 @@
 /*
  * virtio-blk: one virtqueue at work
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    kick, poll --> take all --> submit all ---+
  *                                              | (requests run)
  *    interrupt <-- publish <-- push all done <-+    virtio-blk-answer.c
@@ -10,6 +8,8 @@
  * Everything here runs in the queue's owner thread.  A batch is bracketed by
  * defer_call_begin/end, as are the completion loops of the AIO backends, so
  * that the flush of answered requests comes once behind each of them.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: a queue
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    ring --take--> request --run--> coroutine --answer--> done --flush--> ring
  *                      |                                              |
  *                      +--- error, werror=stop: held until "cont"     +- one
@@ -19,6 +17,8 @@
  * Each includes those above it, and each source file calls functions of those
  * below it only; tests/overlay/test-layers.py has the order.  What the owner
  * thread wants of control goes through VirtIOBlkControlOps.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_VIRTIO_BLK_QUEUE_H

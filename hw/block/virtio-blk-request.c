@@ -1,8 +1,6 @@
 /*
  * virtio-blk: one request
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    chain:  [ header | data out... ] [ data in... | status ]
  *               |          |               |           |
  *               v          +-----+---------+           v
@@ -11,6 +9,8 @@
  * Framing is the driver's choice (VIRTIO 1.2, 2.7.4.3): the header may lie in
  * pieces, and data may share a descriptor with it or with the status.  What
  * all drivers do, one descriptor each, costs no copy of the segment list.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

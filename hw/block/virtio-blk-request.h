@@ -1,13 +1,13 @@
 /*
  * virtio-blk: what is in flight
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    virtio-blk-segments.c   the memory that a request has
  *    virtio-blk-answer.c     its end: answered, held, abandoned
  *    virtio-blk-capacity.c   is it beyond the end of the disk?
  *    virtio-blk-zoned.c      zone commands
  *    virtio-blk-request.c    parse, check, run
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_VIRTIO_BLK_REQUEST_H

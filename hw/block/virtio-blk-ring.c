@@ -1,8 +1,6 @@
 /*
  * virtio-blk: which reader a ring has, and which thread that lets it have
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    the ring lies                            reader      thread
  *    in plain RAM                             vring.h     the queue's own
  *    in plain RAM, and a buffer is MMIO       vring.h     the main loop
@@ -12,6 +10,8 @@
  *
  * While our reader has a ring its position is ours; it comes from the base's
  * VirtQueue and goes back there.  All of it is control: BQL, queue quiesced.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

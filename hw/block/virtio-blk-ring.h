@@ -1,9 +1,9 @@
 /*
  * virtio-blk: which reader a ring has, and which thread
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Control: BQL, with the queue quiesced unless told otherwise.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_VIRTIO_BLK_RING_H

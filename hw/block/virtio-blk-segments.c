@@ -1,8 +1,6 @@
 /*
  * virtio-blk: the memory that a request has
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    segments      list comes from
  *    1 to 4        the request itself
  *    to 32         SHORT: as many as fill a ring, merged runs included
@@ -18,6 +16,8 @@
  * kick takes all that the ring holds, as drivers have always found it: what
  * they have kicked is done when the VM has stopped, or handed over to
  * another QEMU that would wait for a new kick.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

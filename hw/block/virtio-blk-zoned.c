@@ -1,14 +1,14 @@
 /*
  * virtio-blk: zone commands
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    report   zones from a sector on, as many as the driver's buffer holds
  *    manage   open, close, finish, reset one zone; reset all
  *    append   write at a zone's write pointer, tell where that was
  *
  * VIRTIO 1.2, 5.2.6.  All run in the request's coroutine, so that a report of
  * many zones is a plain loop.  They are rare and may allocate.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,11 +1,11 @@
 /*
  * virtio-blk: the device
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Properties, features and config space (VIRTIO 1.2, 5.2.3 and 5.2.4), and
  * the life of the device object.  The queues live in virtio-blk-control.c and
  * virtio-blk-queue.c.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * What Xen PV disks may take of a host: for a disk, a domain, the process
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     what                  of what                        process    domain
  *     mapped grants         maptrack table of our domain   1/8        half
  *                           grant table of the frontend    -          half
@@ -11,6 +9,8 @@
  *
  * The rest is for others: the other backends of this domain, the other devices
  * of the guest, the threads and the heap of this process.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,13 +1,13 @@
 /*
  * What Xen PV disks may take of a host: for a disk, a domain, the process
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     ring --take--> disk --> domain --> process       all of them, or none
  *
  * A ring takes from the budget when what it keeps grows and gives back when
  * that shrinks, many pieces at a time.  No request that finds what it needs
  * comes here.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_BUDGET_H
@@ -32,20 +32,17 @@ typedef struct XenBlockBudget {
 } XenBlockBudget;
 
 /**
- * xen_block_budget_take:
+ * xen_block_budget_take: take @n of @what for @budget and all above it.  Any
+ * thread.
  *
- * Takes @n of @what for @budget and all above it.  Any thread.
- *
- * Returns: %false, and nothing is taken, if one of them has too little left.
+ * Returns: false, and nothing is taken, if one of them has too little left.
  */
 bool xen_block_budget_take(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_force:
- *
- * Takes though there may be nothing left: for the little without which a ring
- * could not go on at all.  Any thread.
+ * xen_block_budget_force: take though there may be nothing left: for the little
+ * without which a ring could not go on at all.  Any thread.
  */
 void xen_block_budget_force(XenBlockBudget *budget, XenBlockResource what,
                             unsigned n);
@@ -55,10 +52,8 @@ void xen_block_budget_give(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_was_refused:
- *
- * Was somebody refused grants, by @budget or by one above it, since the last
- * call of this?  Under the BQL.
+ * xen_block_budget_was_refused: was somebody refused grants, by @budget or by
+ * one above it, since the last call of this?  Under the BQL.
  */
 bool xen_block_budget_was_refused(XenBlockBudget *budget);
 
@@ -72,10 +67,10 @@ typedef struct XenBlockDomain {
 } XenBlockDomain;
 
 /**
- * xen_block_domain_get:
+ * xen_block_domain_get: find or make the entry of @domid, to be given back with
+ * xen_block_domain_put().
  *
- * Finds or makes the entry of @domid, to be given back with
- * xen_block_domain_put().  The first one sets up the process's budget.  BQL.
+ * The first one sets up the process's budget.  BQL.
  */
 XenBlockDomain *xen_block_domain_get(domid_t domid);
 

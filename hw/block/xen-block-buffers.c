@@ -1,10 +1,10 @@
 /*
  * Buffers for the data of a Xen PV disk's requests that are copied
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Each is an area of memory of its own, not a piece of the heap: what is given
  * back is the host's again at once.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

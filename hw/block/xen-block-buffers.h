@@ -1,12 +1,12 @@
 /*
  * Buffers for the data of a Xen PV disk's requests that are copied
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A ring has some of a few sizes.  They are its thread's, and are taken from
  * the budget of the domain as they are made.  One of each size may always be
  * made, so a ring whose requests wait for a buffer has one in use that will be
  * free.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_BUFFERS_H
@@ -36,9 +36,8 @@ void xen_block_buffers_cleanup(XenBlockBuffers *b);
 void *xen_block_buffers_make(XenBlockBuffers *b);
 
 /**
- * xen_block_buffers_get:
- *
- * Returns: a buffer, or %NULL while others have to be put back first.
+ * xen_block_buffers_get: a buffer, or NULL while others have to be put back
+ * first.
  */
 static inline void *xen_block_buffers_get(XenBlockBuffers *b)
 {
@@ -56,10 +55,8 @@ static inline void xen_block_buffers_put(XenBlockBuffers *b, void *buf)
 }
 
 /**
- * xen_block_buffers_tick:
- *
- * Call every ten seconds.  Gives back as many as were never needed since the
- * last time.
+ * xen_block_buffers_tick: give back as many as were never needed since the last
+ * time.  To be called every ten seconds.
  */
 void xen_block_buffers_tick(XenBlockBuffers *b);
 

@@ -1,8 +1,6 @@
 /*
  * Xen PV disk: what it agrees on with a frontend
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     backend offers                    frontend chooses
  *     max-ring-page-order            >= ring-page-order        (absent: 0)
  *     multi-queue-max-queues         >= multi-queue-num-queues (absent: 1)
@@ -17,6 +15,8 @@
  *
  * The frontend's keys are read into a XenBlockFrontend and checked there;
  * nothing is mapped or bound before all of it is known to make sense.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

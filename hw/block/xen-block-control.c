@@ -1,8 +1,6 @@
 /*
  * Xen PV disk: what reaches it from elsewhere than its frontend
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     from whom                what                    comes to
  *     block-queue-device.c     drain, move, stop, cont the rings
  *     block-queue-device.c     another size            keys "sectors", "state"
@@ -12,6 +10,8 @@
  * The last one ends in xenstore, which belongs to the main loop: a bottom half
  * carries it there.  It may run after the device was unplugged, or when the
  * connection that it is about has ended.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

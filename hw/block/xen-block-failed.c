@@ -1,8 +1,6 @@
 /*
  * Xen PV disk: one that a toolstack has asked for and that cannot be
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     backend/qdisk/DOM/NUMBER/
  *         state = Closing               for the frontend, if there is one
  *         error, hotplug-error          why, for people
@@ -17,6 +15,8 @@
  * A toolstack that detaches waits for Closed before it takes the directory
  * away.  libxl does not wait when it attaches a disk of QEMU's: what it says
  * then is no success.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

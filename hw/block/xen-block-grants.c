@@ -1,8 +1,6 @@
 /*
  * Grants of a Xen PV disk's ring: mapped for good, or copied by the batch
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     gref --hash--> bucket -> grant -> grant          (chain)
  *                                |        |
  *     by_turn: head -> chunk -> chunk -> chunk -> ... -> tail
@@ -20,6 +18,8 @@
  * A frontend chooses its grant references, so the hash is seeded: it cannot
  * build one long chain and slow down rings of other guests that share its
  * IOThread.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

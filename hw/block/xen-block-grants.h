@@ -1,12 +1,12 @@
 /*
  * Grants of a Xen PV disk's ring: mapped for good, or copied by the batch
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Every ring has its own XenBlockGrants and its own handle of the grant
  * device, so rings do not meet here either, but for the budget that they share
  * when what they keep grows.  Once started it belongs to the ring's thread;
  * start and stop run while the ring is quiet.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_GRANTS_H
@@ -93,24 +93,24 @@ typedef struct XenBlockCopy {
 } XenBlockCopy;
 
 /**
- * xen_block_grants_start:
+ * xen_block_grants_start: open the grant device.
  * @domid: the frontend's domain
  * @budget: what persistent grants are taken from, as they are mapped
  * @capacity: most of them that @budget can have; 0 for none
  * @nr_ring_pages: other pages that will be mapped through @g->handle
  *
- * Under the BQL.  Returns: %false with @errp set if the grant device cannot
- * be opened or cannot map as much; nothing is left behind then.
+ * Under the BQL.  Returns: false with @errp set if the grant device cannot be
+ * opened or cannot map as much; nothing is left behind then.
  */
 bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
                             XenBlockBudget *budget, unsigned capacity,
                             unsigned nr_ring_pages, Error **errp);
 
 /**
- * xen_block_grants_stop:
+ * xen_block_grants_stop: unmap every persistent grant and close the handle.
  *
- * Unmaps every persistent grant and closes the handle.  No request may be in
- * flight.  Under the BQL.  Does nothing if @g is not started.
+ * No request may be in flight.  Under the BQL.  Does nothing if @g is not
+ * started.
  */
 void xen_block_grants_stop(XenBlockGrants *g);
 
@@ -125,12 +125,11 @@ static inline XenBlockGrant **xen_block_grants_bucket(XenBlockGrants *g,
 }
 
 /**
- * xen_block_grants_get:
+ * xen_block_grants_get: find the mapping of @gref, readable and writable
+ * (blkif.h, note 8).
  *
- * Finds the mapping of @gref, readable and writable (blkif.h, note 8).
- *
- * Returns: the grant, to be released with xen_block_grants_put(), or %NULL if
- * it is not mapped: see xen_block_grants_want().
+ * Returns: the grant, to be released with xen_block_grants_put(), or NULL if it
+ * is not mapped: see xen_block_grants_want().
  */
 static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
                                                   uint32_t gref)
@@ -156,12 +155,12 @@ static inline void xen_block_grants_put(XenBlockGrants *g,
 }
 
 /**
- * xen_block_grants_want:
+ * xen_block_grants_want: ask for a mapping of @gref.
  *
- * Asks for a mapping of @gref.  Wishes are gathered and granted with one call
- * for many of them, at the latest by xen_block_grants_map_wanted().  Nothing
- * is mapped beyond the budget: grants that no request is using make room, as
- * many of them as may be replaced between two ticks.
+ * Wishes are gathered and granted with one call for many of them, at the latest
+ * by xen_block_grants_map_wanted().  Nothing is mapped beyond the budget:
+ * grants that no request is using make room, as many of them as may be replaced
+ * between two ticks.
  */
 void xen_block_grants_want(XenBlockGrants *g, uint32_t gref);
 
@@ -169,29 +168,25 @@ void xen_block_grants_want(XenBlockGrants *g, uint32_t gref);
 void xen_block_grants_map_wanted(XenBlockGrants *g);
 
 /**
- * xen_block_grants_tick:
+ * xen_block_grants_tick: unmap the grants that no request has used for a
+ * minute, and with @share an eighth of all, the oldest first.  To be called
+ * every ten seconds.
  * @share: somebody else has been refused what we may have plenty of
  *
- * Call every ten seconds.  Unmaps the grants that no request has used for a
- * minute, and with @share an eighth of all, the oldest first.  Those mapped
- * together with them go too, and come back as they are used.
+ * Those mapped together with them go too, and come back as they are used.
  */
 void xen_block_grants_tick(XenBlockGrants *g, bool share);
 
-/**
- * xen_block_grants_forget_idle:
- *
- * Unmaps the grants that no request is using.
- */
+/** xen_block_grants_forget_idle: unmap the grants that no request is using. */
 void xen_block_grants_forget_idle(XenBlockGrants *g);
 
 /**
- * xen_block_grants_copy:
+ * xen_block_grants_copy: copy the data of all @copies in as few calls as there
+ * is room for.
  * @to_domain: from @copies' buffers to the granted pages, else from them
  *
- * Copies the data of all @copies in as few calls as there is room for.  Where
- * a call fails its requests are copied again one by one, so that one bad grant
- * costs only its own request.
+ * Where a call fails its requests are copied again one by one, so that one bad
+ * grant costs only its own request.
  */
 void xen_block_grants_copy(XenBlockGrants *g, bool to_domain,
                            XenBlockCopy *copies, unsigned nr_copies);

@@ -1,8 +1,6 @@
 /*
  * Data of Xen PV disk requests: a place for it, and the way to the disk
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *                       prepare            run         finish
  *     all its grants    map once           straight    unmap none
  *     can be mapped     (or find mapped)   I/O
@@ -13,6 +11,8 @@
  * A request is on the one path or on the other as a whole.  prepare and
  * finish see a whole batch, so that the copies of a batch are one call, and
  * pages that are not mapped yet are mapped with a few.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

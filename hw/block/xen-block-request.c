@@ -1,8 +1,6 @@
 /*
  * Xen PV disk requests: three layouts, parsed and checked
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *              x86_32                        x86_64
  *      0       operation, nr_segments        operation, nr_segments
  *      2       handle                        handle
@@ -18,6 +16,8 @@
  * offsets and one piece of code serves all; native is one of the above on x86.
  * Every shared field is read with an atomic load, that is once, 32 bits at a
  * time: x86_32 aligns to no more.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,11 +1,11 @@
 /*
  * Xen PV disk requests: three layouts, parsed and checked
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A request lies in memory that the frontend can write at any time.  Decoding
  * reads every byte of it at most once, into private memory, and checks only
  * what it has read.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_REQUEST_H
@@ -97,40 +97,36 @@ typedef enum XenBlkifFault {
     XEN_BLKIF_BAD_GRANT,
 } XenBlkifFault;
 
-/**
- * xen_blkif_layout:
- *
- * Returns: the layout of ring entries under @protocol.
- */
+/** xen_blkif_layout: the layout of ring entries under @protocol. */
 const XenBlkifLayout *xen_blkif_layout(XenBlkifProtocol protocol);
 
 /**
- * xen_blkif_ring_size:
- *
- * Returns: the number of entries of a ring of @nr_pages pages, a power of two.
+ * xen_blkif_ring_size: the number of entries of a ring of @nr_pages pages, a
+ * power of two.
  */
 unsigned xen_blkif_ring_size(const XenBlkifLayout *layout, unsigned nr_pages);
 
 /**
- * xen_blkif_decode:
+ * xen_blkif_decode: read a request and check it.
  * @slot: the ring entry, 4-byte aligned, in shared memory
  * @segs: room for %BLKIF_MAX_SEGMENTS_PER_REQUEST segments
- *
- * Reads a request and checks it.  An indirect request's segments are yet to be
- * read from its @req->nr_indirect pages with xen_blkif_decode_indirect().
  * @req->id and @req->operation are valid whatever is returned; the latter is
  * that of the segments for an indirect request, as Linux has it on both ends.
+ *
+ * An indirect request's segments are yet to be read from its @req->nr_indirect
+ * pages with xen_blkif_decode_indirect().  @req->id and @req->operation are
+ * valid whatever is returned; the latter is that of the segments for an
+ * indirect request, as Linux has it on both ends.
  */
 XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
                                const XenBlkifLimits *limits,
                                XenBlkifRequest *req, XenBlkifSegment *segs);
 
 /**
- * xen_blkif_decode_indirect:
+ * xen_blkif_decode_indirect: read and check the segments of an indirect
+ * request, each of them once.
  * @pages: @req->nr_indirect pages of segments, in private or shared memory
  * @segs: room for @req->nr_segs segments
- *
- * Reads and checks the segments of an indirect request, each of them once.
  */
 XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
                                         const XenBlkifLimits *limits,
@@ -138,7 +134,7 @@ XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
                                         XenBlkifSegment *segs);
 
 /**
- * xen_blkif_encode_response:
+ * xen_blkif_encode_response: write a response.
  * @slot: the ring entry, in shared memory
  * @status: %BLKIF_RSP_OKAY, %BLKIF_RSP_ERROR or %BLKIF_RSP_EOPNOTSUPP
  */
@@ -152,17 +148,12 @@ static inline void xen_blkif_encode_response(void *slot,
 }
 
 /**
- * xen_blkif_fault_status:
- *
- * Returns: the status that a request with @fault is answered with.
+ * xen_blkif_fault_status: the status that a request with @fault is answered
+ * with.
  */
 int16_t xen_blkif_fault_status(XenBlkifFault fault);
 
-/**
- * xen_blkif_fault_text:
- *
- * Returns: what is wrong, for people.
- */
+/** xen_blkif_fault_text: what is wrong, for people. */
 const char *xen_blkif_fault_text(XenBlkifFault fault);
 
 #endif /* HW_BLOCK_XEN_BLOCK_REQUEST_H */

@@ -1,8 +1,6 @@
 /*
  * One ring of a Xen PV disk at work: take, submit, complete, notify
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     event or poll --> process --> take --> batch --> submit
  *                          |                             |
  *                          |          requests end here or later, in done
@@ -18,6 +16,8 @@
  * Indices run freely and are compared by subtraction.  The frontend may write
  * the shared ones at any time, ours too, so what we published is remembered
  * and never read back.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

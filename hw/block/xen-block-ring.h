@@ -1,8 +1,6 @@
 /*
  * One ring of a Xen PV disk
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *            granted pages                         this ring's own lines
  *     +------------------------+
  *     | req_prod    rsp_prod   |    take    +--------------------------+
@@ -19,6 +17,8 @@
  *
  * A ring begins with a BlockQueue: its thread owns everything in here but what
  * is marked otherwise, and control touches it only while it is quiesced.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_RING_H
@@ -162,21 +162,20 @@ struct XenBlockRing {
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
 /**
- * xen_block_ring_start:
+ * xen_block_ring_start: map the ring and bind its event channel.
  *
- * Maps the ring and binds its event channel.  The ring is quiesced; the first
- * block_queue_quiesce_end() lets it take requests.  Under the BQL.
+ * The ring is quiesced; the first block_queue_quiesce_end() lets it take
+ * requests.  Under the BQL.
  *
- * Returns: %false with @errp set and nothing left behind on error.
+ * Returns: false with @errp set and nothing left behind on error.
  */
 bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
                           XenBlockDisk *disk, const XenBlockRingParams *params,
                           Error **errp);
 
 /**
- * xen_block_ring_stop:
- *
- * Gives everything back.  The ring must be quiesced.  Under the BQL.
+ * xen_block_ring_stop: give everything back.  The ring must be quiesced.  Under
+ * the BQL.
  */
 void xen_block_ring_stop(XenBlockRing *ring);
 

@@ -1,8 +1,6 @@
 /*
  * Xen PV disk: disks that a toolstack asks for
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     toolstack writes                          we make
  *     backend/qdisk/DOM/NUMBER/
  *         params = "qcow2:/path"                node "xvda-qcow2" over a file
@@ -13,6 +11,8 @@
  *
  * and all of it goes when the toolstack takes the directory away.  A disk that
  * cannot be made is xen-block-failed.c's.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,8 +1,6 @@
 /*
  * Xen PV disk: the device
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     frontend state      what we do                      our state
  *     Initialising        (xen-bus, when it was Closed)   InitWait
  *     Initialised or
@@ -12,6 +10,8 @@
  *     Closed, or gone     disconnect                      Closed
  *
  * From Closing there is no way but to Closed, whatever the frontend says.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

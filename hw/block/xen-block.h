@@ -1,13 +1,13 @@
 /*
  * Xen PV disk
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * xen-block.c is the device, xen-block-connect.c what it agrees on with a
  * frontend, xen-block-control.c what reaches it from elsewhere,
  * xen-block-toolstack.c disks that a toolstack asks for, xen-block-failed.c
  * those of them that cannot be.  All of that is control and runs under the
  * BQL; the rings are in xen-block-ring.h.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_XEN_BLOCK_H
@@ -83,85 +83,77 @@ static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
 }
 
 /**
- * xen_block_connect:
+ * xen_block_connect: read what the frontend has written to xenstore, and start
+ * the rings that it describes.
  *
- * Reads what the frontend has written to xenstore and starts the rings that
- * it describes.  On error @errp is set and there is no ring.  It polls; there
- * is no ring either if the device was disconnected meanwhile.
+ * On error @errp is set and there is no ring.  It polls; there is no ring
+ * either if the device was disconnected meanwhile.
  */
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
 
 /**
- * xen_block_disconnect:
+ * xen_block_disconnect: wait for the requests in flight, and give the rings
+ * back.
  *
- * Waits for the requests in flight and gives the rings back.  Main loop
- * thread.  Does nothing if there are none.
+ * Main loop thread.  Does nothing if there are none.
  */
 void xen_block_disconnect(XenBlockDevice *blockdev);
 
 /**
- * xen_block_offer:
- *
- * Publishes features and transport parameters, before state InitWait.
+ * xen_block_offer: publish features and transport parameters, before state
+ * InitWait.
  */
 void xen_block_offer(XenBlockDevice *blockdev);
 
 /**
- * xen_block_serve_rings:
- *
- * Lets new rings take requests, unless the VM is stopped: then they do when
- * it goes on.  Under the BQL.
+ * xen_block_serve_rings: let new rings take requests, unless the VM is stopped:
+ * then they do when it goes on.  Under the BQL.
  */
 void xen_block_serve_rings(XenBlockDevice *blockdev);
 
 /**
- * xen_block_tick_rings:
- *
- * Every ten seconds from now on, while there are rings, has them let go of
- * what they have not used lately.  Under the BQL.
+ * xen_block_tick_rings: every ten seconds from now on, while there are rings,
+ * have them let go of what they have not used lately.  Under the BQL.
  */
 void xen_block_tick_rings(XenBlockDevice *blockdev);
 
 extern const BlockQueueDeviceOps xen_block_device_ops;
 
 /**
- * xen_block_control_begin:
+ * xen_block_control_begin: from here on the block layer tells the disk of
+ * drains and new sizes, rings may break, and the VM may stop.
  *
- * From here on the block layer tells the disk of drains and new sizes, rings
- * may break, and the VM may stop.  Under the BQL, at the end of realize.
+ * Under the BQL, at the end of realize.
  */
 void xen_block_control_begin(XenBlockDevice *blockdev);
 
 /**
- * xen_block_control_end:
- *
- * Undoes xen_block_control_begin().  There is no ring any more.  BQL.
+ * xen_block_control_end: undo xen_block_control_begin().  There is no ring any
+ * more.  BQL.
  */
 void xen_block_control_end(XenBlockDevice *blockdev);
 
 /**
- * xen_block_publish_size:
- *
- * Tells the rings and xenstore how large the disk is now.  Main loop thread.
+ * xen_block_publish_size: tell the rings and xenstore how large the disk is
+ * now.  Main loop thread.
  */
 void xen_block_publish_size(XenBlockDevice *blockdev);
 
 /**
- * xen_block_set_sector_size:
- * @bytes: %XEN_BLKIF_SECTOR_SIZE, or the logical block size for a frontend
- * that counts in these
+ * xen_block_set_sector_size: settle what a sector is for the next connection,
+ * and publish the size of the disk again if that is news.
+ * @bytes: %XEN_BLKIF_SECTOR_SIZE, or the logical block size for a frontend that
+ * counts in these
  *
- * Settles what a sector is for the next connection, and publishes the size of
- * the disk again if that is news.  There is no ring.  Main loop thread.
+ * There is no ring.  Main loop thread.
  */
 void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes);
 
 /**
- * xen_block_failed:
+ * xen_block_failed: tell toolstack and frontend that there is no such disk, and
+ * forget @backend when they are done with it.  Main loop thread.
  * @backend: of a toolstack's disk, which has no device
  * @message: what was wrong
- *
- * Tells toolstack and frontend that there is no such disk, and forgets
  * @backend when they are done with it.  Main loop thread.
  */
 void xen_block_failed(XenBackendInstance *backend, const char *message);

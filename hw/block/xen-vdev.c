@@ -1,11 +1,11 @@
 /*
  * Names and numbers of Xen virtual block devices
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A table of schemes, each with its prefix and the ranges of disks that have
  * numbers; a name is a prefix, a disk (letters count in base 26 without a
  * zero, as spreadsheet columns do) and a partition.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

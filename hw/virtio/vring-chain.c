@@ -1,10 +1,10 @@
 /*
  * The segments of a chain: found in guest memory, mapped, given back
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Both layouts add segments by vring_walk_add(), which is inline; here is what
  * it leaves over.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

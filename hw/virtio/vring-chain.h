@@ -98,7 +98,7 @@ static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
 }
 
 /**
- * vring_walk_add() - vring_add_segment(), quick when the buffer lies in the
+ * vring_walk_add: vring_add_segment(), quick when the buffer lies in the
  * same range as the one before it
  */
 static inline QEMU_ALWAYS_INLINE
@@ -159,7 +159,7 @@ void vring_chain_unmap(VRing *r, VRingChain *chain, uint64_t written);
 void vring_log_indirect(void);
 
 /**
- * vring_walk_table() - vring_map_table(), quick as vring_walk_add() is
+ * vring_walk_table: vring_map_table(), quick as vring_walk_add() is
  * @len: bytes, as the guest says; checked here
  */
 static inline QEMU_ALWAYS_INLINE

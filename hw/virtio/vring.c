@@ -2,9 +2,9 @@
  * Rings in guest memory: where they are, which view of memory they use, and
  * what both layouts have in common of reporting and notifying
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    vring.c  -->  vring-split.c, vring-packed.c  -->  vring-chain.c
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

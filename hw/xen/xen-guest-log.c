@@ -1,11 +1,11 @@
 /*
  * How much a Xen guest can make us say in the log
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * One number is kept, the time at which the burst would be whole again.  A
  * line moves it on by an interval, and may be said if that is not further
  * away than a whole burst takes.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,11 +1,11 @@
 /*
  * What the base's operations for a real Xen take from us
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Xen's libraries write a line to stderr whenever a call fails, and a guest
  * can make calls fail as often as it likes: it only has to name grants that
  * are none.  With a logger of ours they do not.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

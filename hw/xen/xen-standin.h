@@ -171,7 +171,7 @@ int xen_standin_evtchn_is_bound(evtchn_port_t port);
 
 extern struct gnttab_backend_ops xen_standin_gnttab_ops;
 
-/** What the backends asked for since the start. */
+/** XenStandinGrantStats: what the backends asked for since the start */
 typedef struct XenStandinGrantStats {
     uint64_t maps;              /* calls that mapped */
     uint64_t mapped;            /* grants mapped now */

@@ -1,12 +1,12 @@
 /*
  * Guest memory, as ThreadSanitizer has to see it
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A driver and a device share memory by a protocol of indexes and barriers.
  * ThreadSanitizer knows nothing of barriers, and in a qtest the "driver" is
  * the main loop, which reads and writes the same memory for it: every word of
  * every ring would be a data race.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef QEMU_TSAN_GUEST_MEMORY_H

@@ -128,7 +128,7 @@ void vblk_cpu_test_add_with(const char *path, VblkCpuTestFn *fn,
 VblkCpus *vblk_cpus_start(const VblkVariant *v, const VblkAccel *accel,
                           VblkCpusConfig config);
 
-/* vblk_cpus_stop: see that no CPU has had an exception, and end it all. */
+/** vblk_cpus_stop: see that no CPU has had an exception, and end it all. */
 void vblk_cpus_stop(VblkCpus *c);
 
 /**
@@ -143,10 +143,12 @@ void vblk_cpus_migrate(VblkCpus *c, bool running);
  */
 void vblk_cpus_reset(VblkCpus *c);
 
-/* vblk_cpus_wait_boot: wait until CPU @cpu has begun for the @times'th time. */
+/**
+ * vblk_cpus_wait_boot: wait until CPU @cpu has begun for the @times'th time.
+ */
 void vblk_cpus_wait_boot(VblkCpus *c, unsigned cpu, unsigned times);
 
-/* vblk_cpus_sipi: the first CPU starts all others. */
+/** vblk_cpus_sipi: the first CPU starts all others. */
 void vblk_cpus_sipi(VblkCpus *c);
 
 /**
@@ -157,19 +159,19 @@ void vblk_cpus_sipi(VblkCpus *c);
  */
 void vblk_cpus_open(VblkCpus *c, VblkBell bell);
 
-/* vblk_cpus_route: point @vector of the MSI-X table at a CPU and a vector. */
+/** vblk_cpus_route: point @vector of the MSI-X table at a CPU and a vector. */
 void vblk_cpus_route(VblkCpus *c, unsigned vector, unsigned cpu,
                      unsigned cpu_vector);
 
-/* vblk_cpus_intx: let the PIC tell the first CPU of INTx (pc machine). */
+/** vblk_cpus_intx: let the PIC tell the first CPU of INTx (pc machine). */
 void vblk_cpus_intx(VblkCpus *c);
 #define VBLK_INTX_VECTOR (VBLK_VECTOR_PIC + 11)
 
-/* vblk_cpu_op: have a CPU do one thing, and wait for it. */
+/** vblk_cpu_op: have a CPU do one thing, and wait for it. */
 void vblk_cpu_op(VblkCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
                  uint64_t value);
 
-/* vblk_cpu_op_begin: the same without waiting; vblk_cpu_op_end() does that. */
+/** vblk_cpu_op_begin: the same without waiting; vblk_cpu_op_end() does that. */
 void vblk_cpu_op_begin(VblkCpus *c, unsigned cpu, uint32_t op, uint32_t addr,
                        uint64_t value);
 void vblk_cpu_op_end(VblkCpus *c, unsigned cpu);
@@ -178,14 +180,14 @@ void vblk_cpu_op_end(VblkCpus *c, unsigned cpu);
 uint32_t vblk_cpu_read(VblkCpus *c, unsigned cpu, unsigned offset);
 void vblk_cpu_write(VblkCpus *c, unsigned cpu, unsigned offset, uint32_t value);
 
-/* vblk_cpu_count: how often a CPU has seen a vector */
+/** vblk_cpu_count: how often a CPU has seen a vector */
 uint32_t vblk_cpu_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector);
 
-/* vblk_cpu_wait_count: wait until it has seen it so often. */
+/** vblk_cpu_wait_count: wait until it has seen it so often. */
 void vblk_cpu_wait_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector,
                          uint32_t count);
 
-/*
+/**
  * VblkCounts: all counts of all CPUs at one moment, but for VBLK_VECTOR_WAKE
  */
 typedef struct VblkCounts VblkCounts;
@@ -216,7 +218,7 @@ void vblk_counts_check(VblkCpus *c, VblkCounts *before, unsigned cpu,
 void vblk_cpu_drive_queue(VblkCpus *c, unsigned cpu, unsigned queue,
                           unsigned vector);
 
-/* vblk_cpu_drive_begin: begin, after DRIVER_OK. */
+/** vblk_cpu_drive_begin: begin, after DRIVER_OK. */
 void vblk_cpu_drive_begin(VblkCpus *c, unsigned cpu);
 
 /**
@@ -234,13 +236,13 @@ unsigned vblk_cpu_drive_turns(VblkCpus *c, unsigned cpu);
  */
 unsigned vblk_cpu_drive_go_on(VblkCpus *c, unsigned cpu, unsigned turns);
 
-/* vblk_cpu_drive_end: stop, wait for what is under way, and check it all. */
+/** vblk_cpu_drive_end: stop, wait for what is under way, and check it all. */
 void vblk_cpu_drive_end(VblkCpus *c, unsigned cpu);
 
-/* vblk_cpu_drive_abandon: after a reset, which leaves batches unanswered */
+/** vblk_cpu_drive_abandon: after a reset, which leaves batches unanswered */
 void vblk_cpu_drive_abandon(VblkCpus *c, unsigned cpu);
 
-/* vblk_cpu_storm_begin: kick queues 0 to @num - 1 all the time. */
+/** vblk_cpu_storm_begin: kick queues 0 to @num - 1 all the time. */
 void vblk_cpu_storm_begin(VblkCpus *c, unsigned cpu, unsigned num);
 void vblk_cpu_storm_go_on(VblkCpus *c, unsigned cpu, unsigned rounds);
 void vblk_cpu_storm_end(VblkCpus *c, unsigned cpu);
@@ -248,10 +250,10 @@ void vblk_cpu_storm_end(VblkCpus *c, unsigned cpu);
 /* For these: how a CPU notifies a queue, as an entry of its table has it */
 void vblk_cpus_put_bell(VblkCpus *c, uint8_t *entry, unsigned queue);
 
-/* vblk_cpu_page: guest address of a CPU's page */
+/** vblk_cpu_page: guest address of a CPU's page */
 uint64_t vblk_cpu_page(unsigned cpu);
 
-/* vblk_far_pointer: as the pages have it; @addr is below 1 MiB */
+/** vblk_far_pointer: as the pages have it; @addr is below 1 MiB */
 uint32_t vblk_far_pointer(uint64_t addr);
 
 #endif

@@ -84,7 +84,7 @@ struct VblkDevice {
  */
 VblkDevice *vblk_device_open(VblkMachine *m, unsigned slot);
 
-/* vblk_device_close: forget a device, which may be gone. */
+/** vblk_device_close: forget a device, which may be gone. */
 void vblk_device_close(VblkDevice *d);
 
 /**
@@ -103,7 +103,7 @@ uint64_t vblk_device_offered(VblkDevice *d);
  */
 void vblk_device_reset(VblkDevice *d);
 
-/* vblk_device_wait_broken: wait for DEVICE_NEEDS_RESET (modern interface). */
+/** vblk_device_wait_broken: wait for DEVICE_NEEDS_RESET (modern interface). */
 void vblk_device_wait_broken(VblkDevice *d);
 
 /**
@@ -112,7 +112,7 @@ void vblk_device_wait_broken(VblkDevice *d);
  */
 void vblk_device_negotiate(VblkDevice *d, uint64_t wanted);
 
-/* vblk_device_set_driver_ok: the last step of section 3.1.1 */
+/** vblk_device_set_driver_ok: the last step of section 3.1.1 */
 void vblk_device_set_driver_ok(VblkDevice *d);
 
 /**
@@ -143,7 +143,7 @@ void vblk_device_enable_queue(VblkDevice *d, unsigned index, unsigned size,
  */
 void vblk_device_reset_queue(VblkDevice *d, unsigned index);
 
-/* vblk_device_notify: ring a queue's doorbell, whether it is set up or not. */
+/** vblk_device_notify: ring a queue's doorbell, whether it is set up or not. */
 void vblk_device_notify(VblkDevice *d, unsigned index);
 
 /* Vectors of section 4.1.5.1.2; return what the device then reads back. */
@@ -158,10 +158,10 @@ uint32_t vblk_config_readl(VblkDevice *d, unsigned offset);
 uint64_t vblk_config_readq(VblkDevice *d, unsigned offset);
 void vblk_config_writeb(VblkDevice *d, unsigned offset, uint8_t value);
 
-/* vblk_isr_read: read (and so clear) the interrupt status, section 4.1.4.5 */
+/** vblk_isr_read: read (and so clear) the interrupt status, section 4.1.4.5 */
 uint8_t vblk_isr_read(VblkDevice *d);
 
-/* vblk_intx_level: whether the device asserts its INTx line */
+/** vblk_intx_level: whether the device asserts its INTx line */
 bool vblk_intx_level(VblkDevice *d);
 
 /**
@@ -170,10 +170,10 @@ bool vblk_intx_level(VblkDevice *d);
  */
 bool vblk_vector_take(VblkDevice *d, unsigned vector);
 
-/* vblk_vector_wait: wait for @vector's message and take it. */
+/** vblk_vector_wait: wait for @vector's message and take it. */
 void vblk_vector_wait(VblkDevice *d, unsigned vector);
 
-/* vblk_vectors_silent: check that no vector's message has arrived. */
+/** vblk_vectors_silent: check that no vector's message has arrived. */
 void vblk_vectors_silent(VblkDevice *d);
 
 void vblk_vector_mask(VblkDevice *d, unsigned vector, bool masked);

@@ -52,7 +52,7 @@ void vblk_disk_check_home(VblkDisk *disk, unsigned queue, const char *iothread);
  */
 void vblk_disk_move(VblkDisk *disk, unsigned queue, const char *iothread);
 
-/* vblk_disk_resize: make node "disk" @size bytes long; drains it, too. */
+/** vblk_disk_resize: make node "disk" @size bytes long; drains it, too. */
 void vblk_disk_resize(VblkDisk *disk, uint64_t size);
 
 /*
@@ -78,7 +78,7 @@ typedef struct VblkRing {
 void vblk_disk_for_each_ring(VblkDisk *disk,
                              void (*fn)(VblkDisk *disk, const VblkRing *ring));
 
-/* vblk_disk_run_rings: the same with a disk of its own, from start to stop. */
+/** vblk_disk_run_rings: the same with a disk of its own, from start to stop. */
 void vblk_disk_run_rings(const VblkVariant *v, uint64_t size, const char *props,
                          void (*fn)(VblkDisk *disk, const VblkRing *ring));
 

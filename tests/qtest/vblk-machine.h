@@ -49,7 +49,7 @@ enum {
     VBLK_ALL = VBLK_PC_LEGACY | VBLK_Q35_LEGACY | VBLK_MODERN,
 };
 
-/* vblk_variant: by the number of its bit in these sets; NULL after the last */
+/** vblk_variant: by the number of its bit in these sets; NULL after the last */
 const VblkVariant *vblk_variant(unsigned index);
 
 /**
@@ -150,7 +150,7 @@ void vblk_device_del(VblkMachine *m, unsigned slot);
  */
 int vblk_slot_devfn(const VblkVariant *variant, unsigned slot);
 
-/* vblk_slot_mmio: address of the registers of a memory mapped @slot */
+/** vblk_slot_mmio: address of the registers of a memory mapped @slot */
 uint64_t vblk_slot_mmio(unsigned slot);
 
 /**
@@ -180,7 +180,7 @@ void vblk_machine_migrate_begin(VblkMachine *from, const char *file);
 void vblk_machine_migrate_end(VblkMachine *from, VblkMachine *to,
                               const char *file);
 
-/* vblk_machine_migrate_wait: wait for the end of a migration from or to @m. */
+/** vblk_machine_migrate_wait: wait for the end of a migration from or to @m. */
 void vblk_machine_migrate_wait(VblkMachine *m);
 
 /**
@@ -195,7 +195,7 @@ void vblk_machine_migrate_wait(VblkMachine *m);
  */
 int vblk_machine_stream_begin(VblkMachine *from, uint64_t pages);
 
-/* vblk_machine_stream_end: as vblk_machine_migrate(), for the rest of it. */
+/** vblk_machine_stream_end: as vblk_machine_migrate(), for the rest of it. */
 void vblk_machine_stream_end(VblkMachine *from, VblkMachine *to, int stream);
 
 /**

@@ -108,7 +108,7 @@ void vblk_matrix_add(const VblkCase *cases, unsigned num);
  */
 char *vblk_cell_props(const VblkPlay *p);
 
-/* vblk_cell_polled: whether ioeventfd is off there */
+/** vblk_cell_polled: whether ioeventfd is off there */
 bool vblk_cell_polled(const VblkPlay *p);
 
 /**
@@ -119,7 +119,7 @@ bool vblk_cell_polled(const VblkPlay *p);
  */
 char *vblk_cell_home(const VblkPlay *p, unsigned queue);
 
-/* vblk_note: add a line to the record. */
+/** vblk_note: add a line to the record. */
 void vblk_note(VblkPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /**
@@ -128,10 +128,10 @@ void vblk_note(VblkPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
  */
 bool vblk_cell_has_ours(const VblkPlay *p);
 
-/* vblk_note_ours: add a line where vblk_cell_has_ours() is true. */
+/** vblk_note_ours: add a line where vblk_cell_has_ours() is true. */
 void vblk_note_ours(VblkPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
-/* vblk_play_stuck: note that @what never came, and end the play. */
+/** vblk_play_stuck: note that @what never came, and end the play. */
 void vblk_play_stuck(VblkPlay *p, const char *what) G_NORETURN;
 
 #endif

@@ -33,19 +33,19 @@ typedef struct VblkPlayDisk {
     bool no_driver;
 } VblkPlayDisk;
 
-/*
+/**
  * vblk_play_start: start a machine with a disk that fits the cell, and its
  * driver.
  */
 void vblk_play_start(VblkPlay *p, VblkPlayDisk disk);
 
-/* vblk_play_prepare: the machine and the disk, without the device */
+/** vblk_play_prepare: the machine and the disk, without the device */
 void vblk_play_prepare(VblkPlay *p, VblkPlayDisk disk);
 
-/* vblk_note_plug: try to plug the device, and note how that ended. */
+/** vblk_note_plug: try to plug the device, and note how that ended. */
 void vblk_note_plug(VblkPlay *p, const char *name, const char *props);
 
-/* vblk_play_plug: plug the device and open it; no driver yet. */
+/** vblk_play_plug: plug the device and open it; no driver yet. */
 void vblk_play_plug(VblkPlay *p, const char *props);
 
 /**
@@ -54,15 +54,15 @@ void vblk_play_plug(VblkPlay *p, const char *props);
  */
 void vblk_play_renew(VblkPlay *p);
 
-/*
+/**
  * vblk_play_hurry: from now on the limit, if there is one, lets much through.
  */
 void vblk_play_hurry(VblkPlay *p);
 
-/* vblk_play_drive: reset the device and start the cell's driver. */
+/** vblk_play_drive: reset the device and start the cell's driver. */
 void vblk_play_drive(VblkPlay *p);
 
-/* vblk_play_end: end QEMU and see that it ends well. */
+/** vblk_play_end: end QEMU and see that it ends well. */
 void vblk_play_end(VblkPlay *p);
 
 /**
@@ -71,18 +71,18 @@ void vblk_play_end(VblkPlay *p);
  */
 VblkMachine *vblk_play_target(VblkPlay *p);
 
-/* vblk_play_go: QMP command that has to succeed; @json with its arguments */
+/** vblk_play_go: QMP command that has to succeed; @json with its arguments */
 void vblk_play_go(VblkPlay *p, const char *command, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
 
-/* vblk_play_try: the same, and note under @name how it ended. */
+/** vblk_play_try: the same, and note under @name how it ended. */
 void vblk_play_try(VblkPlay *p, const char *name, const char *command,
                    const char *fmt, ...) G_GNUC_PRINTF(4, 5);
 
 void vblk_play_stop(VblkPlay *p);
 void vblk_play_cont(VblkPlay *p);
 
-/* vblk_note_state: note the run state. */
+/** vblk_note_state: note the run state. */
 void vblk_note_state(VblkPlay *p);
 
 /**
@@ -91,7 +91,7 @@ void vblk_note_state(VblkPlay *p);
  */
 void vblk_play_reopen(VblkPlay *p, uint64_t size);
 
-/* vblk_play_storm: @rounds of the QMP commands that drain. */
+/** vblk_play_storm: @rounds of the QMP commands that drain. */
 void vblk_play_storm(VblkPlay *p, unsigned rounds);
 
 /*
@@ -151,16 +151,18 @@ VblkLoad *vblk_play_start_scattered(VblkPlay *p);
  */
 VblkLoad *vblk_play_start_held(VblkPlay *p);
 
-/* vblk_play_expose: make all that is in the rings available, no kick. */
+/** vblk_play_expose: make all that is in the rings available, no kick. */
 void vblk_play_expose(VblkPlay *p);
 
-/* vblk_play_notify: ring all doorbells, whether the device wants it or not. */
+/** vblk_play_notify: ring all doorbells, whether the device wants it or not. */
 void vblk_play_notify(VblkPlay *p);
 
-/* vblk_play_kick: expose and notify. */
+/** vblk_play_kick: expose and notify. */
 void vblk_play_kick(VblkPlay *p);
 
-/* vblk_play_wait_taken: wait until the device has taken all that is exposed. */
+/**
+ * vblk_play_wait_taken: wait until the device has taken all that is exposed.
+ */
 void vblk_play_wait_taken(VblkPlay *p);
 
 /**
@@ -169,22 +171,22 @@ void vblk_play_wait_taken(VblkPlay *p);
  */
 void vblk_note_answers(VblkPlay *p, VblkLoad *load);
 
-/* vblk_note_so_far: note the answers that have come. */
+/** vblk_note_so_far: note the answers that have come. */
 void vblk_note_so_far(VblkPlay *p, VblkLoad *load);
 
-/* vblk_note_written: note how much of it is in the disk's image. */
+/** vblk_note_written: note how much of it is in the disk's image. */
 void vblk_note_written(VblkPlay *p, VblkLoad *load);
 
-/* vblk_note_run: run a request on @queue and note its status. */
+/** vblk_note_run: run a request on @queue and note its status. */
 void vblk_note_run(VblkPlay *p, const char *name, unsigned queue, uint32_t type,
                    uint64_t sector);
 
-/*
+/**
  * vblk_note_works: a write and a read on each queue, and note that they work.
  */
 void vblk_note_works(VblkPlay *p, const char *name);
 
-/* vblk_note_capacity: note the capacity in the configuration. */
+/** vblk_note_capacity: note the capacity in the configuration. */
 void vblk_note_capacity(VblkPlay *p, const char *name);
 
 /*
@@ -202,16 +204,16 @@ typedef struct VblkFreeze VblkFreeze;
  */
 GArray *vblk_places(VblkPlay *p, VblkLoad *load);
 
-/* vblk_freeze_places: remember what is there, and the image; frees @places. */
+/** vblk_freeze_places: remember what is there, and the image; frees @places. */
 VblkFreeze *vblk_freeze_places(VblkPlay *p, GArray *places);
 
-/* vblk_freeze: the same at once */
+/** vblk_freeze: the same at once */
 VblkFreeze *vblk_freeze(VblkPlay *p, VblkLoad *load);
 
-/* vblk_note_frozen: note whether all is as it was; frees @f. */
+/** vblk_note_frozen: note whether all is as it was; frees @f. */
 void vblk_note_frozen(VblkPlay *p, const char *name, VblkFreeze *f);
 
-/*
+/**
  * vblk_note_memory_frozen: the same of memory only; requests may end on disk.
  */
 void vblk_note_memory_frozen(VblkPlay *p, const char *name, VblkFreeze *f);

@@ -40,7 +40,7 @@ VblkRequest *vblk_request_new(VblkQueue *q, uint32_t type, uint64_t sector,
                               size_t len);
 void vblk_request_free(VblkRequest *r);
 
-/* vblk_request_add: put it on its queue as header, data, status. */
+/** vblk_request_add: put it on its queue as header, data, status. */
 void vblk_request_add(VblkRequest *r);
 
 /**
@@ -50,10 +50,10 @@ void vblk_request_add(VblkRequest *r);
 void vblk_request_add_segs(VblkRequest *r, const VblkSegment *segs,
                            unsigned num, bool indirect);
 
-/* vblk_request_submit: put it on its queue and kick that. */
+/** vblk_request_submit: put it on its queue and kick that. */
 void vblk_request_submit(VblkRequest *r);
 
-/* VBLK_BROKEN: not a status: the device asks for a reset. */
+/** VBLK_BROKEN: not a status: the device asks for a reset. */
 #define VBLK_BROKEN 0x100
 
 /**
@@ -64,10 +64,10 @@ void vblk_request_submit(VblkRequest *r);
  */
 unsigned vblk_request_outcome(VblkRequest *r);
 
-/* vblk_queue_reap: take all used requests of @q and mark them as done. */
+/** vblk_queue_reap: take all used requests of @q and mark them as done. */
 void vblk_queue_reap(VblkQueue *q);
 
-/* vblk_request_status: the status byte as it is in guest memory now */
+/** vblk_request_status: the status byte as it is in guest memory now */
 uint8_t vblk_request_status(VblkRequest *r);
 
 /**
@@ -83,7 +83,7 @@ uint8_t vblk_request_wait(VblkRequest *r);
  */
 uint8_t vblk_request_wait_throttled(VblkRequest *r);
 
-/* vblk_request_finish: wait, check that it succeeded, free it. */
+/** vblk_request_finish: wait, check that it succeeded, free it. */
 void vblk_request_finish(VblkRequest *r);
 
 /**

@@ -70,7 +70,7 @@ VblkQueue *vblk_queue_new(VblkDevice *d, unsigned index);
  */
 VblkQueue *vblk_queue_new_sized(VblkDevice *d, unsigned index, unsigned size);
 
-/* vblk_queue_free: forget a queue; the guest's memory stays as it is. */
+/** vblk_queue_free: forget a queue; the guest's memory stays as it is. */
 void vblk_queue_free(VblkQueue *q);
 
 /**
@@ -83,7 +83,7 @@ void vblk_queue_free(VblkQueue *q);
 unsigned vblk_queue_add(VblkQueue *q, const VblkSegment *segs, unsigned num,
                         bool indirect, void *token);
 
-/* vblk_queue_expose: make all that was added available to the device. */
+/** vblk_queue_expose: make all that was added available to the device. */
 void vblk_queue_expose(VblkQueue *q);
 
 /**
@@ -123,7 +123,7 @@ void vblk_queue_wait_taken(VblkQueue *q);
  * Split rings by hand, to write into them what a driver must not.
  */
 
-/* vblk_split_write: write descriptor @i of the table at @table. */
+/** vblk_split_write: write descriptor @i of the table at @table. */
 void vblk_split_write(VblkDevice *d, uint64_t table, unsigned i, uint64_t addr,
                       uint32_t len, uint16_t flags, uint16_t next);
 
@@ -135,10 +135,12 @@ void vblk_split_write(VblkDevice *d, uint64_t table, unsigned i, uint64_t addr,
  */
 unsigned vblk_split_claim(VblkQueue *q, void *token);
 
-/* vblk_split_offer: put @head into the available ring and publish the index. */
+/**
+ * vblk_split_offer: put @head into the available ring and publish the index.
+ */
 void vblk_split_offer(VblkQueue *q, uint16_t head);
 
-/* vblk_split_used_idx: the used index as the device has written it */
+/** vblk_split_used_idx: the used index as the device has written it */
 uint16_t vblk_split_used_idx(VblkQueue *q);
 
 #endif

@@ -110,7 +110,7 @@ void vblk_batch_finish(VblkBatch *b);
  */
 void vblk_stream_settle(VblkStream *s);
 
-/* vblk_stream_clock: settle, then let @ms of virtual time pass. */
+/** vblk_stream_clock: settle, then let @ms of virtual time pass. */
 void vblk_stream_clock(VblkStream *s, unsigned ms);
 
 /**

@@ -32,7 +32,7 @@ enum {
     BLK_OKAY = 0,
 };
 
-/** How requests lie on the ring; what the key "protocol" says. */
+/** BlkProtocol: how requests lie on the ring; what the key "protocol" says. */
 typedef enum BlkProtocol {
     BLK_X86_64,
     BLK_X86_32,
@@ -45,7 +45,7 @@ typedef struct BlkSegment {
     uint8_t last;
 } BlkSegment;
 
-/** A request, before it is laid out on a ring. */
+/** BlkRequest: a request, before it is laid out on a ring. */
 typedef struct BlkRequest {
     uint8_t op;
     uint8_t nr_segments;        /* for BLK_DISCARD: the flag */
@@ -67,7 +67,7 @@ typedef struct BlkResponse {
 
 typedef struct BlkLayout BlkLayout;
 
-/** One ring with its event channel. */
+/** BlkRing: one ring with its event channel. */
 typedef struct BlkRing {
     XenGuest *g;
     const BlkLayout *layout;
@@ -83,7 +83,7 @@ typedef struct BlkRing {
     bool persistent;
 } BlkRing;
 
-/** What a frontend asks for. */
+/** BlkOptions: what a frontend asks for. */
 typedef struct BlkOptions {
     BlkProtocol protocol;
     unsigned int order;         /* 0: no key "ring-page-order" */
@@ -95,7 +95,7 @@ typedef struct BlkOptions {
     bool large_sectors;
 } BlkOptions;
 
-/** A frontend: one disk as its driver sees it. */
+/** Blkfront: one disk as its driver sees it. */
 typedef struct Blkfront {
     XenGuest *g;
     char *fe;                   /* path of the frontend's nodes */
@@ -205,7 +205,7 @@ void blk_buffer_get(XenGuest *g, BlkBuffer *b, void *data, size_t len);
 void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
                         uint64_t sector, size_t len);
 
-/** How many segments a page of an indirect request holds. */
+/* How many segments a page of an indirect request holds */
 #define BLK_SEGMENTS_PER_PAGE 512
 
 /**
@@ -224,11 +224,13 @@ void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
                           unsigned int nr);
 
 /**
- * blk_ring_read, blk_ring_write: whole requests with buffers of their own
+ * blk_ring_read: a whole request with a buffer of its own
  *
- * @len is a multiple of 512 and at most 11 pages.  Return the status.
+ * @len is a multiple of 512 and at most 11 pages.  Returns the status.
  */
 int blk_ring_read(BlkRing *r, uint64_t sector, void *data, size_t len);
+
+/** blk_ring_write: the same, to the disk */
 int blk_ring_write(BlkRing *r, uint64_t sector, const void *data, size_t len);
 
 /** blk_ring_check: the ring works: write @sector, read it back, compare */

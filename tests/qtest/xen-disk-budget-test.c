@@ -1,10 +1,10 @@
 /*
  * Xen PV disk: what it keeps is bounded, shared, and given back
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * The stand-in for Xen tells how many grants and areas there are, enforces
  * that, and counts.  The clock is the test's.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,10 +1,10 @@
 /*
  * Unit tests: grants of a Xen PV disk's ring
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A grant table of our own stands behind xen_gnttab_ops: it knows which
  * references are good, which are mapped, and counts the calls.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

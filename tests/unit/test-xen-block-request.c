@@ -1,10 +1,10 @@
 /*
  * Unit tests: Xen PV disk requests in three layouts
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * Every case is written through the layout's own C structure and read back by
  * the code under test, which knows offsets only.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

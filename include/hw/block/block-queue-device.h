@@ -1,8 +1,6 @@
 /*
  * A block device that has queues
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    block layer   drain, resize ------+
  *    monitor       list, move ---------+--> BlockQueueDevice --> BlockQueue
  *    run state     stop, cont ---------+       |                 BlockQueue
@@ -15,6 +13,8 @@
  * queues by their heads (block-queue.h), and tells by BlockQueueDeviceOps what
  * is its own.  All functions run in the main loop's thread under the BQL,
  * unless told otherwise.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_BLOCK_QUEUE_DEVICE_H

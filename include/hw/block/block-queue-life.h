@@ -1,8 +1,6 @@
 /*
  * The life of a queue of a block device
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *                   start                  ring up
  *    +---------+ ---------> +---------+ -----------> +---------+
  *    | stopped |            | no ring |              | running |
@@ -27,6 +25,8 @@
  *
  * A fault is the driver's.  It stays, also while the VM is stopped and goes
  * on, until the driver resets the queue or the device.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_BLOCK_QUEUE_LIFE_H
@@ -51,7 +51,7 @@ typedef enum BlockQueueEvent {
 } BlockQueueEvent;
 
 /**
- * block_queue_life_next() - the state that @event leads to
+ * block_queue_life_next: the state that @event leads to
  *
  * Every event has an answer in every state; one that means nothing there
  * leaves the state as it is.  Any thread.
@@ -59,10 +59,10 @@ typedef enum BlockQueueEvent {
 BlockQueueLife block_queue_life_next(BlockQueueLife life,
                                      BlockQueueEvent event);
 
-/** block_queue_life_name() - the state in words, for users and traces */
+/** block_queue_life_name: the state in words, for users and traces */
 const char *block_queue_life_name(BlockQueueLife life);
 
-/** block_queue_event_name() - the event in words, for traces */
+/** block_queue_event_name: the event in words, for traces */
 const char *block_queue_event_name(BlockQueueEvent event);
 
 #endif /* HW_BLOCK_BLOCK_QUEUE_LIFE_H */

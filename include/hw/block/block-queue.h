@@ -1,8 +1,6 @@
 /*
  * What every queue of a block device has
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * A virtqueue and a Xen ring both begin with a BlockQueue: the AioContext
  * that owns it, its place in the device, and the hand-over between control
  * and data path.
@@ -18,6 +16,8 @@
  * Drain, stop, reset and a move to another IOThread all are "quiesce, do,
  * end".  Outside of such a pause nobody but the owner thread reads or writes
  * what the queue holds, so that the data path needs no lock and no atomic.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_BLOCK_QUEUE_H

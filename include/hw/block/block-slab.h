@@ -1,8 +1,6 @@
 /*
  * Pieces of memory of one size, for the requests of one queue
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *    max  ---------------------------------------------------------
  *    made -------+-------+---------------+
  *         chunk  | chunk |     chunk     |   each as large as all before it
@@ -16,6 +14,8 @@
  * Memory is allocated as the load needs it, as much at a time as there is
  * already.  So a ring that is at work soon allocates nothing any more, and one
  * that never sees much load takes little.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_BLOCK_SLAB_H

@@ -1,8 +1,6 @@
 /*
  * Which queue of a block device runs in which IOThread
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     iothread=ID                     every queue in that IOThread
  *     iothread-vq-mapping=[...]       as listed, or round-robin over the list
  *     iothreads=N|auto                N IOThreads made and owned by the
@@ -10,6 +8,8 @@
  *     nothing                         the main loop
  *
  * All functions run under the BQL.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_QUEUE_IOTHREADS_H

@@ -1,14 +1,14 @@
 /*
  * Property stats-intervals of block devices
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  * -drive has had it for the BlockBackend that it makes; a device that makes its
  * BlockBackend itself, for a node, has to be told.  A list in JSON:
  *
  *     -device '{"driver": ..., "drive": "node", "stats-intervals": [60, 3600]}'
  *
  * query-blockstats shows them as timed_stats.  All functions run under the BQL.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_BLOCK_STATS_INTERVALS_H

@@ -75,7 +75,7 @@ struct RingViewSource {
 };
 
 /**
- * ring_view_new_from_ranges() - a view of plain arrays
+ * ring_view_new_from_ranges: a view of plain arrays
  * @ranges: sorted by @start, not overlapping; copied
  * @n: how many, may be 0
  *
@@ -93,7 +93,7 @@ void ring_view_ref(RingView *view);
 void ring_view_unref(RingView *view);
 
 /**
- * ring_view_source_init() - a source that starts with @view
+ * ring_view_source_init: a source that starts with @view
  * @view: the caller's reference passes to the source
  *
  * For tests and for ring_view_source_new(); pair with
@@ -103,7 +103,7 @@ void ring_view_source_init(RingViewSource *src, RingView *view);
 void ring_view_source_destroy(RingViewSource *src);
 
 /**
- * ring_view_source_publish() - make @view the current one
+ * ring_view_source_publish: make @view the current one
  * @view: the caller's reference passes to the source
  *
  * Under the BQL (one writer).  Ends with a full memory barrier, the
@@ -112,13 +112,13 @@ void ring_view_source_destroy(RingViewSource *src);
 void ring_view_source_publish(RingViewSource *src, RingView *view);
 
 /**
- * ring_view_source_acquire() - the current view, with a reference for the
+ * ring_view_source_acquire: the current view, with a reference for the
  * caller.  Any thread that is registered with RCU.
  */
 RingView *ring_view_source_acquire(RingViewSource *src);
 
 /**
- * ring_view_source_is_current() - has nothing changed since @view?
+ * ring_view_source_is_current: has nothing changed since @view?
  *
  * @view must be referenced by the caller (so its address is not used anew).
  * One relaxed load; any thread.
@@ -139,7 +139,7 @@ static inline bool ring_view_source_is_current(const RingViewSource *src,
 typedef void RingViewChangedFn(void *opaque, bool gone);
 
 /**
- * ring_view_source_new() - follow an address space (ring-view-source.c)
+ * ring_view_source_new: follow an address space (ring-view-source.c)
  * @as: the device's DMA address space (vdev->dma_as)
  * @changed: may be NULL
  *
@@ -160,7 +160,7 @@ void *ring_view_map_slow(const RingView *view, RingViewHint *hint,
                          const RingViewRange **range);
 
 /**
- * ring_view_map() - host address of guest memory
+ * ring_view_map: host address of guest memory
  * @hint: belongs to the caller and to this view; 0 for a new view
  * @len: in: bytes wanted, not 0; out: bytes there are, less than wanted when
  *       the range ends before (go on at @addr + *@len)
@@ -188,7 +188,7 @@ static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
 }
 
 /**
- * ring_view_mark_written() - the device has written @len bytes at @host
+ * ring_view_mark_written: the device has written @len bytes at @host
  *
  * Dirties the pages for all who log, and drops translated code.  @host is
  * from ring_view_map() on this view; an address that is not in the view is

@@ -1,8 +1,6 @@
 /*
  * virtio-blk: a block device with a queue per CPU
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *                 VirtIOBlock  (control, BQL; read-only for the data path)
  *                      |
  *        +-------------+-------------+
@@ -10,6 +8,8 @@
  *   VirtIOBlkQueue VirtIOBlkQueue VirtIOBlkQueue    one owner thread each
  *
  * VIRTIO 1.2, section 5.2.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef QEMU_VIRTIO_BLK_H

@@ -189,7 +189,7 @@ struct VRing {
 };
 
 /**
- * vring_config_from_vdev() - the layout that the driver has set up
+ * vring_config_from_vdev: the layout that the driver has set up
  * @n: index of the queue
  *
  * Under the BQL, features negotiated and queue enabled (vring-vdev.c).
@@ -197,7 +197,7 @@ struct VRing {
 void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
 
 /**
- * vring_load_from_vdev() - take over from the base's VirtQueue
+ * vring_load_from_vdev: take over from the base's VirtQueue
  * vring_store_to_vdev() - hand back to it
  *
  * Under the BQL, with nobody at work on the queue, the ring attached.  For a
@@ -211,7 +211,7 @@ bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
 void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 
 /**
- * vring_setup() - make a ring; not attached, positions at the start
+ * vring_setup: make a ring; not attached, positions at the start
  * @as: for buffers that are not in the view
  *
  * Under the BQL.  (The name vring_init() belongs to virtio_ring.h.)
@@ -219,14 +219,14 @@ void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
 
 /**
- * vring_enter_thread() - the calling thread takes from the ring
+ * vring_enter_thread: the calling thread takes from the ring
  *
  * Before each batch: the main loop's rings are read by several threads that
  * hold the BQL, some of which may have ended since the last one.
  */
 void vring_enter_thread(VRing *r);
 
-/** vring_is_set_up() - between vring_setup() and vring_cleanup()? */
+/** vring_is_set_up: between vring_setup() and vring_cleanup()? */
 static inline bool vring_is_set_up(const VRing *r)
 {
     return r->as != NULL;
@@ -236,7 +236,7 @@ static inline bool vring_is_set_up(const VRing *r)
 void vring_cleanup(VRing *r);
 
 /**
- * vring_attach() - find the ring in guest memory
+ * vring_attach: find the ring in guest memory
  * @src: outlives the attachment
  *
  * Returns false, and stays detached, when the ring can not be used here: an
@@ -249,14 +249,14 @@ void vring_cleanup(VRing *r);
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
- * vring_can_attach() - would vring_attach() find such a ring in @view?
+ * vring_can_attach: would vring_attach() find such a ring in @view?
  *
  * Allocates nothing.  Any thread.
  */
 bool vring_can_attach(const VRingConfig *config, const RingView *view);
 
 /**
- * vring_detach() - forget where the ring is
+ * vring_detach: forget where the ring is
  *
  * Chains in flight keep their memory and may be dropped later by
  * vring_drop().  The owner's thread, or nobody at work.
@@ -286,7 +286,7 @@ static inline void vring_invalidate_signalled_used(VRing *r)
 bool vring_switch_view(VRing *r);
 
 /**
- * vring_refresh() - follow changes of guest memory
+ * vring_refresh: follow changes of guest memory
  *
  * At the start of every batch.  Returns false when the ring lies in memory
  * that is not direct any more: the ring goes on by its old view, so that
@@ -305,7 +305,7 @@ int vring_take_split(VRing *r, VRingChain *chain);
 int vring_take_packed(VRing *r, VRingChain *chain);
 
 /**
- * vring_take_into() - the next chain that the driver has made available
+ * vring_take_into: the next chain that the driver has made available
  * @chain: filled in on success
  * @iov: where the chain's segments go
  * @room: how many @iov has room for, VRING_MAX_SEGMENTS at most; a chain of
@@ -334,7 +334,7 @@ static inline int vring_take_into(VRing *r, VRingChain *chain,
                      : vring_take_split(r, chain);
 }
 
-/* vring_take() - the same with all segments in @r->iov, to be copied */
+/** vring_take: the same with all segments in @r->iov, to be copied */
 static inline int vring_take(VRing *r, VRingChain *chain)
 {
     return vring_take_into(r, chain, r->iov, VRING_MAX_SEGMENTS);
@@ -350,7 +350,7 @@ void vring_push_split(VRing *r, VRingChain *chain, uint32_t written);
 void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
 
 /**
- * vring_push() - give a chain back, not yet visible to the driver
+ * vring_push: give a chain back, not yet visible to the driver
  * @chain: must stay valid, with its @iov, until vring_publish()
  * @written: bytes written to its device-writable segments
  *
@@ -366,7 +366,7 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 }
 
 /**
- * vring_publish() - show all pushed chains to the driver
+ * vring_publish: show all pushed chains to the driver
  *
  * Returns true if the driver wants an interrupt for them.  Cheap when
  * nothing was pushed.
@@ -374,7 +374,7 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 bool vring_publish(VRing *r);
 
 /**
- * vring_adopt() - answer for a chain that another reader took
+ * vring_adopt: answer for a chain that another reader took
  * @chain: @id and @ndescs are right; mapped, unmapped and reported by
  *         whoever took it
  *
@@ -395,14 +395,14 @@ static inline void vring_adopt(VRing *r, VRingChain *chain)
 }
 
 /**
- * vring_chain_address() - guest address of a segment in @chain->iov
+ * vring_chain_address: guest address of a segment in @chain->iov
  *
  * Slow; for chains that have to travel (migration).  BQL or owner's thread.
  */
 hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 
 /**
- * vring_drop() - let go of a chain without giving it back (reset)
+ * vring_drop: let go of a chain without giving it back (reset)
  *
  * The ring may be detached.  Writes nothing to MMIO, and reports the chain's
  * pages in RAM as written, all of them.
@@ -410,7 +410,7 @@ hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 void vring_drop(VRing *r, VRingChain *chain);
 
 /**
- * vring_set_notification() - ask the driver to kick, or not to
+ * vring_set_notification: ask the driver to kick, or not to
  *
  * Asking ends with a full barrier; look at vring_empty() afterwards, for
  * what the driver added before it could see the request.
@@ -418,7 +418,7 @@ void vring_drop(VRing *r, VRingChain *chain);
 void vring_set_notification(VRing *r, bool enable);
 
 /**
- * vring_empty() - has the driver made nothing available?
+ * vring_empty: has the driver made nothing available?
  *
  * Also what a poll handler calls: it reads one index or flag of the ring and
  * changes nothing.

@@ -1,11 +1,11 @@
 /*
  * How much a Xen guest can make us say in the log
  *
- * SPDX-License-Identifier: GPL-2.0-or-later
- *
  *     lines  16 |*****            the guest may use up what is there,
  *               |     *     ***   and one more comes every ten seconds
  *             0 +------*****----> time
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #ifndef HW_XEN_XEN_GUEST_LOG_H
@@ -29,19 +29,15 @@ void xen_guest_log_init(XenGuestLog *log);
 void xen_guest_log_destroy(XenGuestLog *log);
 
 /**
- * xen_guest_log_take:
+ * xen_guest_log_take: may one more line be said?  Any thread.
  * @now_ms: the time, of a clock that never goes back
  * @dropped: set to how many lines were dropped since the last that was not
- *
- * Returns: may one more line be said?  Any thread.
  */
 bool xen_guest_log_take(XenGuestLog *log, int64_t now_ms, uint64_t *dropped);
 
 /**
- * xen_guest_log_may_say:
- *
- * The same at this time of the VM, and reports how many lines were dropped if
- * there were any.
+ * xen_guest_log_may_say: the same at this time of the VM; reports how many
+ * lines were dropped if there were any.
  */
 bool xen_guest_log_may_say(XenGuestLog *log);
 

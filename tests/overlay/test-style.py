@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+#
+# How our files are written, where no other tool looks: the licence is the last
+# line of a program's first comment, and a comment that tells what a function, a
+# type or a macro of a header is for reads as kernel-doc:
+#
+#     /**
+#      * name: what it is, or what it does
+#      * @parameter: what it is
+#      *
+#      * All that is to be said beyond that.
+#      *
+#      * Returns: what it returns.
+#      */
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import re
+import unittest
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+LICENCE = 'SPDX-License-' + 'Identifier: GPL-2.0-or-later'
+
+# A comment that begins in column 0, and what follows it up to the next one
+COMMENT = re.compile(r'^(/\*.*?\*/)[ \t]*\n(.*?)(?=^/\*|\Z)', re.M | re.S)
+
+NAMED = re.compile(r'(\w+):(?= )')
+
+
+def program_files():
+    for folder, folders, names in os.walk(REPO):
+        if folder == str(REPO):
+            folders[:] = [name for name in folders
+                          if name != '.git' and not name.startswith('build')]
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not path.is_symlink() \
+                    and path.suffix not in ('.md', '.patch', '.pyc', '.rst'):
+                yield path
+
+
+def first_comment(text):
+    """Its lines without what marks a comment; none if @text begins otherwise,
+    as what is no program does."""
+    if text.startswith('/*'):
+        return [line.strip(' */') for line
+                in text[:text.index('*/')].splitlines() if line.strip(' */')]
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith('#'):
+            break
+        lines.append(line[1:].strip())
+    return lines
+
+
+def misplaced_licence(text):
+    comment = first_comment(text)
+    return LICENCE in text and bool(comment) and comment[-1] != LICENCE
+
+
+def comment_words(comment):
+    return re.sub(r'^/\*+\s*(?:\* )?', '', comment)
+
+
+def declares(code, name):
+    """Whether the declaration at the start of @code is one of @name."""
+    head = re.match(r'#.*|[^;{]*', code.lstrip('\n')).group()
+    tail = re.match(r'.*?^\}[^;]*', code, re.M | re.S)
+    return any(re.search(rf'\b{name}\b', part) for part
+               in (head, tail.group() if tail else ''))
+
+
+def odd_comments(text):
+    """First lines of comments in a header that should read otherwise."""
+    odd = []
+    for comment, code in COMMENT.findall(text):
+        named = NAMED.match(comment_words(comment))
+        there = named and declares(code, named[1])
+        if comment.startswith('/**') != bool(there):
+            odd.append(comment_words(comment).splitlines()[0])
+    return odd
+
+
+class StyleTest(unittest.TestCase):
+    def test_licence_ends_the_first_comment(self):
+        odd = []
+        for path in program_files():
+            text = path.read_text(errors='replace')
+            if misplaced_licence(text):
+                odd.append(str(path.relative_to(REPO)))
+        self.assertEqual(odd, [])
+
+    def test_licence_is_seen(self):
+        good = f'/*\n * What\n *\n * {LICENCE}\n */\n'
+        early = f'/*\n * What\n *\n * {LICENCE}\n *\n * More\n */\n'
+        self.assertFalse(misplaced_licence(good))
+        self.assertTrue(misplaced_licence(early))
+        self.assertTrue(misplaced_licence(f'/* What */\n\n/* {LICENCE} */\n'))
+        self.assertFalse(misplaced_licence(f'#!/bin/sh\n# A\n#\n# {LICENCE}\n'))
+        self.assertTrue(misplaced_licence(f'#!/bin/sh\n# {LICENCE}\n#\n# A\n'))
+        self.assertFalse(misplaced_licence('# What\n\nno program\n'))
+
+    def test_headers_read_as_kernel_doc(self):
+        odd = [f'{path.relative_to(REPO)}: {line}'
+               for path in program_files() if path.suffix == '.h'
+               for line in odd_comments(path.read_text())]
+        self.assertEqual(odd, [])
+
+    def test_odd_comments_are_seen(self):
+        good = ('/* Apart */\n#define N 3\n\n'
+                '/** f: do it */\nint f(void);\n\n'
+                '/**\n * T: a type\n * @f: a member\n */\n'
+                'typedef struct {\n    /* more: none */\n    int f;\n} T;\n')
+        self.assertEqual(odd_comments(good), [])
+        self.assertEqual(odd_comments('/* f: do it */\nint f(void);\n'),
+                         ['f: do it */'])
+        for line in ('f() - do it', 'Do it', 'g: do it', 'f:'):
+            self.assertEqual(
+                odd_comments(f'/**\n * {line}\n *\n * More.\n */\nvoid f(T);\n'),
+                [line])
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
