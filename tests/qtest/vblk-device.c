@@ -572,3 +572,12 @@ bool vblk_vector_pending(VblkDevice *d, unsigned vector)
 {
     return qpci_msix_pending(d->pci, vector);
 }
+
+void vblk_vector_wait_pending(VblkDevice *d, unsigned vector)
+{
+    gint64 start = g_get_monotonic_time();
+
+    while (!vblk_vector_pending(d, vector)) {
+        vblk_deadline(start, "a pending bit");
+    }
+}

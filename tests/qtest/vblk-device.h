@@ -179,6 +179,9 @@ void vblk_vectors_silent(VblkDevice *d);
 void vblk_vector_mask(VblkDevice *d, unsigned vector, bool masked);
 bool vblk_vector_pending(VblkDevice *d, unsigned vector);
 
+/** vblk_vector_wait_pending: wait for a message that a mask holds back. */
+void vblk_vector_wait_pending(VblkDevice *d, unsigned vector);
+
 /**
  * vblk_vector_set_message: send @vector's messages elsewhere; the functions
  * above that look for them do not see them there.  The vector has to be masked

@@ -49,6 +49,29 @@ void vblk_disk_stop(VblkDisk *disk)
     vblk_image_free(disk->image);
 }
 
+VblkMachine *vblk_disk_start_target(const VblkDisk *disk, const char *props)
+{
+    g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
+    g_autofree char *arg = vblk_device_arg(disk->m->variant, 0, all);
+
+    return vblk_machine_start_target(disk->m, VBLK_IOTHREADS
+                                     "-blockdev driver=raw,node-name=disk,"
+                                     "file.driver=file,file.node-name=file,"
+                                     "file.filename=%s -device %s",
+                                     disk->image, arg);
+}
+
+void vblk_disk_migrate(VblkDisk *disk, const char *props)
+{
+    VblkMachine *old = disk->m;
+
+    disk->m = vblk_disk_start_target(disk, props);
+    vblk_machine_migrate(old, disk->m);
+    vblk_device_move(disk->d, disk->m);
+    vblk_machine_stop(old);
+    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
+}
+
 QDict *vblk_disk_queue_info(VblkDisk *disk, unsigned queue)
 {
     QDict *rsp = qtest_qmp(disk->m->qts, "{'execute':"

@@ -34,6 +34,19 @@ VblkDisk vblk_disk_start(const VblkVariant *v, uint64_t size,
 void vblk_disk_stop(VblkDisk *disk);
 
 /**
+ * vblk_disk_start_target: start a machine with the same image, which waits for
+ * a migration.
+ * @props: properties of its device
+ */
+VblkMachine *vblk_disk_start_target(const VblkDisk *disk, const char *props);
+
+/**
+ * vblk_disk_migrate: move a running disk to such a machine, and let it run
+ * there.
+ */
+void vblk_disk_migrate(VblkDisk *disk, const char *props);
+
+/**
  * vblk_disk_queue_info: what the monitor says of a queue.
  *
  * Returns: to be unreferenced.

@@ -245,7 +245,7 @@ void vblk_play_reopen(VblkPlay *p, uint64_t size)
     vblk_play_go(p, "blockdev-reopen", "{'options': [%s]}", options);
 }
 
-static void limit(VblkPlay *p, unsigned iops)
+void vblk_play_limit(VblkPlay *p, unsigned iops)
 {
     vblk_play_go(p, "block_set_io_throttle",
                  "{'id': '" VBLK_PLAY_QOM "', 'bps': 0,"
@@ -257,7 +257,7 @@ void vblk_play_storm(VblkPlay *p, unsigned rounds)
 {
     for (unsigned i = 0; i < rounds; i++) {
         vblk_play_reopen(p, 0);
-        limit(p, 1000000);
+        vblk_play_limit(p, 1000000);
         vblk_play_go(p, "block_resize", "{'node-name': 'disk', 'size': %u}",
                      VBLK_PLAY_SIZE);
         vblk_play_go(p, "transaction", "{'actions': ["
@@ -272,7 +272,7 @@ void vblk_play_storm(VblkPlay *p, unsigned rounds)
         vblk_play_go(p, "query-block", "%s", "");
         vblk_play_go(p, "query-blockstats", "{'query-nodes': true}");
         vblk_play_go(p, "query-named-block-nodes", "{'flat': true}");
-        limit(p, 0);
+        vblk_play_limit(p, 0);
         g_free(qtest_hmp(p->m->qts, "commit all"));
     }
 }

@@ -86,6 +86,12 @@ void vblk_play_cont(VblkPlay *p);
 void vblk_note_state(VblkPlay *p);
 
 /**
+ * vblk_play_limit: give the device a limit of its own.
+ * @iops: requests in a second of virtual time; 0 for none
+ */
+void vblk_play_limit(VblkPlay *p, unsigned iops);
+
+/**
  * vblk_play_reopen: blockdev-reopen of node "disk".
  * @size: for the option "size" of a disk that is not slow; 0 to leave it out
  */

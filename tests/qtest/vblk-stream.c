@@ -168,6 +168,27 @@ static QDict *stats_dict(VblkStream *s, const VblkStats *stats)
     return d;
 }
 
+QDict *vblk_histograms_dict(VblkHistograms h)
+{
+    QDict *histograms = qdict_new();
+    const struct {
+        const char *name, *value;
+    } fields[] = {
+        { "rd_latency_histogram", h.rd },
+        { "wr_latency_histogram", h.wr },
+        { "flush_latency_histogram", h.flush },
+        { "zone_append_latency_histogram", h.zone_append },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
+        if (fields[i].value) {
+            qdict_put_obj(histograms, fields[i].name,
+                          qobject_from_json(fields[i].value, &error_abort));
+        }
+    }
+    return histograms;
+}
+
 void vblk_stream_expect(VblkStream *s, VblkStats stats, QDict *more)
 {
     QDict *want = stats_dict(s, &stats);

@@ -143,6 +143,21 @@ typedef struct VblkStats {
 #define VBLK_STREAM_LATENCY_NS SCALE_MS
 
 /**
+ * VblkHistograms: what query-blockstats says of histograms, as JSON made by
+ * VBLK_BINS(); one that is off is NULL.
+ */
+typedef struct VblkHistograms {
+    const char *rd, *wr, *flush, *zone_append;
+} VblkHistograms;
+
+/* VblkHistograms' JSON for lists of numbers, separated by commas */
+#define VBLK_BINS(boundaries, bins) \
+    "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
+
+/** vblk_histograms_dict: for vblk_stream_expect() */
+QDict *vblk_histograms_dict(VblkHistograms h);
+
+/**
  * vblk_stream_expect: settle, then check every number that query-blockstats has
  * for the device, and the scenario's settings.  What is not in @want or @more
  * has to be zero.

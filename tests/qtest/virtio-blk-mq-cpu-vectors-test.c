@@ -96,15 +96,6 @@ static void test_main_loop(const VblkVariant *v, const VblkAccel *accel)
     vblk_cpus_stop(c);
 }
 
-static void wait_pending(VblkDevice *d, unsigned vector)
-{
-    gint64 start = g_get_monotonic_time();
-
-    while (!vblk_vector_pending(d, vector)) {
-        vblk_deadline(start, "a pending bit");
-    }
-}
-
 /* A masked vector is silent, its neighbours are not; unmasking delivers it. */
 static void check_masked(VblkCpus *c, unsigned queue)
 {
@@ -115,7 +106,7 @@ static void check_masked(VblkCpus *c, unsigned queue)
     vblk_vector_mask(d, vector, true);
     before = vblk_counts_take(c);
     read_once(c, queue);
-    wait_pending(d, vector);
+    vblk_vector_wait_pending(d, vector);
     vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(vector), 0);
     for (unsigned i = 0; i < QUEUES; i++) {
         if (i != queue) {
@@ -161,7 +152,7 @@ static void test_changed(const VblkVariant *v, const VblkAccel *accel)
         vblk_vector_mask(d, i + 1, true);
         before = vblk_counts_take(c);
         read_once(c, i);
-        wait_pending(d, i + 1);
+        vblk_vector_wait_pending(d, i + 1);
         vblk_cpus_route(c, i + 1, 0, VBLK_CPU_VECTOR(i + 1));
         vblk_vector_mask(d, i + 1, false);
         vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(i + 1), 1);
@@ -189,7 +180,7 @@ static void test_shared(const VblkVariant *v, const VblkAccel *accel,
     /* All queues that share a vector are masked with it. */
     vblk_vector_mask(c->disk.d, vectors - 1, true);
     read_once(c, QUEUES - 1);
-    wait_pending(c->disk.d, vectors - 1);
+    vblk_vector_wait_pending(c->disk.d, vectors - 1);
     vblk_vector_mask(c->disk.d, vectors - 1, false);
     vblk_cpus_stop(c);
 }

@@ -8,8 +8,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qapi/error.h"
-#include "qobject/qjson.h"
 #include "vblk-stream.h"
 
 #define IN VIRTIO_BLK_T_IN
@@ -24,37 +22,17 @@ static const VblkOp flood_ops[] = {
     { IN, 0, 1 }, { OUT, 2, 1 }, { FLUSH }, { IN, 8, 1 }, { IN, END, 1, IOERR },
 };
 
-/* Histograms that are off are NULL. */
-typedef struct Histograms {
-    const char *rd, *wr, *flush, *zone_append;
-} Histograms;
-
 /* What QEMU has counted after @floods floods. */
-static void expect_histograms(VblkStream *s, unsigned floods, Histograms h)
+static void expect_histograms(VblkStream *s, unsigned floods,
+                              VblkHistograms h)
 {
-    QDict *histograms = qdict_new();
-    const struct {
-        const char *name, *value;
-    } fields[] = {
-        { "rd_latency_histogram", h.rd },
-        { "wr_latency_histogram", h.wr },
-        { "flush_latency_histogram", h.flush },
-        { "zone_append_latency_histogram", h.zone_append },
-    };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
-        if (fields[i].value) {
-            qdict_put_obj(histograms, fields[i].name,
-                          qobject_from_json(fields[i].value, &error_abort));
-        }
-    }
     vblk_stream_expect(s, (VblkStats) {
         .rd = { .ops = 8 * floods, .bytes = 4096 * floods,
                 .invalid = 4 * floods },
         .wr = { .ops = 4 * floods, .bytes = 2048 * floods },
         .flush = { .ops = 4 * floods },
         .wr_highest_offset = 198144,
-    }, histograms);
+    }, vblk_histograms_dict(h));
 }
 
 static void flood(VblkStream *s)
@@ -62,25 +40,22 @@ static void flood(VblkStream *s)
     vblk_stream_flood(s, flood_ops, ARRAY_SIZE(flood_ops), 128);
 }
 
-#define BINS(boundaries, bins) \
-    "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
-
 /* A latency is in the bin above the boundaries that it reaches. */
 static void play_histograms(VblkStream *s)
 {
     vblk_stream_clock(s, 1000);
     flood(s);
-    expect_histograms(s, 1, (Histograms) { NULL });
+    expect_histograms(s, 1, (VblkHistograms) { NULL });
 
     vblk_stream_histogram(s, "{'boundaries': [500000, 1000000, 2000000]}",
                           NULL);
     flood(s);
     flood(s);
-    expect_histograms(s, 3, (Histograms) {
-        .rd = BINS("500000, 1000000, 2000000", "0, 0, 16, 0"),
-        .wr = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
-        .flush = BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
-        .zone_append = BINS("500000, 1000000, 2000000", "0, 0, 0, 0"),
+    expect_histograms(s, 3, (VblkHistograms) {
+        .rd = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 16, 0"),
+        .wr = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .flush = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 8, 0"),
+        .zone_append = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 0, 0"),
     });
 
     /* One of its own for each kind, which begins with nothing */
@@ -88,31 +63,33 @@ static void play_histograms(VblkStream *s)
     vblk_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
                           NULL);
     flood(s);
-    expect_histograms(s, 4, (Histograms) {
-        .rd = BINS("1000001", "8, 0"),
-        .wr = BINS("500000, 1000000, 2000000", "0, 0, 12, 0"),
-        .flush = BINS("1", "0, 4"),
-        .zone_append = BINS("9", "0, 0"),
+    expect_histograms(s, 4, (VblkHistograms) {
+        .rd = VBLK_BINS("1000001", "8, 0"),
+        .wr = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 12, 0"),
+        .flush = VBLK_BINS("1", "0, 4"),
+        .zone_append = VBLK_BINS("9", "0, 0"),
     });
     vblk_stream_histogram(s, "{'boundaries': [7], 'boundaries-write': [1000000,"
                           " 18446744073709551615]}", NULL);
     flood(s);
-    expect_histograms(s, 5, (Histograms) {
-        .rd = BINS("7", "0, 8"),
-        .wr = BINS("1000000, 18446744073709551615", "0, 4, 0"),
-        .flush = BINS("7", "0, 4"),
-        .zone_append = BINS("7", "0, 0"),
+    expect_histograms(s, 5, (VblkHistograms) {
+        .rd = VBLK_BINS("7", "0, 8"),
+        .wr = VBLK_BINS("1000000, 18446744073709551615", "0, 4, 0"),
+        .flush = VBLK_BINS("7", "0, 4"),
+        .zone_append = VBLK_BINS("7", "0, 0"),
     });
 
     vblk_stream_histogram(s, "{}", NULL);
     flood(s);
-    expect_histograms(s, 6, (Histograms) { NULL });
+    expect_histograms(s, 6, (VblkHistograms) { NULL });
     vblk_stream_histogram(s, "{'boundaries-write': [1000]}", NULL);
     flood(s);
-    expect_histograms(s, 7, (Histograms) { .wr = BINS("1000", "0, 4") });
+    expect_histograms(s, 7, (VblkHistograms) {
+        .wr = VBLK_BINS("1000", "0, 4"),
+    });
     /* The base takes it for no boundaries at all. */
     vblk_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
-    expect_histograms(s, 7, (Histograms) { NULL });
+    expect_histograms(s, 7, (VblkHistograms) { NULL });
 }
 
 static void test_histograms(const VblkVariant *v)
@@ -139,7 +116,7 @@ static void play_histogram_errors(VblkStream *s)
     vblk_stream_histogram(s, "{'id': 'io0', 'boundaries': [5]}",
                           "Device 'io0' not found");
     flood(s);
-    expect_histograms(s, 1, (Histograms) { NULL });
+    expect_histograms(s, 1, (VblkHistograms) { NULL });
 
     vblk_stream_histogram(s, "{'boundaries': [100]}", NULL);
     flood(s);
@@ -151,11 +128,11 @@ static void play_histogram_errors(VblkStream *s)
                           " 'boundaries-flush': [400]}",
                           REFUSED("append write"));
     flood(s);
-    expect_histograms(s, 3, (Histograms) {
-        .rd = BINS("200", "0, 8"),
-        .wr = BINS("300", "0, 4"),
-        .flush = BINS("100", "0, 8"),
-        .zone_append = BINS("100", "0, 0"),
+    expect_histograms(s, 3, (VblkHistograms) {
+        .rd = VBLK_BINS("200", "0, 8"),
+        .wr = VBLK_BINS("300", "0, 4"),
+        .flush = VBLK_BINS("100", "0, 8"),
+        .zone_append = VBLK_BINS("100", "0, 0"),
     });
 }
 

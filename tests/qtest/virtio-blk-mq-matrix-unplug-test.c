@@ -61,9 +61,7 @@ static void play_unplug_limited(VblkPlay *p)
     VblkLoad *load;
 
     vblk_play_start(p, (VblkPlayDisk) {});
-    vblk_play_go(p, "block_set_io_throttle", "{'id': '" VBLK_PLAY_QOM "',"
-                 " 'bps': 0, 'bps_rd': 0, 'bps_wr': 0, 'iops': 10,"
-                 " 'iops_rd': 0, 'iops_wr': 0}");
+    vblk_play_limit(p, 10);
     load = vblk_load_new(p, "writes", OUT, 0, 16);
     vblk_play_kick(p);
     vblk_clock_advance(p->m, 300);

@@ -19,30 +19,6 @@
 #define IMAGE_SIZE (1024 * 1024)
 #define PROPS "num-queues=3,packed=on"
 
-static VblkMachine *start_target(const VblkDisk *disk, const char *props)
-{
-    g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = vblk_device_arg(disk->m->variant, 0, all);
-
-    return vblk_machine_start_target(disk->m, VBLK_IOTHREADS
-                                     "-blockdev driver=raw,node-name=disk,"
-                                     "file.driver=file,file.node-name=file,"
-                                     "file.filename=%s -device %s",
-                                     disk->image, arg);
-}
-
-/* Move a running disk to another machine and let it run there. */
-static void migrate(VblkDisk *disk, const char *props)
-{
-    VblkMachine *old = disk->m;
-
-    disk->m = start_target(disk, props);
-    vblk_machine_migrate(old, disk->m);
-    vblk_device_move(disk->d, disk->m);
-    vblk_machine_stop(old);
-    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
-}
-
 /* Different numbers of requests, so that no two rings are alike. */
 static void use(VblkDisk *disk, uint32_t seed)
 {
@@ -70,7 +46,7 @@ static void check_ring(const VblkVariant *v, uint64_t features,
 
     vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
     use(&disk, 1);
-    migrate(&disk, props);
+    vblk_disk_migrate(&disk, props);
     use(&disk, 1000);
     drain_vectors(disk.d);
     for (unsigned q = 0; q < QUEUES; q++) {
@@ -82,7 +58,7 @@ static void check_ring(const VblkVariant *v, uint64_t features,
         vblk_vector_wait(disk.d, q + 1);
     }
     /* And back */
-    migrate(&disk, props);
+    vblk_disk_migrate(&disk, props);
     use(&disk, 2000);
     vblk_disk_stop(&disk);
 }
@@ -115,9 +91,9 @@ static void test_other_threads(const VblkVariant *v)
 
     vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     use(&disk, 1);
-    migrate(&disk, PROPS);
+    vblk_disk_migrate(&disk, PROPS);
     use(&disk, 1000);
-    migrate(&disk, PROPS ",iothread=io1");
+    vblk_disk_migrate(&disk, PROPS ",iothread=io1");
     use(&disk, 2000);
     vblk_disk_stop(&disk);
 }
@@ -129,7 +105,7 @@ static void test_fewer(const VblkVariant *v)
 
     vblk_device_start(disk.d, 0, 1);
     vblk_write(disk.d->queues[0], 0, VBLK_SECTOR, 5);
-    migrate(&disk, PROPS);
+    vblk_disk_migrate(&disk, PROPS);
     vblk_read(disk.d->queues[0], 0, VBLK_SECTOR, 5);
     g_assert_false(vblk_device_queue_enabled(disk.d, 1));
     g_assert_false(vblk_device_queue_enabled(disk.d, 2));
@@ -151,7 +127,7 @@ static void test_untouched(const VblkVariant *v)
         r[q] = vblk_write_new(disk.d->queues[q], 200 + q, VBLK_SECTOR, q);
         vblk_request_submit(r[q]);
     }
-    migrate(&disk, PROPS ",iothread=io0");
+    vblk_disk_migrate(&disk, PROPS ",iothread=io0");
     for (unsigned q = 0; q < QUEUES; q++) {
         vblk_request_finish(r[q]);
         vblk_read(disk.d->queues[q], 200 + q, VBLK_SECTOR, q);
@@ -249,7 +225,7 @@ static bool check_live(const VblkVariant *v, uint64_t features,
     qtest_qmp_assert_success(old->qts, "{'execute': 'stop'}");
     set_bandwidth(old, 1000 * MiB);
 
-    disk.m = start_target(&disk, PROPS ",iothread=io0");
+    disk.m = vblk_disk_start_target(&disk, PROPS ",iothread=io0");
     vblk_machine_migrate_end(old, disk.m, file);
     vblk_device_move(disk.d, disk.m);
     vblk_machine_stop(old);

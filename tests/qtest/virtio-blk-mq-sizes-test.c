@@ -144,29 +144,6 @@ static void test_too_large(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-static VblkMachine *start_target(const VblkDisk *disk, const char *props)
-{
-    g_autofree char *all = g_strdup_printf("drive=disk,%s", props);
-    g_autofree char *arg = vblk_device_arg(disk->m->variant, 0, all);
-
-    return vblk_machine_start_target(disk->m, VBLK_IOTHREADS
-                                     "-blockdev driver=raw,node-name=disk,"
-                                     "file.driver=file,file.node-name=file,"
-                                     "file.filename=%s -device %s",
-                                     disk->image, arg);
-}
-
-static void migrate(VblkDisk *disk, const char *props)
-{
-    VblkMachine *old = disk->m;
-
-    disk->m = start_target(disk, props);
-    vblk_machine_migrate(old, disk->m);
-    vblk_device_move(disk->d, disk->m);
-    vblk_machine_stop(old);
-    qtest_qmp_assert_success(disk->m->qts, "{'execute': 'cont'}");
-}
-
 /*
  * A guest that has rings of 1,024, as QEMU 10.0.13 gives it, comes to one that
  * offers 256.
@@ -183,7 +160,7 @@ static void check_larger(const VblkVariant *v, uint64_t features,
     vblk_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
                       VBLK_ALL_QUEUES);
     fill_rings(disk.d);
-    migrate(&disk, target);
+    vblk_disk_migrate(&disk, target);
     fill_rings(disk.d);
     if (disk.d->features & BIT_ULL(VIRTIO_F_RING_RESET)) {
         /* The driver keeps the size that it has. */
@@ -199,7 +176,7 @@ static void check_larger(const VblkVariant *v, uint64_t features,
     vblk_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
                       VBLK_ALL_QUEUES);
     /* And back, with a ring that is smaller than what is offered there. */
-    migrate(&disk, source);
+    vblk_disk_migrate(&disk, source);
     fill_rings(disk.d);
     vblk_disk_stop(&disk);
 }
@@ -294,7 +271,8 @@ static void test_bad_stream(const VblkVariant *v)
     uint32_t size = 64;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
-        VblkMachine *to = start_target(&disk, "num-queues=2,queue-size=256");
+        VblkMachine *to = vblk_disk_start_target(&disk, "num-queues=2,"
+                                                 "queue-size=256");
 
         stream_set_size(file, desc, size, bad[i]);
         size = bad[i];
@@ -310,7 +288,8 @@ static void test_too_many(const VblkVariant *v)
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, "num-queues=3");
     char *file = stream_new(&disk);
 
-    check_stream_fails(start_target(&disk, "num-queues=2,vectors=4"), file);
+    check_stream_fails(
+        vblk_disk_start_target(&disk, "num-queues=2,vectors=4"), file);
     vblk_image_free(file);
     vblk_disk_stop(&disk);
 }

@@ -425,15 +425,22 @@ static void send_failing(VblkStream *s, uint8_t status)
     VBLK_SEND(s, { FLUSH });
 }
 
-#define BOUNDARIES "'boundaries': [500000, 2000000]"
-#define BINS(bins) "{" BOUNDARIES ", 'bins': [" bins "]}"
+#define BOUNDARIES "500000, 2000000"
 
 /* Failing requests count in histograms always, in times if accounted. */
 static void play_failed(VblkStream *s)
 {
     bool on = s->scenario->account_failed;
+    QDict *more = vblk_histograms_dict((VblkHistograms) {
+        .rd = VBLK_BINS(BOUNDARIES, "0, 7, 0"),
+        .wr = VBLK_BINS(BOUNDARIES, "0, 6, 0"),
+        .flush = VBLK_BINS(BOUNDARIES, "0, 2, 0"),
+        .zone_append = VBLK_BINS(BOUNDARIES, "0, 0, 0"),
+    });
 
-    vblk_stream_histogram(s, "{" BOUNDARIES "}", NULL);
+    qdict_put_obj(more, "timed_stats", qobject_from_jsonf_nofail(
+        "[%p]", on ? interval(3, 7, 6, 2, 3500) : interval(3, 2, 1, 1, 3500)));
+    vblk_stream_histogram(s, "{'boundaries': [" BOUNDARIES "]}", NULL);
     vblk_stream_clock(s, 1000);
     send_failing(s, IOERR);
     vblk_stream_clock(s, 500);
@@ -445,13 +452,7 @@ static void play_failed(VblkStream *s)
         .flush = { .ops = 1, .failed = 1 },
         .wr_highest_offset = 102400,
         .idle_ms = on ? 0 : 500,
-    }, qdict_from_jsonf_nofail(
-        "{'rd_latency_histogram': " BINS("0, 7, 0") ","
-        " 'wr_latency_histogram': " BINS("0, 6, 0") ","
-        " 'flush_latency_histogram': " BINS("0, 2, 0") ","
-        " 'zone_append_latency_histogram': " BINS("0, 0, 0") ","
-        " 'timed_stats': [%p]}", on ? interval(3, 7, 6, 2, 3500)
-                                    : interval(3, 2, 1, 1, 3500)));
+    }, more);
 }
 
 #define REPORT "'rerror': 'report', 'werror': 'report'"

@@ -118,15 +118,6 @@ static void test_no_vector(const VblkVariant *v)
     teardown(&f);
 }
 
-static void wait_pending(VblkDevice *d, unsigned vector)
-{
-    gint64 start = g_get_monotonic_time();
-
-    while (!vblk_vector_pending(d, vector)) {
-        vblk_deadline(start, "a pending bit");
-    }
-}
-
 static void check_masked(Fixture *f, unsigned queue)
 {
     VblkDevice *d = f->d;
@@ -135,7 +126,7 @@ static void check_masked(Fixture *f, unsigned queue)
     vblk_vector_mask(d, vector, true);
     g_assert_false(vblk_vector_pending(d, vector));
     read_once(d, queue);
-    wait_pending(d, vector);
+    vblk_vector_wait_pending(d, vector);
     vblk_vectors_silent(d);
 
     /* Others are heard as ever. */
