@@ -82,8 +82,10 @@ static void xen_block_resized(BlockQueueDevice *common)
 
 void xen_block_serve_rings(XenBlockDevice *blockdev)
 {
-    for (unsigned i = 0;
-         !blockdev->vm_stopped && i < blockdev->common.nr_queues; i++) {
+    if (blockdev->vm == XEN_BLOCK_VM_STOPPED) {
+        return;
+    }
+    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
         BlockQueue *queue = block_queue_device_get(&blockdev->common, i);
 
         block_queue_event(queue, BLOCK_QUEUE_START);
@@ -104,19 +106,26 @@ static void xen_block_halt_rings(XenBlockDevice *blockdev)
     }
 }
 
-static void xen_block_vm_state_changed(BlockQueueDevice *common, bool running)
+/* What the rings do follows.  For the first start of the VM that is nothing. */
+static void xen_block_set_vm(XenBlockDevice *blockdev, XenBlockVM to)
 {
-    XenBlockDevice *blockdev = container_of(common, XenBlockDevice, common);
-
-    if (blockdev->vm_stopped == !running) {
-        return;     /* the first start: rings are served before, too */
+    if (blockdev->vm == to) {
+        return;
     }
-    blockdev->vm_stopped = !running;
-    if (running) {
+    blockdev->vm = to;
+    if (to == XEN_BLOCK_VM_RUNS) {
         xen_block_serve_rings(blockdev);
     } else {
         xen_block_halt_rings(blockdev);
     }
+}
+
+static void xen_block_vm_state_changed(BlockQueueDevice *common, bool running)
+{
+    XenBlockDevice *blockdev = container_of(common, XenBlockDevice, common);
+
+    xen_block_set_vm(blockdev, running ? XEN_BLOCK_VM_RUNS
+                                       : XEN_BLOCK_VM_STOPPED);
 }
 
 /*

@@ -310,9 +310,23 @@ static void xen_block_follow_frontend(XenBlockDevice *blockdev, Error **errp)
     }
 }
 
+static void xen_block_set_follow(XenBlockDevice *blockdev, XenBlockFollow to)
+{
+    /* States that may come after each, a bit for each of these */
+    static const unsigned next[XEN_BLOCK_FOLLOW__MAX] = {
+        [XEN_BLOCK_IDLE] = BIT(XEN_BLOCK_FOLLOWS),
+        [XEN_BLOCK_FOLLOWS] = BIT(XEN_BLOCK_IDLE) | BIT(XEN_BLOCK_IS_BEHIND),
+        [XEN_BLOCK_IS_BEHIND] = BIT(XEN_BLOCK_FOLLOWS),
+    };
+
+    GLOBAL_STATE_CODE();
+    assert(next[blockdev->follow] & BIT(to));
+    blockdev->follow = to;
+}
+
 /*
- * Following polls.  A change that is told from inside of that waits for the
- * one being worked on; of several the last counts, as with any watch.
+ * A change that is told while the device follows another one waits for that;
+ * of several the last counts, as with any watch.
  */
 static void xen_block_frontend_changed(XenDevice *xendev,
                                        enum xenbus_state frontend_state,
@@ -321,16 +335,17 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
     Error *local_err = NULL;
 
-    blockdev->changed_again = true;
-    if (blockdev->changing) {
+    if (blockdev->follow == XEN_BLOCK_FOLLOWS) {
+        xen_block_set_follow(blockdev, XEN_BLOCK_IS_BEHIND);
+    }
+    if (blockdev->follow == XEN_BLOCK_IS_BEHIND) {
         return;
     }
-    blockdev->changing = true;
-    while (blockdev->changed_again) {
-        blockdev->changed_again = false;
+    do {
+        xen_block_set_follow(blockdev, XEN_BLOCK_FOLLOWS);
         xen_block_follow_frontend(blockdev, &local_err);
-    }
-    blockdev->changing = false;
+    } while (blockdev->follow == XEN_BLOCK_IS_BEHIND);
+    xen_block_set_follow(blockdev, XEN_BLOCK_IDLE);
     /* The frontend reads why in the key "error"; the log may hear of it. */
     if (local_err && !xen_guest_log_may_say(&blockdev->disk.domain->log)) {
         g_clear_pointer(&local_err, error_free);

@@ -49,13 +49,36 @@ typedef struct XenBlockConf {
     bool batch_copies;
 } XenBlockConf;
 
+/*
+ * What the device is doing about the state of its frontend.  Following polls,
+ * so the state may change once more meanwhile.
+ *
+ *    +------+ it changes +---------+ it changes +--------+
+ *    | idle | ---------> | follows | ---------> | is     |
+ *    |      | <--------- |         | <--------- | behind |
+ *    +------+    done    +---------+    done    +--------+
+ *
+ * Nobody but xen_block_set_follow() changes it.
+ */
+typedef enum XenBlockFollow {
+    XEN_BLOCK_IDLE,
+    XEN_BLOCK_FOLLOWS,
+    XEN_BLOCK_IS_BEHIND,
+    XEN_BLOCK_FOLLOW__MAX
+} XenBlockFollow;
+
+/* Nobody but xen_block_set_vm() changes it. */
+typedef enum XenBlockVM {
+    XEN_BLOCK_VM_RUNS,          /* or has yet to start: rings are served, too */
+    XEN_BLOCK_VM_STOPPED,       /* no ring is served */
+} XenBlockVM;
+
 struct XenBlockDevice {
     XenDevice xendev;
     BlockQueueDevice common;    /* its queues are rings, while connected */
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
-    bool changing;              /* inside a change of the frontend's state */
-    bool changed_again;         /* and it has changed meanwhile */
+    XenBlockFollow follow;
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
     QEMUTimer *tick_timer;      /* while connected: rings let go of things */
@@ -63,7 +86,7 @@ struct XenBlockDevice {
     XenBlockDisk disk;
     char *vdev_name;
     unsigned connections;       /* counts them, to tell late events from new */
-    bool vm_stopped;            /* no ring is served */
+    XenBlockVM vm;
 
     struct XenBlockToolstack *toolstack; /* NULL: made by the user */
 };
