@@ -248,7 +248,7 @@ static void shards_lock(BlockAcctStats *stats)
 {
     BlockAcctShard *shard;
 
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         qemu_mutex_lock(&shard->lock);
     }
 }
@@ -257,7 +257,7 @@ static void shards_unlock(BlockAcctStats *stats)
 {
     BlockAcctShard *shard;
 
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         shard_update_detailed(stats, shard);
         qemu_mutex_unlock(&shard->lock);
     }
@@ -281,7 +281,7 @@ void block_acct_add_interval(BlockAcctStats *stats, unsigned interval_length)
     shards_lock(stats);
     others = acct_intervals(stats);
     QSLIST_INSERT_HEAD(&stats->intervals, ts, entries);
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         shard_add_windows(shard, ts, others);
     }
     shards_unlock(stats);
@@ -309,7 +309,7 @@ static void histogram_set(BlockAcctStats *stats, enum BlockAcctType type,
         .nbins = boundaries ? n + 1 : 0,
         .bins = boundaries ? g_new0(uint64_t, n + 1) : NULL,
     };
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         shard_reset_bins(stats, shard, type);
     }
     shards_unlock(stats);

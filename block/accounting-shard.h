@@ -57,16 +57,6 @@ struct BlockAcctShard {
 extern QEMUClockType block_acct_clock;
 
 /**
- * block_acct_shard_next: the shard of slot *@next or the first behind it;
- * *@next is the slot to go on from.  NULL after the last.
- */
-BlockAcctShard *block_acct_shard_next(BlockAcctStats *stats, unsigned *next);
-
-#define BLOCK_ACCT_FOREACH_SHARD(shard, stats)                  \
-    for (unsigned next_ = 0;                                    \
-         (shard = block_acct_shard_next(stats, &next_)) != NULL;)
-
-/**
  * block_acct_latency_init: bins and windows of a new shard, for all that is
  * on.  Called with stats->lock held, before another thread sees the shard.
  */

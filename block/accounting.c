@@ -22,42 +22,30 @@ QEMUClockType block_acct_clock = QEMU_CLOCK_REALTIME;
 /* Every latency is this under qtest, so that tests can rely on it. */
 static const int64_t acct_qtest_latency_ns = SCALE_MS;
 
-BlockAcctShard *block_acct_shard_next(BlockAcctStats *stats, unsigned *next)
-{
-    BlockAcctShard *shard = NULL;
-
-    while (!shard && *next < THREAD_SLOTS_ALL) {
-        shard = qatomic_load_acquire(&stats->shards[(*next)++]);
-    }
-    return shard;
-}
-
 static BlockAcctShard *shard_new(BlockAcctStats *stats, unsigned slot)
 {
     BlockAcctShard *shard;
 
     QEMU_LOCK_GUARD(&stats->lock);
-    if (stats->shards[slot]) {
-        return stats->shards[slot];
+    shard = thread_shards_get(&stats->shards, slot);
+    if (shard) {
+        return shard;
     }
 
-    shard = qemu_memalign(THREAD_SLOT_ALIGN,
-                          ROUND_UP(sizeof(*shard), THREAD_SLOT_ALIGN));
-    memset(shard, 0, sizeof(*shard));
+    shard = thread_shard_alloc(sizeof(*shard));
     seqlock_init(&shard->seq);
     qemu_mutex_init(&shard->lock);
     shard->shared = slot == THREAD_SLOT_SHARED;
     block_acct_latency_init(stats, shard);
-
-    qatomic_store_release(&stats->shards[slot], shard);
-    return shard;
+    return thread_shards_add(&stats->shards, slot, shard);
 }
 
-static void shard_free(BlockAcctShard *shard)
+static void shard_clean(void *opaque)
 {
+    BlockAcctShard *shard = opaque;
+
     block_acct_latency_free(shard);
     qemu_mutex_destroy(&shard->lock);
-    qemu_vfree(shard);
 }
 
 /*
@@ -68,7 +56,7 @@ static void shard_free(BlockAcctShard *shard)
 static inline BlockAcctShard *shard_begin(BlockAcctStats *stats, bool *locked)
 {
     unsigned slot = thread_slot();
-    BlockAcctShard *shard = qatomic_load_acquire(&stats->shards[slot]);
+    BlockAcctShard *shard = thread_shards_get(&stats->shards, slot);
 
     if (unlikely(!shard)) {
         shard = shard_new(stats, slot);
@@ -245,7 +233,7 @@ void block_acct_fold(BlockAcctStats *stats)
 
     fold_reset(stats);
     block_acct_latency_fold_reset(stats);
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         QEMU_LOCK_GUARD(&shard->lock);
         fold_counters(stats, shard);
         block_acct_latency_fold(stats, shard);
@@ -257,7 +245,7 @@ int64_t block_acct_idle_time_ns(BlockAcctStats *stats)
     BlockAcctShard *shard;
     int64_t last = 0;
 
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
+    THREAD_SHARDS_FOREACH(shard, &stats->shards) {
         last = MAX(last, (int64_t)stat64_get(&shard->last_access_time_ns));
     }
     return qemu_clock_get_ns(block_acct_clock) - last;
@@ -290,11 +278,7 @@ void block_acct_setup(BlockAcctStats *stats, enum OnOffAuto account_invalid,
 
 void block_acct_cleanup(BlockAcctStats *stats)
 {
-    BlockAcctShard *shard;
-
     block_acct_latency_cleanup(stats);
-    BLOCK_ACCT_FOREACH_SHARD(shard, stats) {
-        shard_free(shard);
-    }
+    thread_shards_cleanup(&stats->shards, shard_clean);
     qemu_mutex_destroy(&stats->lock);
 }

@@ -6,7 +6,6 @@
 
 #include "qemu/osdep.h"
 #include "block/in-flight.h"
-#include "qemu/memalign.h"
 
 /* Requests with barriers of their own before a shard does without again */
 #define CAREFUL_REQUESTS    64
@@ -24,42 +23,16 @@ struct InFlightShard {
     unsigned careful;
 };
 
-/* From now on there is a shard in @slot. */
-static void slots_grow(InFlight *in_flight, unsigned slot)
-{
-    unsigned slots = qatomic_read(&in_flight->slots);
-    unsigned seen;
-
-    while (slots <= slot) {
-        seen = qatomic_cmpxchg(&in_flight->slots, slots, slot + 1);
-        if (seen == slots) {
-            break;
-        }
-        slots = seen;
-    }
-}
-
 static __attribute__((noinline))
 InFlightShard *shard_new(InFlight *in_flight, unsigned slot)
 {
-    InFlightShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
-    InFlightShard *other;
-
-    *shard = (InFlightShard) { 0 };
-    slots_grow(in_flight, slot);
-
-    /* Only the shared slot can have been filled meanwhile */
-    other = qatomic_cmpxchg(&in_flight->shards[slot], NULL, shard);
-    if (other) {
-        qemu_vfree(shard);
-        return other;
-    }
-    return shard;
+    return thread_shards_add(&in_flight->shards, slot,
+                             thread_shard_alloc(sizeof(InFlightShard)));
 }
 
 static inline InFlightShard *shard_get(InFlight *in_flight, unsigned slot)
 {
-    InFlightShard *shard = qatomic_load_acquire(&in_flight->shards[slot]);
+    InFlightShard *shard = thread_shards_get(&in_flight->shards, slot);
 
     return likely(shard) ? shard : shard_new(in_flight, slot);
 }
@@ -111,30 +84,18 @@ void in_flight_dec(InFlight *in_flight)
     count_up(&shard_get(in_flight, slot)->ended, slot);
 }
 
-/* The shards that there are; those that a loop misses are made meanwhile. */
-static inline unsigned slots_now(InFlight *in_flight)
-{
-    return qatomic_load_acquire(&in_flight->slots);
-}
-
 static unsigned count_now(InFlight *in_flight)
 {
     InFlightShard *shard;
     unsigned count = 0;
 
-    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
-        shard = qatomic_load_acquire(&in_flight->shards[slot]);
-        if (shard) {
-            count -= qatomic_load_acquire(&shard->ended);
-        }
+    THREAD_SHARDS_FOREACH(shard, &in_flight->shards) {
+        count -= qatomic_load_acquire(&shard->ended);
     }
 
     /* A shard that the first pass missed has ended nothing that it saw */
-    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
-        shard = qatomic_load_acquire(&in_flight->shards[slot]);
-        if (shard) {
-            count += qatomic_read(&shard->started);
-        }
+    THREAD_SHARDS_FOREACH(shard, &in_flight->shards) {
+        count += qatomic_read(&shard->started);
     }
     return count;
 }
@@ -142,11 +103,10 @@ static unsigned count_now(InFlight *in_flight)
 static bool some_are_light(InFlight *in_flight)
 {
     unsigned light = qatomic_read(&in_flight->era) + 1;
+    InFlightShard *shard;
 
-    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
-        InFlightShard *shard = qatomic_load_acquire(&in_flight->shards[slot]);
-
-        if (shard && qatomic_read(&shard->light_era) == light) {
+    THREAD_SHARDS_FOREACH(shard, &in_flight->shards) {
+        if (qatomic_read(&shard->light_era) == light) {
             return true;
         }
     }
@@ -189,20 +149,13 @@ unsigned in_flight_writes(InFlight *in_flight)
     InFlightShard *shard;
     unsigned writes = 0;
 
-    for (unsigned slot = 0; slot < slots_now(in_flight); slot++) {
-        shard = qatomic_load_acquire(&in_flight->shards[slot]);
-        if (shard) {
-            writes += qatomic_load_acquire(&shard->writes);
-        }
+    THREAD_SHARDS_FOREACH(shard, &in_flight->shards) {
+        writes += qatomic_load_acquire(&shard->writes);
     }
     return writes;
 }
 
 void in_flight_cleanup(InFlight *in_flight)
 {
-    for (unsigned slot = 0; slot < in_flight->slots; slot++) {
-        qemu_vfree(in_flight->shards[slot]);
-        in_flight->shards[slot] = NULL;
-    }
-    in_flight->slots = 0;
+    thread_shards_cleanup(&in_flight->shards, NULL);
 }

@@ -9,7 +9,7 @@
 #include "qemu/atomic.h"
 #include "qemu/memalign.h"
 #include "qemu/stats64.h"
-#include "qemu/thread-slot.h"
+#include "qemu/thread-shards.h"
 
 /* Units of a request are counted in fractions: iops-size divides it */
 #define UNIT_SHIFT      16
@@ -40,13 +40,13 @@ struct ThrottleShares {
     unsigned epoch;
 
     /* Made when the slot's thread first asks; none for THREAD_SLOT_SHARED */
-    ThrottleShare *share[THREAD_SLOTS];
+    ThreadShards shards;    /* ThrottleShare */
 
-    /* What follows is protected by the group's lock */
-    QEMU_ALIGNED(THREAD_SLOT_ALIGN) unsigned slots;
-
-    /* Threads with a share in this epoch, and in the last one */
-    unsigned holders;
+    /*
+     * What follows is protected by the group's lock.  Threads with a share in
+     * this epoch, and in the last one
+     */
+    QEMU_ALIGNED(THREAD_SLOT_ALIGN) unsigned holders;
     unsigned last_holders;
 
     /* When this epoch began */
@@ -94,9 +94,7 @@ ThrottleShares *throttle_shares_new(void)
 void throttle_shares_free(ThrottleShares *shares)
 {
     if (shares) {
-        for (unsigned slot = 0; slot < shares->slots; slot++) {
-            qemu_vfree(shares->share[slot]);
-        }
+        thread_shards_cleanup(&shares->shards, NULL);
     }
     qemu_vfree(shares);
 }
@@ -125,7 +123,8 @@ bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
     if (unlikely(slot == THREAD_SLOT_SHARED || bytes > LARGEST_BYTES)) {
         return false;
     }
-    share = shares->share[slot];
+    /* The thread has made it, or the one whose slot it took over */
+    share = shares->shards.shard[slot];
     if (unlikely(!share || share->epoch != qatomic_read(&shares->epoch))) {
         return false;
     }
@@ -145,7 +144,7 @@ bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
 static uint64_t collect_one(ThrottleShares *shares, unsigned slot,
                             ThrottleDirection direction, ThrottleKind kind)
 {
-    ThrottleShare *share = shares->share[slot];
+    ThrottleShare *share = thread_shards_get(&shares->shards, slot);
     uint64_t *collected = &shares->collected[slot][direction][kind];
     uint64_t used = stat64_get(&share->used[direction][kind]);
     uint64_t more = used - *collected;
@@ -198,8 +197,8 @@ void throttle_shares_collect(ThrottleShares *shares, ThrottleState *ts,
     leak(ts, now);
     memset(shares->promised, 0, sizeof(shares->promised));
 
-    for (unsigned slot = 0; slot < shares->slots; slot++) {
-        if (shares->share[slot]) {
+    for (unsigned slot = 0; slot < shares->shards.slots; slot++) {
+        if (thread_shards_get(&shares->shards, slot)) {
             collect_share(shares, ts, slot);
         }
     }
@@ -258,13 +257,11 @@ static uint64_t new_share(ThrottleShares *shares, ThrottleState *ts,
 static ThrottleShare *share_of(ThrottleShares *shares, ThrottleState *ts,
                                unsigned slot)
 {
-    ThrottleShare *share = shares->share[slot];
+    ThrottleShare *share = thread_shards_get(&shares->shards, slot);
 
     if (!share) {
-        share = qemu_memalign(THREAD_SLOT_ALIGN, sizeof(*share));
-        memset(share, 0, sizeof(*share));
-        shares->share[slot] = share;
-        shares->slots = MAX(shares->slots, slot + 1);
+        share = thread_shards_add(&shares->shards, slot,
+                                  thread_shard_alloc(sizeof(*share)));
     }
     if (share->epoch != shares->epoch) {
         FOREACH_LIMIT(direction, kind) {
@@ -342,8 +339,8 @@ void throttle_shares_configured(ThrottleShares *shares, ThrottleState *ts)
         shares->most[direction][kind] = most_of(ts, direction, kind);
 
         /* What was used so far is forgotten, as by the buckets */
-        for (unsigned slot = 0; slot < shares->slots; slot++) {
-            if (shares->share[slot]) {
+        for (unsigned slot = 0; slot < shares->shards.slots; slot++) {
+            if (thread_shards_get(&shares->shards, slot)) {
                 collect_one(shares, slot, direction, kind);
             }
         }

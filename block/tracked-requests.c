@@ -65,14 +65,10 @@ struct TrackedShard {
 
 static TrackedShard *shard_new(TrackedRequests *tracked, unsigned slot)
 {
-    TrackedShard *shard = qemu_memalign(THREAD_SLOT_ALIGN,
-                                        ROUND_UP(sizeof(*shard),
-                                                 THREAD_SLOT_ALIGN));
+    TrackedShard *shard = thread_shard_alloc(sizeof(*shard));
 
-    *shard = (TrackedShard) { .slot = slot };
-    qatomic_store_release(&tracked->shards[slot], shard);
-    tracked->slots = MAX(tracked->slots, slot + 1);
-    return shard;
+    shard->slot = slot;
+    return thread_shards_add(&tracked->shards, slot, shard);
 }
 
 static TrackedChunk *chunk_of(TrackedCell *cell)
@@ -146,7 +142,10 @@ TrackedCell *add_locked(TrackedRequests *tracked, unsigned slot,
     TrackedCell *cell;
 
     WITH_QEMU_LOCK_GUARD(lock) {
-        shard = tracked->shards[slot] ?: shard_new(tracked, slot);
+        shard = thread_shards_get(&tracked->shards, slot);
+        if (!shard) {
+            shard = shard_new(tracked, slot);
+        }
         if (!shard->with_room) {
             shard_refill(shard);
         }
@@ -160,7 +159,7 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
                                   struct BdrvTrackedRequest *req)
 {
     unsigned slot = thread_slot();
-    TrackedShard *shard = qatomic_read(&tracked->shards[slot]);
+    TrackedShard *shard = thread_shards_get(&tracked->shards, slot);
     TrackedCell *cell;
 
     if (unlikely(slot == THREAD_SLOT_SHARED || !shard || !shard->with_room)) {
@@ -239,11 +238,11 @@ static TrackedChunk *walk_next_chunk(TrackedRequests *tracked,
                                      TrackedWalk *walk)
 {
     TrackedChunk *chunk = walk->chunk ? walk->chunk->next : NULL;
+    TrackedShard *shard;
 
-    while (!chunk && walk->next_slot < tracked->slots) {
-        TrackedShard *shard = tracked->shards[walk->next_slot++];
-
-        chunk = shard ? shard->chunks : NULL;
+    while (!chunk && (shard = thread_shards_next(&tracked->shards,
+                                                 &walk->next_slot))) {
+        chunk = shard->chunks;
     }
     return chunk;
 }
@@ -287,18 +286,19 @@ bool tracked_requests_empty(TrackedRequests *tracked)
     return !walk_next(tracked, &(TrackedWalk) { 0 });
 }
 
+static void shard_clean(void *opaque)
+{
+    TrackedShard *shard = opaque;
+    TrackedChunk *next;
+
+    for (TrackedChunk *c = shard->chunks; c; c = next) {
+        next = c->next;
+        qemu_vfree(c);
+    }
+}
+
 void tracked_requests_cleanup(TrackedRequests *tracked)
 {
     assert(!tracked->scanning);
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
-        TrackedShard *shard = tracked->shards[slot];
-        TrackedChunk *next;
-
-        for (TrackedChunk *c = shard ? shard->chunks : NULL; c; c = next) {
-            next = c->next;
-            qemu_vfree(c);
-        }
-        qemu_vfree(shard);
-        tracked->shards[slot] = NULL;
-    }
+    thread_shards_cleanup(&tracked->shards, shard_clean);
 }

@@ -8,7 +8,6 @@
 #include "qemu/atomic.h"
 #include "qemu/hbitmap-shared.h"
 #include "qemu/host-utils.h"
-#include "qemu/memalign.h"
 
 #define LAST_LEVEL (HBITMAP_LEVELS - 1)
 
@@ -26,18 +25,15 @@ struct HBitmapShard {
 static __attribute__((noinline))
 HBitmapShard *shard_new(HBitmapCount *count, unsigned slot)
 {
-    HBitmapShard *shard = qemu_memalign(THREAD_SLOT_ALIGN, THREAD_SLOT_ALIGN);
-
-    *shard = (HBitmapShard) { 0 };
-    qatomic_store_release(&count->shards[slot], shard);
-    return shard;
+    return thread_shards_add(&count->shards, slot,
+                             thread_shard_alloc(sizeof(HBitmapShard)));
 }
 
 /* Before the first bit of the calling thread is set. */
 static HBitmapShard *shard_begin(HBitmapCount *count)
 {
     unsigned slot = thread_slot();
-    HBitmapShard *shard = qatomic_read(&count->shards[slot]);
+    HBitmapShard *shard = thread_shards_get(&count->shards, slot);
 
     if (unlikely(!shard)) {
         shard = shard_new(count, slot);
@@ -71,19 +67,11 @@ static uint64_t shard_count(HBitmapShard *shard)
 
 static uint64_t shards_count(const HBitmapCount *count)
 {
-    unsigned limit = thread_slot_limit();
+    HBitmapShard *shard;
     uint64_t bits = 0;
 
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
-        HBitmapShard *shard;
-
-        if (slot == limit) {
-            slot = THREAD_SLOT_SHARED;
-        }
-        shard = qatomic_load_acquire(&count->shards[slot]);
-        if (shard) {
-            bits += shard_count(shard);
-        }
+    THREAD_SHARDS_FOREACH(shard, &count->shards) {
+        bits += shard_count(shard);
     }
     return bits;
 }
@@ -105,10 +93,7 @@ void hbitmap_bits_recount(HBitmapCount *count, uint64_t bits)
 
 void hbitmap_bits_cleanup(HBitmapCount *count)
 {
-    for (unsigned slot = 0; slot < THREAD_SLOTS_ALL; slot++) {
-        qemu_vfree(count->shards[slot]);
-        count->shards[slot] = NULL;
-    }
+    thread_shards_cleanup(&count->shards, NULL);
 }
 
 /* --- Bits --- */

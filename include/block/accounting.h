@@ -22,7 +22,7 @@
 #include "qapi/qapi-types-common.h"
 #include "qemu/queue.h"
 #include "qemu/thread.h"
-#include "qemu/thread-slot.h"
+#include "qemu/thread-shards.h"
 #include "qemu/timed-average.h"
 
 typedef struct BlockAcctShard BlockAcctShard;
@@ -98,7 +98,7 @@ struct BlockAcctStats {
     QSLIST_HEAD(, BlockAcctTimedStats) intervals;
 
     /* Made when the slot's thread first counts something here */
-    BlockAcctShard *shards[THREAD_SLOTS_ALL];
+    ThreadShards shards;    /* BlockAcctShard */
 };
 
 /* Lives with a request from its start to its end. */

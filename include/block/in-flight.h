@@ -49,15 +49,12 @@
 #define BLOCK_IN_FLIGHT_H
 
 #include "qemu/asym-barrier.h"
-#include "qemu/thread-slot.h"
+#include "qemu/thread-shards.h"
 
 typedef struct InFlightShard InFlightShard;
 
 /* All zero to begin with. */
 typedef struct InFlight {
-    /* Slots above all that have a shard; only grows */
-    unsigned slots;
-
     /* Counts the times that requests were told to be careful again */
     unsigned era;
 
@@ -65,7 +62,7 @@ typedef struct InFlight {
     AsymMoment closed;
 
     /* Made when the slot's thread first counts something here */
-    InFlightShard *shards[THREAD_SLOTS_ALL];
+    ThreadShards shards;    /* InFlightShard */
 } InFlight;
 
 /**

@@ -38,7 +38,7 @@
 #define BLOCK_TRACKED_REQUESTS_H
 
 #include "qemu/thread.h"
-#include "qemu/thread-slot.h"
+#include "qemu/thread-shards.h"
 
 struct BdrvTrackedRequest;
 typedef struct BdrvTrackedRequest *TrackedCell;
@@ -56,11 +56,8 @@ typedef struct TrackedRequests {
     /* While there are none, requests until @alert comes down; under the lock */
     unsigned linger;
 
-    /* Slots above all that have a shard; under the lock */
-    unsigned slots;
-
     /* Made when the slot's thread first begins a request here */
-    TrackedShard *shards[THREAD_SLOTS_ALL];
+    ThreadShards shards;    /* TrackedShard */
 } TrackedRequests;
 
 /* A walk over all requests; all zero to begin with. */

@@ -36,7 +36,7 @@
 #define QEMU_HBITMAP_SHARED_H
 
 #include "qemu/hbitmap.h"
-#include "qemu/thread-slot.h"
+#include "qemu/thread-shards.h"
 
 typedef struct HBitmapShard HBitmapShard;
 
@@ -46,7 +46,7 @@ typedef struct HBitmapCount {
     uint64_t base;
 
     /* Made when the slot's thread first sets a bit that was clear */
-    HBitmapShard *shards[THREAD_SLOTS_ALL];
+    ThreadShards shards;    /* HBitmapShard */
 } HBitmapCount;
 
 /**

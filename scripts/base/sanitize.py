@@ -29,7 +29,7 @@ SUITES = {'mq-unit', 'mq-qtest'}
 SEVERAL_THREADS = [
     'test-block-stats', 'test-brief-read', 'test-in-flight',
     'test-qcow2-cache', 'test-qcow2-hammer', 'test-qcow2-lookup',
-    'test-qcow2-write', 'test-tracked-requests',
+    'test-qcow2-write', 'test-thread-shards', 'test-tracked-requests',
     'virtio-blk-mq-control-test', 'virtio-blk-mq-errors-test',
     'virtio-blk-mq-histograms-test', 'virtio-blk-mq-iothreads-test',
     'virtio-blk-mq-jobs-test', 'virtio-blk-mq-migrate-test',
