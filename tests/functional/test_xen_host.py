@@ -4,7 +4,7 @@
 
     domU     type   disks
     first    PV     xvda raw, xvdb qcow2 over a backing file, xvdc CD-ROM
-    second   PVH    xvda, xvdb raw, xvdc qcow2
+    second   PVH    xvda, xvdb raw, xvdc qcow2 (PV with Xen 4.17)
     third    PV     the same; it is destroyed and crashes, again and again
 
 QTEST_QEMU_BINARY names the binary, XEN_SUITE the release of Debian whose Xen,
@@ -33,6 +33,8 @@ from xen_load import Load
 QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
                            'qemu-system-x86_64')).absolute()
 SUITE = os.environ.get('XEN_SUITE', 'trixie')
+# No PVH domU starts with Xen 4.17 on QEMU's emulation of SVM.
+SECOND_KIND = 'pv' if SUITE == 'bookworm' else 'pvh'
 RINGS = 2
 VCPUS = 2
 DISK_MIB = 64
@@ -245,7 +247,7 @@ dd if=/dev/xvdb bs=1M skip=16 count=8 iflag=direct 2>/dev/null | cmp - /run/new
     def test_04_more_domus(self):
         self.write_all(self.first, 'xvda', 'xvdb')
         self.second.boot(domu_config('second', self.new_disks('second'),
-                                     'pvh'), 600)
+                                     SECOND_KIND), 600)
         for name in ('xvda', 'xvdb', 'xvdc'):
             self.assertEqual(self.rings(self.second, name), RINGS)
         self.write_all(self.second, 'xvda', 'xvdb', 'xvdc')
