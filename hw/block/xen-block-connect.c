@@ -29,8 +29,11 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* Linux's backend keeps as many for each ring, this one for a disk. */
+/* Linux's backend keeps as many for each ring. */
 #define MAX_PERSISTENT_GRANTS 1056
+
+/* Of what the domain may keep, for one disk with several rings. */
+#define DISK_SHARE(grants) ((grants) / 4)
 
 typedef struct XenBlockFrontend {
     XenBlkifProtocol protocol;
@@ -226,6 +229,16 @@ static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
     return true;
 }
 
+/*
+ * Two rings that read far ahead keep all their pages, as they do with Linux's
+ * backend.  A disk with many rings leaves something to the domain's others.
+ */
+static unsigned default_grants(unsigned nr_rings, unsigned for_domain)
+{
+    return MIN(nr_rings * MAX_PERSISTENT_GRANTS,
+               MAX(MAX_PERSISTENT_GRANTS, DISK_SHARE(for_domain)));
+}
+
 /* Sets the budget of the disk; returns how many grants its rings may keep. */
 static unsigned set_budget(XenBlockDevice *blockdev,
                            const XenBlockFrontend *fe)
@@ -238,9 +251,11 @@ static unsigned set_budget(XenBlockDevice *blockdev,
     limit[XEN_BLOCK_BUFFER_PAGES] = parent->limit[XEN_BLOCK_BUFFER_PAGES];
     limit[XEN_BLOCK_GRANTS] = 0;
     if (fe->persistent) {
+        unsigned for_domain = parent->limit[XEN_BLOCK_GRANTS];
+
         limit[XEN_BLOCK_GRANTS] = MIN(blockdev->props.max_persistent_grants ?:
-                                      MAX_PERSISTENT_GRANTS,
-                                      parent->limit[XEN_BLOCK_GRANTS]);
+                                      default_grants(fe->nr_rings, for_domain),
+                                      for_domain);
     }
     return limit[XEN_BLOCK_GRANTS];
 }

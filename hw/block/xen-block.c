@@ -428,7 +428,7 @@ static void xen_block_describe(ObjectClass *class)
     object_class_property_set_description(class, "persistent-grants",
         "Map the guest's pages once, not for every request");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Bound of mapped pages for all rings, 0: 1056");
+        "Bound of mapped pages for all rings, 0: 1056 for each");
     object_class_property_set_description(class, "max-indirect-segments",
         "Pages that an indirect request can have, 0: no indirect requests");
     object_class_property_set_description(class, "write-barriers",

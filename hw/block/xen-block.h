@@ -43,7 +43,7 @@ typedef struct XenBlockConf {
     uint32_t max_ring_page_order;
     uint16_t num_queues;
     uint16_t max_indirect_segments; /* 0: no indirect requests */
-    uint32_t max_persistent_grants; /* of all rings; 0: 1056 */
+    uint32_t max_persistent_grants; /* of all rings; 0: by their number */
     OnOffAuto persistent_grants;
     bool write_barriers;
     bool batch_copies;

@@ -117,7 +117,7 @@ def compare(host, rings, say):
             for job, names in found.items()}
 
 
-def run(program, folder, say, rings=(1, 2, 4)):
+def run(program, folder, say, rings=(2, 4)):
     """{rings: {job: {backend: IOPS}}} of one boot with @program."""
     program = Path(program)
     images = Images(Path(folder) / 'xen', program, say).build()

@@ -67,25 +67,38 @@ static unsigned int nr_kept(XenGuest *g, BlkBuffer *b)
     return kept;
 }
 
-/* By default all rings keep as much as one ring of Linux's backend. */
-static void test_default(void)
+/* What a frontend with that many rings lets QEMU keep of 2,400 pages. */
+static void check_default(unsigned int rings, unsigned int table,
+                          unsigned int kept)
 {
-    BlkBuffer *b[3];
+    BlkOptions options = two_rings;
+    BlkBuffer *b[6];
     XenDisk d;
 
-    xen_disk_connect(&d, xen_guest_start(NULL_DISK("xvda", ",num-queues=2")),
-                     &two_rings);
-    for (int i = 0; i < 3; i++) {
+    options.rings = rings;
+    xen_disk_connect(&d, xen_guest_start("-global xen-standin.max-grants=%u "
+                                         NULL_DISK("xvda", ",num-queues=8"),
+                                         table), &options);
+    for (int i = 0; i < ARRAY_SIZE(b); i++) {
         b[i] = blk_buffer_new(d.g, 400, false);
-        read_pages(&d.f->ring[i & 1], b[i]);
+        read_pages(&d.f->ring[i % rings], b[i]);
     }
-    g_assert_cmpint(grant_stats(d.g).mapped, ==, 2 + 1056);
+    g_assert_cmpint(grant_stats(d.g).mapped, ==, rings + kept);
     blkfront_disconnect(d.f);
     g_assert_cmpint(grant_stats(d.g).mapped, ==, 0);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < ARRAY_SIZE(b); i++) {
         blk_buffer_free(d.g, b[i]);
     }
     xen_disk_end(&d);
+}
+
+/* As many as Linux's backend, up to an eighth of the grant table. */
+static void test_default(void)
+{
+    check_default(1, 32768, 1056);
+    check_default(2, 32768, 2 * 1056);
+    check_default(8, 12288, 1536);
+    check_default(8, 4096, 1056);
 }
 
 /* A ring that comes late gets some of what the first one has. */
