@@ -110,6 +110,11 @@ class Machine:
         """Start QEMU; returns when the guest takes commands.
 
         say: is told now and then that it still boots."""
+        self.launch()
+        self.wait_for_guest(timeout, say)
+
+    def launch(self, *more):
+        """Start QEMU, with further arguments; returns when it answers."""
         qmp, qmp_theirs = socket.socketpair()
         guest, guest_theirs = socket.socketpair()
         self.closers += [qmp, guest]
@@ -119,7 +124,7 @@ class Machine:
             '-mon', 'chardev=qmp,mode=control',
             '-chardev', f'file,id=console,path={self.console_log}',
             '-chardev', f'socket,id=guest,fd={guest_theirs.fileno()}',
-            '-serial', 'chardev:console', '-serial', 'chardev:guest']
+            '-serial', 'chardev:console', '-serial', 'chardev:guest', *more]
         with open(self.folder / 'qemu.log', 'wb') as log:
             self.process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -130,6 +135,14 @@ class Machine:
         self.qmp, self.guest = Qmp(qmp), Channel(guest)
         try:
             self.qmp.handshake(30)
+        except TimeoutError:
+            raise self.failure("QEMU's monitor does not answer") from None
+        except RunError as error:
+            raise self.failure(str(error)) from None
+
+    def wait_for_guest(self, timeout=BOOT_SECONDS, say=lambda text: None):
+        """Returns when the guest has booted and takes commands."""
+        try:
             self.guest.wait_until(lambda: self.guest.release,
                                   time.monotonic() + timeout,
                                   self.booting(say))

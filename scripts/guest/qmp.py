@@ -23,15 +23,20 @@ class Qmp:
         self._receive(timeout)
         self.command('qmp_capabilities', timeout=timeout)
 
-    def command(self, name, timeout=30, **arguments):
+    def command(self, name, /, timeout=30, **arguments):
         """Run a command; its return value, or RunError with QEMU's words.
 
         An underscore in an argument's name stands for a dash.
         """
+        return self.command_as_is(
+            name, timeout, **{key.replace('_', '-'): value
+                              for key, value in arguments.items()})
+
+    def command_as_is(self, name, /, timeout=30, **arguments):
+        """The same, for commands whose arguments have underscores."""
         request = {'execute': name}
         if arguments:
-            request['arguments'] = {key.replace('_', '-'): value
-                                    for key, value in arguments.items()}
+            request['arguments'] = arguments
         try:
             self.sock.sendall(json.dumps(request).encode() + b'\n')
         except OSError as error:
@@ -53,6 +58,19 @@ class Qmp:
                 message = self._receive(0)
             except (TimeoutError, RunError):
                 return self.events
+            if 'event' in message:
+                self.events.append(message)
+
+    def wait_event(self, wanted, timeout=60):
+        """The first event for which wanted(event) is true, also of those that
+        have come already; it is taken out of self.events."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for event in self.events:
+                if wanted(event):
+                    self.events.remove(event)
+                    return event
+            message = self._receive(deadline - time.monotonic())
             if 'event' in message:
                 self.events.append(message)
 
