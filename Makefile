@@ -13,6 +13,8 @@
 #:                        undefined behaviour, in BUILD-asan; TESTS as above
 #: make check-threads     run our threaded tests with ThreadSanitizer, in
 #:                        BUILD-tsan; TESTS as above
+#: make soak              do everything to a guest under verified load, for
+#:                        HOURS=N (or 0.1) from SEED=N on
 #: make stock             build the untouched base too, in build/stock
 #: make bench             compare ours with stock; QUICK=1 takes three minutes,
 #:                        BENCH="ARGUMENT..." goes to tests/bench/run
@@ -42,6 +44,7 @@ setup = @scripts/setup
 tool = @scripts/base/run
 run = scripts/run BUILD=$(BUILD)
 run_xen = scripts/run-xen BUILD=$(BUILD)
+soak = tests/soak/run BUILD=$(BUILD)
 bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
 # Arguments are checked before the long build.  Where there is no Python yet,
 # they are checked after the set-up.
@@ -49,7 +52,8 @@ early = @command -v python3 >/dev/null || exit 0;
 
 # A variable that no program knows, such as a misspelt one, is refused.
 known = BUILD TARGETS TESTS BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
-        IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR
+        IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR \
+        HOURS SEED STEPS STOCK LOAD
 # Variables of other programs.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
         CCACHE_% NINJA_STATUS MESON_% XDG_% TMPDIR PATH HOME LC_% LANG% \
@@ -65,7 +69,7 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads bench export check-export install uninstall deb clean \
+        check-threads soak bench export check-export install uninstall deb clean \
         distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
@@ -101,6 +105,15 @@ check check-full:
 check-sanitizers check-threads:
 	$(setup) build
 	$(tool) $@ --build=$(BUILD) $(TESTS)
+
+soak:
+	$(early) $(soak) --check
+	$(setup) build guest
+	@$(soak) --check
+	$(tool) build --build=$(BUILD)
+	$(tool) build --build=$(BUILD) qemu-mq/tests/soak/soak-load
+	$(tool) stock --build=$(BUILD)
+	@$(soak)
 
 bench:
 	$(early) $(bench) --check

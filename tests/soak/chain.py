@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The images of a disk, from the base up, as the soak knows them.
+
+What QEMU does to its graph is done to the chain when it has succeeded, so a
+new process finds in it what to open.
+"""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guest.errors import RunError
+
+
+@dataclass
+class Layer:
+    node: str           # node names: NODE, and NODE-file below it
+    path: Path
+    format: str
+
+    def blockdevs(self, direct, backing=None, error=None):
+        """Arguments of blockdev-add, the protocol's node first.
+
+        error: a rule of blkdebug that goes between the two nodes."""
+        file = {'driver': 'file', 'node-name': f'{self.node}-file',
+                'filename': str(self.path), 'discard': 'unmap',
+                'aio': 'native' if direct else 'threads',
+                'cache': {'direct': direct}}
+        nodes = [file]
+        if error:
+            nodes.append({'driver': 'blkdebug',
+                          'node-name': f'{self.node}-debug',
+                          'image': file['node-name'],
+                          'inject-error': [error]})
+        top = {'driver': self.format, 'node-name': self.node,
+               'file': nodes[-1]['node-name'], 'discard': 'unmap',
+               'cache': {'direct': direct}}
+        if self.format == 'qcow2':
+            top['backing'] = backing
+        return nodes + [top]
+
+
+@dataclass
+class Chain:
+    name: str           # of the disk: its id and serial number
+    folder: Path
+    qemu_img: Path
+    size: int
+    block: int = 512    # bytes of a logical block
+    layers: list = field(default_factory=list)
+    made: int = 0
+
+    @property
+    def active(self):
+        return self.layers[-1]
+
+    def nodes(self):
+        """Names of the format nodes, from the base up."""
+        return [layer.node for layer in self.layers]
+
+    def new_layer(self, image_format, *options):
+        """An image that is not part of the chain yet."""
+        self.made += 1
+        node = f'{self.name}{self.made}'
+        layer = Layer(node, self.folder / f'{node}.{image_format}',
+                      image_format)
+        words = [word for option in options for word in ('-o', option)]
+        self.img('create', '-q', '-f', image_format, *words, layer.path,
+                 self.size)
+        return layer
+
+    def blockdevs(self, direct):
+        """The nodes of all layers."""
+        made, below = [], None
+        for layer in self.layers:
+            made += layer.blockdevs(direct, below)
+            below = layer.node
+        return made
+
+    def check(self, after_a_cut):
+        """qemu-img check of all layers, as nobody uses them.
+
+        A process that was cut off may leave clusters that nothing refers to;
+        they are given back."""
+        for layer in self.layers:
+            if layer.format != 'qcow2':
+                continue
+            opened = self.image_options(layer)
+            done = self.img('check', '-q', *opened, may_fail=True)
+            if done.returncode == 3 and after_a_cut:
+                self.img('check', '-q', '-r', 'leaks', *opened)
+            elif done.returncode:
+                raise RunError(f'{layer.path.name}: qemu-img check ends with '
+                               f'status {done.returncode}',
+                               (done.stdout + done.stderr).splitlines()[:20])
+
+    @staticmethod
+    def image_options(layer):
+        return ['--image-opts', f'driver={layer.format},backing=,'
+                f'file.driver=file,file.filename={layer.path}']
+
+    def img(self, *words, may_fail=False):
+        done = subprocess.run(
+            [str(word) for word in (self.qemu_img, *words)],
+            capture_output=True, text=True, check=False)
+        if done.returncode and not may_fail:
+            raise RunError(f'qemu-img {words[0]} failed',
+                           done.stderr.splitlines())
+        return done

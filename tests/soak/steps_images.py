@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Snapshots, commits, streams, mirrors, backups, all under load."""
+
+from random import Random
+
+from chain import Chain
+from guest.errors import RunError
+from rig import DISKS, QUEUES
+from steps import Step
+from steps_queues import move
+
+MOST_LAYERS = 5
+SHAPES = ('cluster_size=64k', 'cluster_size=4k', 'cluster_size=2M',
+          'extended_l2=on,cluster_size=128k', 'lazy_refcounts=on')
+
+
+def mover(rig, seed):
+    """Moves a queue each time it is called; how often is not in the seed."""
+    random = Random(seed)
+    places = [None, *rig.iothreads()]
+
+    def turn():
+        move(rig, random.choice(DISKS), random.randrange(QUEUES),
+             random.choice(places))
+    return turn
+
+
+def deep(rig):
+    """Disks with more than one layer."""
+    return [name for name in DISKS if len(rig.chains[name].layers) > 1]
+
+
+def take_snapshot(rig, chain, shape, error=None):
+    """All writes go to a new layer from now on."""
+    layer = chain.new_layer('qcow2', shape)
+    rig.add_nodes(layer.blockdevs(rig.direct, error=error))
+    rig.qmp('blockdev-snapshot', node=chain.active.node, overlay=layer.node)
+    chain.img('rebase', '-u', '-U', '-f', 'qcow2', '-F', chain.active.format,
+              '-b', chain.active.path, layer.path, may_fail=True)
+    chain.layers.append(layer)
+
+
+def commit(rig, chain, base, top, meanwhile=lambda: None):
+    """Layers base + 1 to top go into layer base."""
+    layers = chain.layers
+    rig.qmp('block-commit', job_id='commit', device=chain.active.node,
+            base_node=layers[base].node, top_node=layers[top].node,
+            auto_dismiss=False)
+    if layers[top] is chain.active:
+        rig.wait_job('commit', meanwhile, 'ready')
+        rig.qmp('job-complete', id='commit')
+    rig.wait_job('commit', meanwhile)
+    gone = layers[base + 1:top + 1]
+    chain.layers = layers[:base + 1] + layers[top + 1:]
+    return reversed(gone)
+
+
+class Snapshot(Step):
+    weight = 12
+
+    def possible(self, rig):
+        return any(self.room(rig))
+
+    @staticmethod
+    def room(rig):
+        return [name for name in DISKS
+                if len(rig.chains[name].layers) < MOST_LAYERS]
+
+    def plan(self, random, rig):
+        return {'disk': random.choice(self.room(rig)),
+                'shape': random.choice(SHAPES)}
+
+    def act(self, rig, disk, shape):
+        take_snapshot(rig, rig.chains[disk], shape)
+        rig.work_a_while()
+
+
+class Commit(Step):
+    def possible(self, rig):
+        return bool(deep(rig))
+
+    def plan(self, random, rig):
+        disk = random.choice(deep(rig))
+        base, top = sorted(random.sample(
+            range(len(rig.chains[disk].layers)), 2))
+        return {'disk': disk, 'base': base, 'top': top,
+                'moves': random.getrandbits(32)}
+
+    def act(self, rig, disk, base, top, moves):
+        for layer in commit(rig, rig.chains[disk], base, top,
+                            mover(rig, moves)):
+            rig.drop_layer(layer)
+
+
+class Stream(Step):
+    """Layer top takes in what it has in the layers above base."""
+
+    def possible(self, rig):
+        return bool(deep(rig))
+
+    def plan(self, random, rig):
+        disk = random.choice(deep(rig))
+        top = random.randrange(1, len(rig.chains[disk].layers))
+        return {'disk': disk, 'base': random.randrange(-1, top - 1)
+                if top > 1 else -1, 'top': top,
+                'moves': random.getrandbits(32)}
+
+    def act(self, rig, disk, base, top, moves):
+        chain = rig.chains[disk]
+        layers = chain.layers
+        words = {'base_node': layers[base].node} if base >= 0 else {}
+        rig.qmp('block-stream', job_id='stream', device=layers[top].node,
+                auto_dismiss=False, **words)
+        rig.wait_job('stream', mover(rig, moves))
+        chain.layers = layers[:base + 1] + layers[top:]
+        for layer in reversed(layers[base + 1:top]):
+            rig.drop_layer(layer)
+
+
+class Mirror(Step):
+    """The disk goes over to a copy of itself."""
+
+    def plan(self, random, rig):
+        return {'disk': random.choice(DISKS),
+                'image_format': random.choice(['raw', 'qcow2', 'qcow2']),
+                'copy_mode': random.choice(['background', 'write-blocking']),
+                'moves': random.getrandbits(32)}
+
+    def act(self, rig, disk, image_format, copy_mode, moves):
+        chain = rig.chains[disk]
+        target = chain.new_layer(image_format)
+        rig.add_nodes(target.blockdevs(rig.direct))
+        rig.qmp('blockdev-mirror', job_id='mirror', device=chain.active.node,
+                target=target.node, sync='full', copy_mode=copy_mode,
+                auto_dismiss=False)
+        meanwhile = mover(rig, moves)
+        rig.wait_job('mirror', meanwhile, 'ready')
+        rig.work_a_while(16)
+        rig.qmp('job-complete', id='mirror')
+        rig.wait_job('mirror', meanwhile)
+        gone, chain.layers = chain.layers, [target]
+        for layer in reversed(gone):
+            rig.drop_layer(layer)
+
+
+class Backup(Step):
+    """A full and an incremental copy have what the disk had when the job
+    began, and not what the load has written since."""
+
+    def plan(self, random, rig):
+        return {'moves': random.getrandbits(32)}
+
+    def act(self, rig, moves):
+        chain = rig.chains['data']
+        copy = Chain('copy', rig.folder, chain.qemu_img, chain.size)
+        target = copy.new_layer('raw')
+        rig.add_nodes(target.blockdevs(rig.direct))
+        for sync in ('full', 'incremental'):
+            rig.hold()
+            if sync == 'full':
+                rig.qmp('block-dirty-bitmap-add', node=chain.active.node,
+                        name='since')
+                words = {}
+            else:
+                words = {'bitmap': 'since'}
+            done = list(rig.loads['data'].done)
+            rig.qmp('blockdev-backup', job_id='backup', sync=sync,
+                    device=chain.active.node, target=target.node,
+                    auto_dismiss=False, **words)
+            rig.go()
+            rig.wait_job('backup', mover(rig, moves))
+            rig.loads['data'].verify_here(target.path, done)
+            rig.work_a_while(16)
+        rig.qmp('block-dirty-bitmap-remove', node=chain.active.node,
+                name='since')
+        rig.drop_layer(target)
+
+
+class Fault(Step):
+    """The backend fails a request and recovers: the guest is stopped, goes
+    on, and sees no error."""
+
+    def plan(self, random, rig):
+        return {'disk': random.choice(DISKS),
+                'event': random.choice(['write_aio', 'cluster_alloc',
+                                        'l2_update']),
+                'errno': random.choice([5, 28])}
+
+    def act(self, rig, disk, event, errno):
+        chain = rig.chains[disk]
+        side = rig.side
+        side.errors_expected = True
+        take_snapshot(rig, chain, SHAPES[0],
+                      {'event': event, 'errno': errno, 'once': True})
+        data = side.wait_for('BLOCK_IO_ERROR', action='stop')['data']
+        if data['nospace'] != (errno == 28):
+            raise RunError(f'the error says {data}')
+        side.wait_for('STOP')
+        rig.qmp('cont')
+        rig.hold()
+        side.forget_events()
+        side.errors_expected = False
+        rig.go()
+        top = len(chain.layers) - 1
+        for layer in commit(rig, chain, top - 1, top):
+            rig.drop_layer(layer, debug=True)
+
+
+STEPS = [Snapshot(), Commit(), Stream(), Mirror(), Backup(), Fault()]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a process must not gather: memory, file handles, threads.
+
+The first figures of a process with so many layers and IOThreads are what it may
+use whenever it has as many again, and a few handles more, because an event loop
+gets what it needs for asynchronous I/O when it is first used.  A thread pool's
+workers come and go.
+"""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+from guest.errors import RunError
+
+WARM_UP = 4             # steps
+MEMORY = 48 << 20       # bytes that a heap may have more
+HANDLES = 8             # of a kind
+IMAGES = 'images'
+
+
+def memory(process):
+    """Private memory; the guest's is shared."""
+    for line in Path(f'/proc/{process}/status').read_text().splitlines():
+        if line.startswith('RssAnon:'):
+            return int(line.split()[1]) << 10
+    raise RunError(f'process {process} has no RssAnon')
+
+
+def threads(process):
+    names = Counter()
+    for task in Path(f'/proc/{process}/task').iterdir():
+        try:
+            name = (task / 'comm').read_text().strip()
+        except OSError:
+            continue
+        if name != 'worker':
+            names[re.sub(r'\d+', 'N', name)] += 1
+    return names
+
+
+def handles(process):
+    """What the handles are, without what differs from one to the next; those
+    of images are one kind."""
+    kinds = Counter()
+    for entry in Path(f'/proc/{process}/fd').iterdir():
+        try:
+            target = os.readlink(entry)
+        except OSError:
+            continue
+        if target.startswith('/'):
+            target = 'file'
+        if re.search(r'\.(raw|qcow2)( |$)', target):
+            target = IMAGES
+        kinds[re.sub(r'\d+', 'N', target)] += 1
+    return kinds
+
+
+class Watch:
+    def __init__(self):
+        self.process = None
+        self.steps = 0
+        self.first = {}
+        self.most = Counter()
+
+    def look(self, process, iothreads, layers):
+        """After a step; RunError if something has grown.
+
+        iothreads, layers: how many there are, of those that come and go."""
+        if process != self.process:
+            self.process, self.steps, self.first = process, 0, {}
+            self.heap = None
+        self.steps += 1
+        opened, heap = handles(process), memory(process)
+        now = {('images', layers): Counter(images=opened.pop(IMAGES, 0)),
+               ('file handles', iothreads): opened,
+               ('threads', iothreads): threads(process)}
+        self.most |= Counter(
+            memory=heap, threads=sum(now['threads', iothreads].values()),
+            handles=sum(opened.values()) + now['images', layers][IMAGES])
+        if self.steps < WARM_UP:
+            return
+        if self.heap is None:
+            self.heap = heap
+        if heap > self.heap + MEMORY:
+            raise RunError(f'memory has grown from {self.heap >> 20} MiB to '
+                           f'{heap >> 20} MiB')
+        for key, present in now.items():
+            grown = present - self.first.setdefault(key, present)
+            spare = 0 if key[0] == 'threads' else HANDLES
+            if any(count > spare for count in grown.values()):
+                raise RunError(
+                    f'{key[0]} have grown: {dict(grown)} more than when the '
+                    f'guest was first in the same configuration')
