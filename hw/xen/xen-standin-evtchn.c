@@ -26,7 +26,8 @@
 #include "trace/trace-qemu_mq_hw_xen.h"
 #include "xen-standin.h"
 
-#define EVTCHN_MAX_PORTS 4096
+/* Open ones: numbers are not used again, so that a stale one hits nothing. */
+#define EVTCHN_MAX_PORTS 4095
 
 typedef struct EvtchnPort {
     evtchn_port_t number;
@@ -48,6 +49,7 @@ struct xenevtchn_handle {
 
 static struct {
     uint16_t domid;
+    unsigned nr_ports;
     evtchn_port_t next_port;
     evtchn_port_t next_local;
     QLIST_HEAD(, EvtchnPort) ports;
@@ -87,12 +89,14 @@ int xen_standin_evtchn_alloc(int kick_fd, int call_fd)
 {
     EvtchnPort *port;
 
-    if (evtchn.next_port >= EVTCHN_MAX_PORTS) {
+    if (evtchn.nr_ports >= EVTCHN_MAX_PORTS ||
+        evtchn.next_port > INT_MAX) {
         errno = ENOSPC;
         return -1;
     }
     port = g_new0(EvtchnPort, 1);
     port->number = evtchn.next_port++;
+    evtchn.nr_ports++;
     port->kick_fd = kick_fd;
     port->call_fd = call_fd;
     QLIST_INSERT_HEAD(&evtchn.ports, port, next);
@@ -110,6 +114,7 @@ int xen_standin_evtchn_close(evtchn_port_t number)
         port->backend->port = NULL;
     }
     QLIST_REMOVE(port, next);
+    evtchn.nr_ports--;
     close(port->kick_fd);
     close(port->call_fd);
     g_free(port);

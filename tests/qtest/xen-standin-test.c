@@ -116,6 +116,23 @@ static void test_event_channels(void)
     xen_guest_quit(g);
 }
 
+/* The limit is on ports that are open at the same time. */
+static void test_many_event_channels(void)
+{
+    XenGuest *g = xen_guest_start("-S");
+    int number = 0;
+
+    for (int i = 0; i < 5000; i++) {
+        number = xen_guest_count(g, "evtchn_alloc");
+        g_assert_cmpint(number, ==, i + 1);
+        xen_guest_say(g, "evtchn_close %d", number);
+    }
+    for (int i = 0; i < 100; i++) {
+        g_assert_cmpint(xen_guest_count(g, "evtchn_alloc"), ==, ++number);
+    }
+    xen_guest_quit(g);
+}
+
 /* The table cannot be moved away from under a mapping. */
 static void test_grant_table(void)
 {
@@ -142,6 +159,8 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-standin/words", test_words);
     qtest_add_func("/xen-standin/xenstore", test_xenstore);
     qtest_add_func("/xen-standin/event-channels", test_event_channels);
+    qtest_add_func("/xen-standin/many-event-channels",
+                   test_many_event_channels);
     qtest_add_func("/xen-standin/grant-table", test_grant_table);
     return g_test_run();
 }
