@@ -99,24 +99,22 @@ static void block_queue_sync_cb(void *opaque)
 }
 
 /*
- * End the bottom half.  It may be scheduled once more than needed and be
+ * End a bottom half of @ctx.  It may be scheduled once more than needed and be
  * just running in the owner thread, finding nothing to do: wait for that,
  * or it would look at the queue when another thread owns it or it is gone.
  */
-static void block_queue_delete_bh(BlockQueue *queue)
+static void block_queue_delete_bh(QEMUBH *bh, AioContext *ctx)
 {
-    assert(block_queue_quiesced(queue));
-
-    qemu_bh_delete(queue->bh);
-    queue->bh = NULL;
-    aio_wait_bh_oneshot(queue->ctx, block_queue_sync_cb, NULL);
+    qemu_bh_delete(bh);
+    aio_wait_bh_oneshot(ctx, block_queue_sync_cb, NULL);
 }
 
 void block_queue_cleanup(BlockQueue *queue)
 {
     GLOBAL_STATE_CODE();
+    assert(block_queue_quiesced(queue));
 
-    block_queue_delete_bh(queue);
+    block_queue_delete_bh(queue->bh, queue->ctx);
 }
 
 void block_queue_quiesce_begin(BlockQueue *queue)
@@ -150,8 +148,16 @@ void block_queue_quiesce_wait(BlockQueue *queue)
     AIO_WAIT_WHILE_UNLOCKED(NULL, !block_queue_quiesced(queue));
 }
 
+/*
+ * While this waits for the old thread others may run, and let the queue look
+ * or move it once more.  So the queue has its new place before that.  It is
+ * quiesced, so that both bottom halves find nothing to do.
+ */
 void block_queue_move(BlockQueue *queue, AioContext *ctx)
 {
+    AioContext *old_ctx;
+    QEMUBH *old_bh;
+
     GLOBAL_STATE_CODE();
 
     if (queue->ctx == ctx) {
@@ -159,11 +165,14 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx)
     }
     block_queue_quiesce_begin(queue);
     block_queue_quiesce_wait(queue);
+    assert(block_queue_quiesced(queue));
 
     trace_block_queue_move(queue, queue->index, queue->ctx, ctx);
-    block_queue_delete_bh(queue);
+    old_ctx = queue->ctx;
+    old_bh = queue->bh;
     queue->ctx = ctx;
     queue->bh = aio_bh_new(ctx, block_queue_bh, queue);
+    block_queue_delete_bh(old_bh, old_ctx);
 
     block_queue_quiesce_end(queue);
 }
