@@ -1,0 +1,89 @@
+/*
+ * What an administrator can do to the machine that is fuzzed
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef TESTS_FUZZ_MACHINE_H
+#define TESTS_FUZZ_MACHINE_H
+
+#include "fuzz-input.h"
+
+/* A disk whose requests at one sector fail, and two IOThreads for it. */
+#define FUZZ_DISK_SECTORS   4096
+#define FUZZ_BAD_SECTOR     1000
+#define FUZZ_DISK \
+    " -object iothread,id=io0 -object iothread,id=io1" \
+    " -blockdev driver=null-co,node-name=null,size=2097152,read-zeroes=on" \
+    " -blockdev driver=blkdebug,node-name=disk,image=null,discard=unmap," \
+    "inject-error.0.event=none,inject-error.0.errno=5," \
+    "inject-error.0.once=off,inject-error.0.immediately=off," \
+    "inject-error.0.sector=" stringify(FUZZ_BAD_SECTOR)
+
+/* The device's ID. */
+#define FUZZ_DEVICE "disk0"
+
+/** fuzz_main_loop: let the main loop do what there is to do now */
+void fuzz_main_loop(void);
+
+/**
+ * fuzz_settle: let the main loop and the IOThreads do what there is to do
+ *
+ * Events that were sent before are seen, and the requests that were offered
+ * with them have ended, unless their VM is stopped.
+ */
+void fuzz_settle(void);
+
+/**
+ * fuzz_plug: plug the device
+ *
+ * @properties is JSON: an object with all properties but for the ID, the drive
+ * and the queues' IOThreads.  @threads chooses the latter.
+ *
+ * Returns: false if there is such a device already, or it cannot be.
+ */
+bool fuzz_plug(const char *properties, unsigned threads);
+
+/** fuzz_ask_unplug: ask the guest to let the device go */
+void fuzz_ask_unplug(void);
+
+/** fuzz_throttle: @iops of the device, 0: as many as it can */
+void fuzz_throttle(unsigned iops);
+
+FuzzOp fuzz_op_settle;
+FuzzOp fuzz_op_stop;
+
+/** fuzz_op_continue: go on, and try again what has failed */
+FuzzOp fuzz_op_continue;
+
+/** fuzz_op_move: move a queue, or one that is none */
+FuzzOp fuzz_op_move;
+
+/** fuzz_op_throttle: change the limits of the disk */
+FuzzOp fuzz_op_throttle;
+
+/** fuzz_op_query: ask for what the queues count */
+FuzzOp fuzz_op_query;
+
+/** fuzz_op_save: migrate to a file, after which the source goes on */
+FuzzOp fuzz_op_save;
+
+/**
+ * fuzz_op_load: begin again with what was saved last
+ *
+ * The guest's memory goes back to what it was, or stays as it is.  A machine
+ * that cannot load is reset.
+ */
+FuzzOp fuzz_op_load;
+
+/**
+ * fuzz_forget_saved: the machine has other devices than what was saved
+ *
+ * Of what it loads before it comes to what is missing, a reset does not get
+ * rid; a real QEMU ends there.
+ */
+void fuzz_forget_saved(void);
+
+/** fuzz_machine_reset: forget what was saved, reset, run */
+void fuzz_machine_reset(void);
+
+#endif /* TESTS_FUZZ_MACHINE_H */

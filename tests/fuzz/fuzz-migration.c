@@ -1,0 +1,122 @@
+/*
+ * The machine that is fuzzed is saved to a file, and comes back
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/boards.h"
+#include "io/channel-file.h"
+#include "migration/global_state.h"
+#include "migration/qemu-file.h"
+#include "migration/savevm.h"
+#include "qapi/error.h"
+#include "qemu/memfd.h"
+#include "exec/memory.h"
+#include "system/runstate.h"
+#include "system/system.h"
+#include "fuzz-machine.h"
+
+static struct {
+    int devices;                /* a file; 0: nothing was saved */
+    void *memory;               /* as much as the guest has, once and for all */
+} saved;
+
+static void *guest_memory(size_t *bytes)
+{
+    MemoryRegion *ram = current_machine->ram;
+
+    *bytes = memory_region_size(ram);
+    return memory_region_get_ram_ptr(ram);
+}
+
+void fuzz_forget_saved(void)
+{
+    if (saved.devices) {
+        close(saved.devices);
+        saved.devices = 0;
+    }
+}
+
+/* A channel closes its file; the position is that of the file. */
+static QIOChannel *devices_channel(void)
+{
+    lseek(saved.devices, 0, SEEK_SET);
+    return QIO_CHANNEL(qio_channel_file_new_fd(qemu_dup(saved.devices)));
+}
+
+static void save(void)
+{
+    g_autoptr(QIOChannel) channel = NULL;
+    void *memory;
+    size_t bytes;
+    QEMUFile *f;
+    int ret;
+
+    saved.devices = qemu_memfd_create("fuzz", 0, false, 0, 0, &error_abort);
+    channel = devices_channel();
+    f = qemu_file_new_output(channel);
+    global_state_store_running();
+    ret = qemu_save_device_state(f);
+    if (qemu_fclose(f) < 0 || ret < 0) {
+        fuzz_forget_saved();
+        return;
+    }
+    memory = guest_memory(&bytes);
+    if (!saved.memory) {
+        saved.memory = g_malloc(bytes);
+    }
+    memcpy(saved.memory, memory, bytes);
+}
+
+static bool load(void)
+{
+    g_autoptr(QIOChannel) channel = devices_channel();
+    QEMUFile *f = qemu_file_new_input(channel);
+    int ret;
+
+    /* An incoming migration has looked at the stream's header before. */
+    qemu_get_be32(f);
+    qemu_get_be32(f);
+    ret = qemu_load_device_state(f);
+    qemu_fclose(f);
+    return ret == 0;
+}
+
+void fuzz_op_save(void *target, FuzzInput *in)
+{
+    fuzz_forget_saved();
+    vm_stop(RUN_STATE_PAUSED);
+    save();
+    fuzz_op_continue(target, in);
+}
+
+void fuzz_op_load(void *target, FuzzInput *in)
+{
+    bool with_memory = fuzz_byte(in) & 1;
+    void *memory;
+    size_t bytes;
+
+    if (!saved.devices) {
+        fuzz_op_save(target, in);
+    }
+    vm_stop(RUN_STATE_PAUSED);
+    qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+    memory = guest_memory(&bytes);
+    if (with_memory && saved.devices) {
+        memcpy(memory, saved.memory, bytes);
+    }
+    if (saved.devices && !load()) {
+        qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+    }
+    fuzz_op_continue(target, in);
+}
+
+void fuzz_machine_reset(void)
+{
+    fuzz_forget_saved();
+    fuzz_throttle(0);
+    fuzz_op_continue(NULL, NULL);
+    qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+    fuzz_settle();
+}

@@ -1,0 +1,329 @@
+/*
+ * Fuzzing virtio-blk-pci: a driver that does anything, and an administrator
+ *
+ * Requests are well-formed for the most part, so that the fuzzer gets behind
+ * the checks; other operations write anything anywhere.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/address-spaces.h"
+#include "exec/ioport.h"
+#include "hw/pci/pci_regs.h"
+#include "qapi/error.h"
+#include "tests/qtest/fuzz/fuzz.h"
+#include "fuzz-machine.h"
+#include "fuzz-vblk.h"
+
+#define OTHER_RAM_BYTES 0x10000
+
+#define PCIHP_EJECT     0xae08
+#define PCIHP_SELECT    0xae10
+
+typedef struct Vblk {
+    VblkDriver driver;          /* first: operations take it */
+    unsigned device;            /* of devices[] */
+    unsigned threads;
+    bool plugged;
+    MemoryRegion other_ram;
+} Vblk;
+
+/* The first is what each input finds. */
+static const char *const devices[] = {
+#define DEVICE(more) \
+    "{'driver': 'virtio-blk-pci', 'addr': '04.0', 'num-queues': 4" more "}"
+    DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop'"),
+    DEVICE(", 'packed': true"),
+    DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop',"
+           " 'logical_block_size': 4096, 'physical_block_size': 4096"),
+    DEVICE(", 'packed': true, 'ioeventfd': false, 'vectors': 2"),
+    DEVICE(", 'queue-size': 16, 'event_idx': false, 'in_order': true"),
+    DEVICE(", 'packed': true, 'request-merging': false, 'vectors': 0,"
+           " 'indirect_desc': false"),
+    DEVICE(", 'iommu_platform': true, 'config-wce': false,"
+           " 'queue_reset': false"),
+    DEVICE(", 'disable-modern': 'on'"),
+};
+
+/*
+ * The driver
+ */
+
+static unsigned some_size(VblkDriver *d, FuzzInput *in)
+{
+    static const uint16_t sizes[] = { 256, 1, 2, 3, 8, 128, 1024, 7 };
+    unsigned size = sizes[fuzz_below(in, ARRAY_SIZE(sizes))];
+
+    return d->ring == VBLK_PACKED || is_power_of_2(size) ? size : 4;
+}
+
+static void op_start(void *opaque, FuzzInput *in)
+{
+    VblkDriver *d = opaque;
+    /* Features of rings, of the first and of the second word */
+    uint64_t refused = (uint64_t)fuzz_byte(in) << 28 |
+                       (uint64_t)fuzz_byte(in) << 34;
+
+    vblk_start(d, refused, some_size(d, in));
+}
+
+static void op_enable(void *opaque, FuzzInput *in)
+{
+    VblkDriver *d = opaque;
+    int queue = fuzz_below(in, VBLK_QUEUES);
+
+    vblk_queue_enable(d, queue, some_size(d, in));
+}
+
+static void op_reset_queue(void *opaque, FuzzInput *in)
+{
+    VblkDriver *d = opaque;
+    int queue = fuzz_below(in, VBLK_QUEUES + 1);
+
+    vblk_common_put(queue_select, queue, 2);
+    vblk_put(VBLK_BAR_MODERN + VIRTIO_PCI_COMMON_Q_RESET, 1, 2);
+    if (queue < VBLK_QUEUES) {
+        d->queues[queue].size = 0;
+    }
+}
+
+static void op_reset(void *opaque, FuzzInput *in)
+{
+    vblk_common_put(device_status, 0, 1);
+}
+
+static void op_request(void *opaque, FuzzInput *in)
+{
+    VblkDriver *d = opaque;
+    int how = fuzz_byte(in);
+    int queue = how % VBLK_QUEUES;
+    VblkSegment segments[VBLK_SEGMENTS];
+    int count = vblk_some_request(in, segments);
+    uint64_t table = how & 0x40 ? VBLK_TABLES + (how >> 2 & 15) * 0x1000 : 0;
+
+    vblk_need_queue(d, queue);
+    vblk_offer(d, queue, segments, count, table);
+    if (how & 0x80) {
+        vblk_notify(queue);
+    }
+}
+
+static void op_notify(void *opaque, FuzzInput *in)
+{
+    vblk_notify(fuzz_below(in, VBLK_QUEUES + 1));
+}
+
+/*
+ * Anything anywhere
+ */
+
+/* In a ring's area: what is offered, and where events are wanted. */
+static void op_scribble(void *opaque, FuzzInput *in)
+{
+    static const uint16_t parts[] = { 0, VBLK_DRIVER_AREA, VBLK_DEVICE_AREA };
+    int queue = fuzz_below(in, VBLK_QUEUES);
+    unsigned part = parts[fuzz_below(in, ARRAY_SIZE(parts))];
+    unsigned offset = fuzz_byte(in);
+
+    vblk_put(VBLK_AREA(queue) + part + offset, fuzz_take(in, 2), 2);
+}
+
+static void op_common(void *opaque, FuzzInput *in)
+{
+    unsigned offset = fuzz_below(in, 0x44);
+
+    vblk_put(VBLK_BAR_MODERN + offset, fuzz_take(in, 4), 1 << offset % 3);
+}
+
+static void op_read(void *opaque, FuzzInput *in)
+{
+    unsigned offset = fuzz_below(in, 0x44);
+
+    vblk_get(VBLK_BAR_MODERN + offset, 1 << offset % 3);
+    vblk_get(VBLK_CONFIG + offset, 1 << offset % 3);
+}
+
+static void op_config(void *opaque, FuzzInput *in)
+{
+    unsigned offset = fuzz_below(in, 0x60);
+
+    vblk_put(VBLK_CONFIG + offset, fuzz_byte(in), 1);
+}
+
+static void op_vector(void *opaque, FuzzInput *in)
+{
+    uint64_t entry = VBLK_BAR_MSIX + 16 * fuzz_below(in, VBLK_QUEUES + 2);
+
+    vblk_put(entry, 0xfee00000 | (fuzz_byte(in) & 0xf) << 12, 4);
+    vblk_put(entry + 4, 0, 4);
+    vblk_put(entry + 8, fuzz_byte(in), 4);
+    vblk_put(entry + 12, fuzz_byte(in) & 1, 4);
+}
+
+static void op_queue_vector(void *opaque, FuzzInput *in)
+{
+    vblk_common_put(queue_select, fuzz_below(in, VBLK_QUEUES), 2);
+    vblk_common_put(queue_msix_vector, (int8_t)fuzz_byte(in), 2);
+}
+
+static void op_msix(void *opaque, FuzzInput *in)
+{
+    vblk_pci_write(VBLK_MSIX, (uint32_t)(fuzz_byte(in) & 0xc0) << 24);
+}
+
+static void op_command(void *opaque, FuzzInput *in)
+{
+    vblk_pci_write(PCI_COMMAND, fuzz_byte(in) & 7);
+    vblk_pci_write(PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY |
+                   (fuzz_byte(in) & PCI_COMMAND_MASTER));
+}
+
+static void op_legacy(void *opaque, FuzzInput *in)
+{
+    unsigned port = VBLK_BAR_LEGACY + fuzz_below(in, 0x40);
+    uint32_t value = fuzz_take(in, 4);
+
+    switch (port % 3) {
+    case 0:
+        cpu_outb(port, value);
+        break;
+    case 1:
+        cpu_outw(port, value);
+        break;
+    case 2:
+        cpu_outl(port, value);
+        break;
+    }
+    cpu_inl(port);
+}
+
+static void op_memory(void *opaque, FuzzInput *in)
+{
+    MemoryRegion *ram = &((Vblk *)opaque)->other_ram;
+
+    memory_region_set_enabled(ram, !memory_region_is_mapped(ram) ||
+                              !ram->enabled);
+}
+
+/*
+ * The administrator
+ */
+
+static void unplug(Vblk *v)
+{
+    fuzz_ask_unplug();
+    cpu_outl(PCIHP_SELECT, 0);
+    cpu_outl(PCIHP_EJECT, 1 << VBLK_SLOT);
+    fuzz_settle();
+    fuzz_forget_saved();
+    v->plugged = false;
+}
+
+static void plug(Vblk *v, unsigned device, unsigned threads)
+{
+    fuzz_forget_saved();
+    v->plugged = fuzz_plug(devices[device], threads);
+    v->device = device;
+    v->threads = threads;
+    memset(v->driver.queues, 0, sizeof(v->driver.queues));
+    vblk_pci_place();
+}
+
+static void op_plug(void *opaque, FuzzInput *in)
+{
+    Vblk *v = opaque;
+
+    if (v->plugged) {
+        unplug(v);
+    } else {
+        unsigned how = fuzz_byte(in);
+
+        plug(v, how % ARRAY_SIZE(devices), how / ARRAY_SIZE(devices) % 3);
+    }
+}
+
+static FuzzOp *const ops[] = {
+    op_request, op_start, op_request, op_notify, op_request, fuzz_op_settle,
+    op_scribble, op_reset, op_reset_queue, op_enable, fuzz_op_stop,
+    fuzz_op_continue, fuzz_op_move, op_plug, op_memory, fuzz_op_save,
+    fuzz_op_load, op_vector, op_queue_vector, op_msix, op_command, op_common,
+    op_read, op_config, op_legacy, fuzz_op_throttle, fuzz_op_query, op_request,
+};
+
+static Vblk vblk;
+
+/* Leave the machine as the next input wants to find it. */
+static void begin_again(Vblk *v)
+{
+    fuzz_settle();
+    if (v->plugged && (v->device || v->threads)) {
+        unplug(v);
+    }
+    fuzz_machine_reset();
+    if (!v->plugged) {
+        plug(v, 0, 0);
+    }
+    memory_region_set_enabled(&v->other_ram, true);
+    memset(v->driver.queues, 0, sizeof(v->driver.queues));
+}
+
+static void fuzz(VblkRing ring, const unsigned char *data, size_t size)
+{
+    FuzzInput in = { data, size };
+
+    vblk.driver.ring = ring;
+    vblk_pci_place();
+    while (in.left) {
+        ops[fuzz_below(&in, ARRAY_SIZE(ops))](&vblk, &in);
+    }
+    begin_again(&vblk);
+}
+
+static void fuzz_split(QTestState *s, const unsigned char *data, size_t size)
+{
+    fuzz(VBLK_SPLIT, data, size);
+}
+
+static void fuzz_packed(QTestState *s, const unsigned char *data, size_t size)
+{
+    fuzz(VBLK_PACKED, data, size);
+}
+
+static void begin(QTestState *s)
+{
+    memory_region_init_ram(&vblk.other_ram, NULL, "other-ram", OTHER_RAM_BYTES,
+                           &error_abort);
+    memory_region_add_subregion(get_system_memory(), VBLK_OTHER_RAM,
+                                &vblk.other_ram);
+    plug(&vblk, 0, 0);
+}
+
+static GString *command_line(FuzzTarget *target)
+{
+    GString *line = g_string_new(TARGET_NAME);
+
+    g_string_append(line, " -machine pc,accel=qtest -m 8 -nodefaults"
+                    " -display none" FUZZ_DISK);
+    return line;
+}
+
+static void register_targets(void)
+{
+    fuzz_add_target(&(FuzzTarget) {
+        .name = "vblk-split",
+        .description = "virtio-blk with 4 queues, split rings, and control",
+        .get_init_cmdline = command_line,
+        .pre_fuzz = begin,
+        .fuzz = fuzz_split,
+    });
+    fuzz_add_target(&(FuzzTarget) {
+        .name = "vblk-packed",
+        .description = "the same with packed rings",
+        .get_init_cmdline = command_line,
+        .pre_fuzz = begin,
+        .fuzz = fuzz_packed,
+    });
+}
+
+fuzz_target_init(register_targets);
