@@ -13,6 +13,9 @@
 #:                        undefined behaviour, in BUILD-asan; TESTS as above
 #: make check-threads     run our threaded tests with ThreadSanitizer, in
 #:                        BUILD-tsan; TESTS as above
+#: make fuzz              fuzz our devices with libFuzzer, in BUILD-fuzz, a
+#:                        minute for each target; TARGETS="NAME..."
+#:                        RUNTIME=SECONDS, REPRO=FILE runs one input
 #: make soak              do everything to a guest under verified load, for
 #:                        HOURS=N (or 0.1) from SEED=N on
 #: make stock             build the untouched base too, in build/stock
@@ -53,7 +56,7 @@ early = @command -v python3 >/dev/null || exit 0;
 # A variable that no program knows, such as a misspelt one, is refused.
 known = BUILD TARGETS TESTS BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
         IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR \
-        HOURS SEED STEPS STOCK LOAD
+        HOURS SEED STEPS STOCK LOAD REPRO
 # Variables of other programs.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
         CCACHE_% NINJA_STATUS MESON_% XDG_% TMPDIR PATH HOME LC_% LANG% \
@@ -69,8 +72,8 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads soak bench export check-export install uninstall deb clean \
-        distclean help
+        check-threads fuzz soak bench export check-export install uninstall \
+        deb clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -99,12 +102,17 @@ run-xen:
 	@$(run_xen)
 
 check check-full:
-	$(setup) build guest check $(if $(filter %-full,$@),man)
+	$(setup) build guest check $(if $(filter %-full,$@),man fuzz)
 	$(tool) $@ --build=$(BUILD) $(TESTS)
 
 check-sanitizers check-threads:
 	$(setup) build
 	$(tool) $@ --build=$(BUILD) $(TESTS)
+
+fuzz:
+	$(setup) build fuzz
+	$(tool) fuzz --build=$(BUILD) $(if $(RUNTIME),--seconds=$(RUNTIME)) \
+		$(if $(REPRO),--repro=$(REPRO)) $(TARGETS)
 
 soak:
 	$(early) $(soak) --check
@@ -144,10 +152,11 @@ deb:
 	$(tool) deb --build=$(BUILD)
 
 clean:
-	@rm -rf $(BUILD)/qemu $(BUILD)/stock $(BUILD)-asan $(BUILD)-tsan
+	@rm -rf $(BUILD)/qemu $(BUILD)/stock $(BUILD)-asan $(BUILD)-tsan \
+	        $(BUILD)-fuzz/qemu
 
 distclean:
-	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile

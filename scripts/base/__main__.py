@@ -7,6 +7,8 @@
 #     run check-full                all of them, the long ones too
 #     run check-sanitizers [TEST]...
 #     run check-threads [TEST]...   in a build of their own, see sanitize.py
+#     run fuzz [--seconds=N | --repro=FILE | --merge] [TARGET]...
+#                                   fuzz the devices, see fuzz.py
 #     run export [fixes]            a branch of QEMU with our changes, in
 #                                   BUILD/export
 #     run check-export [fixes] [each]
@@ -32,6 +34,7 @@ import check
 import deb
 import debian
 import export
+import fuzz
 import install
 import ninja
 import prepare
@@ -235,6 +238,26 @@ def main_sanitize(sanitizer, ours, rest):
     sys.exit(0 if good and passed and not failed else 1)
 
 
+def main_fuzz(ours, rest):
+    lock = BaseLock(REPO / 'base.lock')
+    words = dict(word[2:].partition('=')[::2] for word in rest
+                 if word.startswith('--'))
+    names = [word for word in rest if not word.startswith('--')]
+    seconds = words.get('seconds', '60')
+    if not seconds.isdecimal() or int(seconds) == 0:
+        raise Refusal(f'{seconds} is no number of seconds')
+    layout = Layout(fuzz.build_folder(ours['build']))
+    state = fuzz.adapt(load_state(Layout(ours['build'])))
+    with build_folder(layout.build):
+        build_targets(layout, state, lock, [fuzz.PROGRAM])
+    if 'merge' in words:
+        fuzz.merge(layout, names)
+    elif 'repro' in words:
+        sys.exit(0 if fuzz.repeat(layout, names, Path(words['repro'])) else 1)
+    else:
+        sys.exit(0 if fuzz.fuzz(layout, names, int(seconds)) else 1)
+
+
 def main_export(ours, rest):
     lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'])
@@ -279,6 +302,7 @@ def main(argv):
         'check-full': lambda ours, rest: main_check(ours, rest, full=True),
         'export': main_export,
         'check-export': main_check_export,
+        'fuzz': main_fuzz,
         'install': main_install,
         'uninstall': main_uninstall,
         'deb': main_deb,

@@ -61,6 +61,14 @@ class MakeTest(unittest.TestCase):
         for name in guest_options.NAMES:
             self.assertRegex(text, rf'\b{name}=')
 
+    def test_fuzz(self):
+        for words, command in (
+                ([], 'fuzz --build=build'),
+                (['TARGETS=a b', 'RUNTIME=5', 'REPRO=x'],
+                 'fuzz --build=build --seconds=5 --repro=x a b')):
+            line = re.sub(r'[\\\s]+', ' ', ' '.join(self.plan('fuzz', *words)))
+            self.assertTrue(line.rstrip().endswith(command), line)
+
     def test_values_are_checked_first(self):
         # The first check fails, so that nothing else runs.
         for goal, words in (('run', ['QUEUES=0']), ('run', ['IMAGE=/none']),
