@@ -41,7 +41,7 @@ enum {
     XB_CLOSED,
 };
 
-/* XenAbi: where a request's fields are */
+/** XenAbi: where a request's fields are */
 typedef struct XenAbi {
     const char *protocol;
     unsigned entry;             /* bytes of a slot */

@@ -56,7 +56,7 @@ void pattern_fill(void *buffer, size_t size, uint64_t key);
 /** pattern_is: Whether @buffer holds what pattern_fill() makes. */
 bool pattern_is(const void *buffer, size_t size, uint64_t key);
 
-/** Writers that can be held between two operations. */
+/** Crew: Writers that can be held between two operations. */
 typedef struct Crew {
     void (*operate)(int writer);    /* one operation */
     uint64_t done[WRITERS];         /* operations, by writer */

@@ -1,0 +1,138 @@
+/*
+ * A mirror that has been resumed is not quiet before it has run
+ *
+ *     main thread      drain --- end of drain ----- drain ...........| quiet
+ *     job's thread     job pauses     | is held ....... job runs, pauses
+ *
+ * The end of the first drain resumes the job, whose thread is held, so that
+ * its coroutine cannot run.  The second drain has to wait for it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/block_int.h"
+#include "block/blockjob_int.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "system/block-backend.h"
+#include "tests/unit/iothread.h"
+
+#define IMAGE_BYTES (1024 * 1024)
+
+static QemuEvent held, go_on;
+
+static int64_t coroutine_fn image_getlength(BlockDriverState *bs)
+{
+    return IMAGE_BYTES;
+}
+
+static int coroutine_fn image_preadv(BlockDriverState *bs, int64_t offset,
+                                     int64_t bytes, QEMUIOVector *qiov,
+                                     BdrvRequestFlags flags)
+{
+    qemu_iovec_memset(qiov, 0, 0, bytes);
+    return 0;
+}
+
+static int coroutine_fn image_pwritev(BlockDriverState *bs, int64_t offset,
+                                      int64_t bytes, QEMUIOVector *qiov,
+                                      BdrvRequestFlags flags)
+{
+    return 0;
+}
+
+static BlockDriver bdrv_image = {
+    .format_name = "test-image",
+    .bdrv_co_getlength = image_getlength,
+    .bdrv_co_preadv = image_preadv,
+    .bdrv_co_pwritev = image_pwritev,
+};
+
+static BlockDriverState *node_open(const char *name, AioContext *ctx)
+{
+    BlockDriverState *bs = bdrv_new_open_driver(&bdrv_image, name, BDRV_O_RDWR,
+                                                &error_abort);
+
+    bs->total_sectors = IMAGE_BYTES / BDRV_SECTOR_SIZE;
+    bdrv_try_change_aio_context(bs, ctx, NULL, &error_abort);
+    return bs;
+}
+
+static BlockJob *job_open(BlockDriverState *source, BlockDriverState *target)
+{
+    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, 0, 0,
+                 MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
+                 BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
+                 "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
+    JOB_LOCK_GUARD();
+    return block_job_get_locked("job");
+}
+
+/* In the job's thread. */
+static void hold(void *opaque)
+{
+    qemu_event_set(&held);
+    qemu_event_wait(&go_on);
+}
+
+/* In the main thread, while it polls. */
+static void let_go(void *opaque)
+{
+    qemu_event_set(&go_on);
+}
+
+static void check_state(BlockJob *job, bool busy, bool paused)
+{
+    JOB_LOCK_GUARD();
+    g_assert_cmpint(job->job.busy, ==, busy);
+    g_assert_cmpint(job->job.paused, ==, paused);
+}
+
+static void test_drain_again(void)
+{
+    IOThread *iothread = iothread_new();
+    AioContext *ctx = iothread_get_aio_context(iothread);
+    BlockDriverState *source = node_open("source", ctx);
+    BlockDriverState *target = node_open("target", ctx);
+    BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
+    BlockJob *job;
+
+    /* The source stays in that thread, and the job goes there. */
+    blk_insert_bs(blk, source, &error_abort);
+    job = job_open(source, target);
+    qemu_event_init(&held, false);
+    qemu_event_init(&go_on, false);
+    bdrv_drained_begin(source);
+    check_state(job, false, true);
+
+    aio_bh_schedule_oneshot(ctx, hold, NULL);
+    qemu_event_wait(&held);
+    bdrv_drained_end(source);
+    check_state(job, true, true);
+
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), let_go, NULL);
+    bdrv_drained_begin(source);
+    check_state(job, false, true);
+    bdrv_drained_end(source);
+
+    WITH_JOB_LOCK_GUARD() {
+        job_cancel_sync_locked(&job->job, true);
+    }
+    blk_unref(blk);
+    bdrv_unref(source);
+    bdrv_unref(target);
+    iothread_join(iothread);
+    qemu_event_destroy(&held);
+    qemu_event_destroy(&go_on);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mirror/resumed/drain-again", test_drain_again);
+    return g_test_run();
+}
