@@ -31,6 +31,19 @@ static XenBlockBudget process;
 static QLIST_HEAD(, XenBlockDomain) domains =
     QLIST_HEAD_INITIALIZER(domains);
 
+/*
+ * Once after each look is enough, so that the line is not written all the time.
+ * Of two threads that come at once one may be lost: the other one has counted.
+ */
+static void note_refusal(XenBlockBudget *b)
+{
+    unsigned looked = qatomic_read(&b->looked);
+
+    if (qatomic_read(&b->refusals) == looked) {
+        qatomic_set(&b->refusals, looked + 1);
+    }
+}
+
 static bool budget_take_one(XenBlockBudget *b, XenBlockResource what,
                             unsigned n)
 {
@@ -41,8 +54,8 @@ static bool budget_take_one(XenBlockBudget *b, XenBlockResource what,
 
         /* It may have been forced beyond the limit. */
         if (used > b->limit[what] || n > b->limit[what] - used) {
-            if (what == XEN_BLOCK_GRANTS && !qatomic_read(&b->refused)) {
-                qatomic_set(&b->refused, true);
+            if (what == XEN_BLOCK_GRANTS) {
+                note_refusal(b);
             }
             return false;
         }
@@ -87,12 +100,18 @@ void xen_block_budget_give(XenBlockBudget *budget, XenBlockResource what,
     }
 }
 
-bool xen_block_budget_was_refused(XenBlockBudget *budget)
+bool xen_block_budget_was_refused(XenBlockBudget *disk)
 {
     bool refused = false;
+    unsigned level = 0;
 
-    for (XenBlockBudget *b = budget; b; b = b->parent) {
-        refused |= qatomic_xchg(&b->refused, false);
+    for (XenBlockBudget *b = disk; b; b = b->parent, level++) {
+        unsigned refusals = qatomic_read(&b->refusals);
+
+        assert(level < XEN_BLOCK_BUDGETS);
+        refused |= refusals != disk->seen[level];
+        disk->seen[level] = refusals;
+        qatomic_set(&b->looked, refusals);
     }
     return refused;
 }

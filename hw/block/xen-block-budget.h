@@ -24,11 +24,18 @@ typedef enum XenBlockResource {
     XEN_BLOCK_NR_RESOURCES,
 } XenBlockResource;
 
+/* Budgets above each other: a disk's, a domain's, the process's. */
+#define XEN_BLOCK_BUDGETS 3
+
 typedef struct XenBlockBudget {
     struct XenBlockBudget *parent;
     unsigned limit[XEN_BLOCK_NR_RESOURCES];     /* read-only once in use */
     unsigned used[XEN_BLOCK_NR_RESOURCES];      /* atomic */
-    bool refused;               /* atomic: grants, since the last look */
+    unsigned refusals;          /* atomic: of grants, one more after a look */
+    unsigned looked;            /* atomic: what the last look has found */
+
+    /* A disk's: what its own last look has found in each. */
+    unsigned seen[XEN_BLOCK_BUDGETS];
 } XenBlockBudget;
 
 /**
@@ -52,10 +59,12 @@ void xen_block_budget_give(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_was_refused: was somebody refused grants, by @budget or by
- * one above it, since the last call of this?  Under the BQL.
+ * xen_block_budget_was_refused: was somebody refused grants, by @disk's budget
+ * or by one above it, since the last call of this for @disk?  Under the BQL.
+ *
+ * Each disk that shares a budget hears of a refusal.
  */
-bool xen_block_budget_was_refused(XenBlockBudget *budget);
+bool xen_block_budget_was_refused(XenBlockBudget *disk);
 
 /* A domain that has disks of this process. */
 typedef struct XenBlockDomain {

@@ -247,6 +247,8 @@ static unsigned set_budget(XenBlockDevice *blockdev,
     unsigned *limit = blockdev->disk.budget.limit;
 
     blockdev->disk.budget.parent = parent;
+    /* What was refused before does not concern this disk. */
+    xen_block_budget_was_refused(&blockdev->disk.budget);
     limit[XEN_BLOCK_AREAS] = parent->limit[XEN_BLOCK_AREAS];
     limit[XEN_BLOCK_BUFFER_PAGES] = parent->limit[XEN_BLOCK_BUFFER_PAGES];
     limit[XEN_BLOCK_GRANTS] = 0;

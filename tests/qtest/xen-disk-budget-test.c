@@ -168,6 +168,37 @@ static void test_disks_share(void)
     xen_disk_end(&d);
 }
 
+/* The disk that wants some looks before the one that has them all. */
+static void test_looks_first(void)
+{
+    static const unsigned int kept[] = { 32, 28, 25 };
+    XenGuest *g = xen_guest_start("-global xen-standin.max-maptrack=512 "
+                                  NULL_DISK("xvda", "") NULL_DISK("xvdb", ""));
+    Blkfront *first = blkfront_new(g, BLK_VDEV_XVDB);
+    BlkBuffer *a = blk_buffer_new(g, 40, false);
+    BlkBuffer *b = blk_buffer_new(g, 40, false);
+    XenDisk d;
+
+    blkfront_connect(first, &persistent);
+    qtest_clock_step(g->qts, 5000000);
+    xen_disk_connect(&d, g, &persistent);
+    read_pages(d.r, a);
+    for (int i = 0; i < ARRAY_SIZE(kept); i++) {
+        read_pages(&first->ring[0], b);
+        g_assert_cmpint(nr_kept(g, a), ==, kept[i]);
+        g_assert_cmpint(nr_kept(g, b), ==, 32 - kept[i]);
+        ticks(g, 1);
+    }
+
+    blkfront_disconnect(first);
+    blkfront_free(first);
+    blkfront_disconnect(d.f);
+    g_assert_cmpint(grant_stats(g).mapped, ==, 0);
+    blk_buffer_free(g, a);
+    blk_buffer_free(g, b);
+    xen_disk_end(&d);
+}
+
 #define NR_DISKS 9
 #define PAGES_PER_DISK 300
 
@@ -429,6 +460,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/xen-disk/budget/default", test_default);
     qtest_add_func("/xen-disk/budget/rings-share", test_rings_share);
+    qtest_add_func("/xen-disk/budget/looks-first", test_looks_first);
     qtest_add_func("/xen-disk/budget/disks-share", test_disks_share);
     qtest_add_func("/xen-disk/budget/grant-table", test_grant_table);
     qtest_add_func("/xen-disk/budget/areas-of-many", test_areas_of_many);
