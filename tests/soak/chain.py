@@ -5,6 +5,7 @@ What QEMU does to its graph is done to the chain when it has succeeded, so a
 new process finds in it what to open.
 """
 
+import json
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,8 @@ class Chain:
         """qemu-img check of all layers, as nobody uses them.
 
         A process that was cut off may leave clusters that nothing refers to;
-        they are given back."""
+        they are given back.  With lazy refcounts it leaves those of its last
+        clusters to who opens the image next."""
         for layer in self.layers:
             if layer.format != 'qcow2':
                 continue
@@ -89,10 +91,17 @@ class Chain:
             done = self.img('check', '-q', *opened, may_fail=True)
             if done.returncode == 3 and after_a_cut:
                 self.img('check', '-q', '-r', 'leaks', *opened)
+            elif done.returncode == 2 and after_a_cut and self.is_lazy(layer):
+                self.img('check', '-q', '-r', 'all', *opened)
             elif done.returncode:
                 raise RunError(f'{layer.path.name}: qemu-img check ends with '
                                f'status {done.returncode}',
                                (done.stdout + done.stderr).splitlines()[:20])
+
+    def is_lazy(self, layer):
+        said = self.img('info', '--output=json', layer.path).stdout
+        data = json.loads(said)['format-specific']['data']
+        return data['lazy-refcounts']
 
     @staticmethod
     def image_options(layer):
