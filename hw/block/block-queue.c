@@ -114,7 +114,7 @@ void block_queue_cleanup(BlockQueue *queue)
     GLOBAL_STATE_CODE();
     assert(block_queue_quiesced(queue));
 
-    block_queue_delete_bh(queue->bh, queue->ctx);
+    block_queue_delete_bh(g_steal_pointer(&queue->bh), queue->ctx);
 }
 
 void block_queue_quiesce_begin(BlockQueue *queue)

@@ -11,36 +11,13 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/block_int.h"
-#include "block/blockjob_int.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
 #include "tests/unit/iothread.h"
-
-#define IMAGE_BYTES (1024 * 1024)
+#include "mirror-images.h"
 
 static QemuEvent held, go_on;
-
-static int64_t coroutine_fn image_getlength(BlockDriverState *bs)
-{
-    return IMAGE_BYTES;
-}
-
-static int coroutine_fn image_preadv(BlockDriverState *bs, int64_t offset,
-                                     int64_t bytes, QEMUIOVector *qiov,
-                                     BdrvRequestFlags flags)
-{
-    qemu_iovec_memset(qiov, 0, 0, bytes);
-    return 0;
-}
-
-static int coroutine_fn image_pwritev(BlockDriverState *bs, int64_t offset,
-                                      int64_t bytes, QEMUIOVector *qiov,
-                                      BdrvRequestFlags flags)
-{
-    return 0;
-}
 
 static BlockDriver bdrv_image = {
     .format_name = "test-image",
@@ -51,22 +28,10 @@ static BlockDriver bdrv_image = {
 
 static BlockDriverState *node_open(const char *name, AioContext *ctx)
 {
-    BlockDriverState *bs = bdrv_new_open_driver(&bdrv_image, name, BDRV_O_RDWR,
-                                                &error_abort);
+    BlockDriverState *bs = image_open(&bdrv_image, name);
 
-    bs->total_sectors = IMAGE_BYTES / BDRV_SECTOR_SIZE;
     bdrv_try_change_aio_context(bs, ctx, NULL, &error_abort);
     return bs;
-}
-
-static BlockJob *job_open(BlockDriverState *source, BlockDriverState *target)
-{
-    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, 0, 0,
-                 MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
-                 BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
-                 "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
-    JOB_LOCK_GUARD();
-    return block_job_get_locked("job");
 }
 
 /* In the job's thread. */

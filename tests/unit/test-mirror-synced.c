@@ -15,9 +15,8 @@
 #include "qapi/qapi-visit-block-core.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
+#include "mirror-images.h"
 #include "mirror-job.h"
-
-#define IMAGE_BYTES (1024 * 1024)
 
 /* Requests of the target that are held, and whether more will be. */
 typedef struct Gate {
@@ -35,26 +34,6 @@ static void coroutine_fn gate_pass(Gate *gate)
         qemu_coroutine_yield();
     }
     gate->waiting--;
-}
-
-static int64_t coroutine_fn image_getlength(BlockDriverState *bs)
-{
-    return IMAGE_BYTES;
-}
-
-static int coroutine_fn image_preadv(BlockDriverState *bs, int64_t offset,
-                                     int64_t bytes, QEMUIOVector *qiov,
-                                     BdrvRequestFlags flags)
-{
-    qemu_iovec_memset(qiov, 0, 0, bytes);
-    return 0;
-}
-
-static int coroutine_fn source_pwritev(BlockDriverState *bs, int64_t offset,
-                                       int64_t bytes, QEMUIOVector *qiov,
-                                       BdrvRequestFlags flags)
-{
-    return 0;
 }
 
 static int coroutine_fn target_pwritev(BlockDriverState *bs, int64_t offset,
@@ -75,7 +54,7 @@ static BlockDriver bdrv_source = {
     .format_name = "test-source",
     .bdrv_co_getlength = image_getlength,
     .bdrv_co_preadv = image_preadv,
-    .bdrv_co_pwritev = source_pwritev,
+    .bdrv_co_pwritev = image_pwritev,
 };
 
 static BlockDriver bdrv_target = {
@@ -86,25 +65,6 @@ static BlockDriver bdrv_target = {
     .bdrv_co_flush = target_flush,
 };
 
-static BlockDriverState *node_open(BlockDriver *driver, const char *name)
-{
-    BlockDriverState *bs = bdrv_new_open_driver(driver, name, BDRV_O_RDWR,
-                                                &error_abort);
-
-    bs->total_sectors = IMAGE_BYTES / BDRV_SECTOR_SIZE;
-    return bs;
-}
-
-static BlockJob *job_open(BlockDriverState *source, BlockDriverState *target)
-{
-    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, 0, 0,
-                 MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
-                 BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
-                 "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
-    JOB_LOCK_GUARD();
-    return block_job_get_locked("job");
-}
-
 static void wait_at(Gate *gate)
 {
     while (!gate->waiting) {
@@ -114,8 +74,8 @@ static void wait_at(Gate *gate)
 
 static void test_change(void)
 {
-    BlockDriverState *source = node_open(&bdrv_source, "source");
-    BlockDriverState *target = node_open(&bdrv_target, "target");
+    BlockDriverState *source = image_open(&bdrv_source, "source");
+    BlockDriverState *target = image_open(&bdrv_target, "target");
     BlockBackend *blk = blk_new(qemu_get_aio_context(), BLK_PERM_WRITE,
                                 BLK_PERM_ALL);
     uint8_t buf[BDRV_SECTOR_SIZE] = { 0 };
