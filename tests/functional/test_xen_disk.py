@@ -81,10 +81,15 @@ class XenDiskTest(unittest.TestCase):
         self.assertEqual(len(set(channels)), queues)
 
     def check_channels(self, disk):
-        """Each queue's requests complete on its own event channel."""
+        """Each queue's requests complete on its own event channel.
+
+        Linux lists the channels queue by queue, but not after a restore."""
+        lines = []
         for queue in disk.queues:
             raised = self.domu.use_alone(disk, queue.number, 16)
-            self.assertEqual(list(raised), [queue.number])
+            self.assertEqual(len(raised), 1, raised)
+            lines += raised
+        self.assertEqual(sorted(lines), list(range(len(disk.queues))))
 
     def check_data(self, disk):
         done = workload.write_and_verify(self.domu, disk, VCPUS, VERIFY)
