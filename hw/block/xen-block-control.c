@@ -153,11 +153,30 @@ static void trim_memory(void)
     call_rcu1(g_new(struct rcu_head, 1), trimmed);
 }
 
+/*
+ * Whether the ring's thread has not taken the last tick yet.  It takes no
+ * other one then, and the idle ticks that it gets are all counted ones.
+ */
+static bool ring_is_late(XenBlockRing *ring, bool share)
+{
+    if (qatomic_read(&ring->tick) == XEN_BLOCK_TICK_NONE) {
+        return false;
+    }
+    if (share) {
+        qatomic_cmpxchg(&ring->tick, XEN_BLOCK_TICK, XEN_BLOCK_TICK_SHARE);
+    }
+    return true;
+}
+
 static void ring_tick(XenBlockRing *ring, bool share)
 {
     uint64_t requests = qatomic_read__nocheck(&ring->common.stats.requests);
     XenBlockTick tick = share ? XEN_BLOCK_TICK_SHARE : XEN_BLOCK_TICK;
 
+    if (ring_is_late(ring, share)) {
+        block_queue_look(&ring->common);
+        return;
+    }
     if (requests != ring->requests_at_tick) {
         ring->requests_at_tick = requests;
         ring->idle_ticks = 0;
