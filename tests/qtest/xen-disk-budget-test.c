@@ -202,32 +202,48 @@ static void test_looks_first(void)
 #define NR_DISKS 9
 #define PAGES_PER_DISK 300
 
+static void nine_disks_args(GString *args)
+{
+    for (int i = 0; i < NR_DISKS; i++) {
+        g_autofree char *name = g_strdup_printf("xvd%c", 'a' + i);
+
+        g_string_append_printf(args, NULL_DISK("%s", ",num-queues=8"), name,
+                               name, name, name);
+    }
+}
+
+/* Request i goes through ring i, and so on in turn. */
+static void read_pages_by_turns(Blkfront *f, BlkBuffer *b, unsigned int rings)
+{
+    for (unsigned int n = 0; n < b->nr_pages; n++) {
+        read_page(&f->ring[n % rings], b, n);
+    }
+}
+
 /*
  * Nine disks, each read once: what they keep leaves half of the guest's grant
  * table to others, and the ninth one is served as the first one is.
  */
-static void test_grant_table(void)
+static void test_grant_table(const void *opaque)
 {
+    BlkOptions options = two_rings;
     g_autoptr(GString) args = g_string_new("-global "
                                            "xen-standin.max-grants=4096 ");
     Blkfront *disk[NR_DISKS];
     BlkBuffer *b[NR_DISKS];
     XenGuest *g;
 
-    for (int i = 0; i < NR_DISKS; i++) {
-        g_autofree char *name = g_strdup_printf("xvd%c", 'a' + i);
-
-        g_string_append_printf(args, NULL_DISK("%s", ""), name, name, name,
-                               name);
-    }
+    options.rings = GPOINTER_TO_UINT(opaque);
+    nine_disks_args(args);
     g = xen_guest_start("%s", args->str);
     for (int i = 0; i < NR_DISKS; i++) {
         disk[i] = blkfront_new(g, BLK_VDEV_XVDA + (i << 4));
-        blkfront_connect(disk[i], &persistent);
+        blkfront_connect(disk[i], &options);
         b[i] = blk_buffer_new(g, PAGES_PER_DISK, false);
-        read_pages(&disk[i]->ring[0], b[i]);
+        read_pages_by_turns(disk[i], b[i], options.rings);
     }
-    g_assert_cmpint(grant_stats(g).mapped, ==, NR_DISKS + 4096 / 2);
+    g_assert_cmpint(grant_stats(g).mapped, ==,
+                    NR_DISKS * options.rings + 4096 / 2);
     g_assert_cmpint(nr_kept(g, b[0]), ==, PAGES_PER_DISK);
     g_assert_cmpint(nr_kept(g, b[NR_DISKS - 1]), ==, 0);
 
@@ -487,7 +503,10 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/budget/rings-share", test_rings_share);
     qtest_add_func("/xen-disk/budget/looks-first", test_looks_first);
     qtest_add_func("/xen-disk/budget/disks-share", test_disks_share);
-    qtest_add_func("/xen-disk/budget/grant-table", test_grant_table);
+    qtest_add_data_func("/xen-disk/budget/grant-table/1-ring",
+                        GUINT_TO_POINTER(1), test_grant_table);
+    qtest_add_data_func("/xen-disk/budget/grant-table/4-rings",
+                        GUINT_TO_POINTER(4), test_grant_table);
     qtest_add_func("/xen-disk/budget/areas-of-many", test_areas_of_many);
     qtest_add_func("/xen-disk/budget/areas-bound", test_areas_bound);
     qtest_add_func("/xen-disk/budget/no-thrashing", test_no_thrashing);
