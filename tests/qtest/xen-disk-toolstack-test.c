@@ -208,6 +208,70 @@ static void test_engine_forbidden(void)
     g_test_trap_assert_stderr_unmatched("*Unable to use*");
 }
 
+/* Whether the file system of @image can do without the page cache. */
+static bool can_be_direct(const char *image)
+{
+    int fd = open(image, O_RDWR | O_DIRECT);
+
+    if (fd < 0) {
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
+/* Whether a node of the host's files passes the page cache by. */
+static bool some_file_is_direct(XenGuest *g)
+{
+    QDict *reply = qtest_qmp(g->qts,
+                             "{'execute': 'query-named-block-nodes'}");
+    QListEntry *e;
+    bool direct = false;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), e) {
+        QDict *node = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (!strcmp(qdict_get_str(node, "drv"), "file")) {
+            direct |= qdict_get_bool(qdict_get_qdict(node, "cache"), "direct");
+        }
+    }
+    qobject_unref(reply);
+    return direct;
+}
+
+/* @safe: what the toolstack writes as direct-io-safe. */
+static void check_direct(const char *safe, bool direct)
+{
+    char *image = xen_disk_image(XEN_DISK_SIZE);
+    g_autofree char *params = g_strdup_printf("aio:%s", image);
+    XenGuest *g = xen_guest_start("-S");
+    Blkfront *f = blkfront_new(g, BLK_VDEV_XVDB);
+    Wanted w = wanted_disk(params);
+
+    put_if(g, f->be, "direct-io-safe", safe);
+    if (direct && !can_be_direct(image)) {
+        attach(f, &w);
+        check_error(f, "O_DIRECT");
+        detach_failed(f);
+    } else {
+        attach(f, &w);
+        blkfront_connect(f, &xen_disk_plain);
+        g_assert_cmpint(some_file_is_direct(g), ==, direct);
+        blk_ring_check(&f->ring[0], 8);
+        detach(f);
+    }
+    blkfront_free(f);
+    xen_guest_quit(g);
+    xen_disk_image_drop(image);
+}
+
+static void test_direct(void)
+{
+    check_direct("1", true);
+    check_direct("0", false);
+    check_direct(NULL, false);
+}
+
 /* Can be read, with what was written before, and not written. */
 static void check_read_only(Blkfront *f, const Wanted *w, int info,
                             const uint8_t *data)
@@ -467,6 +531,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/xen-disk/toolstack/disk", test_disk);
+    qtest_add_func("/xen-disk/toolstack/direct", test_direct);
     qtest_add_func("/xen-disk/toolstack/engine", test_engine);
     qtest_add_func("/xen-disk/toolstack/engine-forbidden",
                    test_engine_forbidden);
