@@ -45,6 +45,8 @@ SAVES = 3
 ENDS = 3
 
 # What dom0 and Xen hold for all domUs.
+# A domain stays in the list as long as a grant of it is mapped, so that the
+# number of domains tells of grants and of entries of Xen's maptrack table, too.
 HOLDS = '''
 echo channels $(lsevtchn 0 | wc -l)
 echo domains $(xl list | tail -n +2 | wc -l)
