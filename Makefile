@@ -9,6 +9,8 @@
 #:                        VCPUS=N CPUS=N RUNTIME=SECONDS
 #: make check             run the tests; TESTS="NAME..." runs only these
 #: make check-full        run all tests, the long ones too
+#: make drivers-table     write the tables of docs/guests.rst anew, from what
+#:                        drivers of guests do
 #: make check-sanitizers  run our tests with sanitizers for addresses and
 #:                        undefined behaviour, in BUILD-asan; TESTS as above
 #: make check-threads     run our threaded tests with ThreadSanitizer, in
@@ -72,8 +74,8 @@ variables are $(known)))
 endif
 
 .PHONY: all build stock run run-xen shell check check-full check-sanitizers \
-        check-threads fuzz soak bench export check-export install uninstall \
-        deb clean distclean help
+        check-threads drivers-table fuzz soak bench export check-export \
+        install uninstall deb clean distclean help
 # Each goal is one program that uses all cores itself.
 .NOTPARALLEL:
 
@@ -104,6 +106,11 @@ run-xen:
 check check-full:
 	$(setup) build guest check $(if $(filter %-full,$@),man fuzz)
 	$(tool) $@ --build=$(BUILD) $(TESTS)
+
+drivers-table: export DRIVERS_TABLE = 1
+drivers-table:
+	$(setup) build guest check
+	$(tool) check --build=$(BUILD) 'drivers-*'
 
 check-sanitizers check-threads:
 	$(setup) build

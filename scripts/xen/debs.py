@@ -99,6 +99,10 @@ class Apt:
         plan = self._run('apt-get', '-s', 'install', *names)
         return re.findall(r'^Inst (\S+)', plan, re.MULTILINE)
 
+    def show(self, name):
+        """What the lists say of the newest package @name."""
+        return self._run('apt-cache', 'show', '--no-all-versions', name)
+
     def fetch(self, names, folder):
         """Download the packages @names into @folder."""
         folder.mkdir()
