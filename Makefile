@@ -19,7 +19,8 @@
 #:                        minute for each target; TARGETS="NAME..."
 #:                        RUNTIME=SECONDS, REPRO=FILE runs one input
 #: make soak              do everything to a guest under verified load, for
-#:                        HOURS=N (or 0.1) from SEED=N on
+#:                        HOURS=N (or 0.1) from SEED=N on; GUEST=xen takes a
+#:                        domU
 #: make stock             build the untouched base too, in build/stock
 #: make bench             compare ours with stock; QUICK=1 takes three minutes,
 #:                        BENCH="ARGUMENT..." goes to tests/bench/run
@@ -58,7 +59,7 @@ early = @command -v python3 >/dev/null || exit 0;
 # A variable that no program knows, such as a misspelt one, is refused.
 known = BUILD TARGETS TESTS BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
         IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR \
-        HOURS SEED STEPS STOCK LOAD REPRO
+        HOURS SEED STEPS GUEST STOCK LOAD REPRO
 # Variables of other programs.
 tools = AR AS CC CFLAGS CXX CXXFLAGS LD LDFLAGS NM OBJCOPY STRIP PKG_CONFIG% \
         CCACHE_% NINJA_STATUS MESON_% XDG_% TMPDIR PATH HOME LC_% LANG% \

@@ -13,7 +13,9 @@ The protocol is that of guest/channel.py.  Every wait has a limit, and
 whoever fails says what the machine did last.
 """
 
+import base64
 import contextlib
+import gzip
 import socket
 import subprocess
 import time
@@ -108,6 +110,11 @@ class Domain:
                            f'(status {status})',
                            output.splitlines()[-15:])
         return output
+
+    def put(self, path, data):
+        """Make a file of @data, which is mostly zeroes."""
+        packed = base64.b64encode(gzip.compress(data)).decode()
+        self.run(f"base64 -d <<'END' | gunzip >{path}\n{packed}\nEND")
 
 
 class XenMachine:

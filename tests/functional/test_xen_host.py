@@ -11,8 +11,6 @@ QTEST_QEMU_BINARY names the binary, XEN_SUITE the release of Debian whose Xen,
 dom0 and kernel are run ("bookworm": Xen 4.17, "trixie": 4.20).
 """
 
-import base64
-import gzip
 import os
 import re
 import subprocess
@@ -23,6 +21,7 @@ import unittest
 from pathlib import Path
 
 import tap
+import xen_holds
 from guest import workload
 from guest.arguments import build_folder
 from xen.domu import DISK, DomU, config
@@ -43,34 +42,6 @@ HOTPLUGS = 20
 PAUSES = 20
 SAVES = 3
 ENDS = 3
-
-# What dom0 and Xen hold for all domUs.
-# A domain stays in the list as long as a grant of it is mapped, so that the
-# number of domains tells of grants and of entries of Xen's maptrack table, too.
-HOLDS = '''
-echo channels $(lsevtchn 0 | wc -l)
-echo domains $(xl list | tail -n +2 | wc -l)
-echo models $(pidof device-model | wc -w)
-echo backends $(xenstore-list /local/domain/0/backend/qdisk | wc -l)
-echo open_files $(cut -f 1 /proc/sys/fs/file-nr)
-echo xen_kib $(($(xl info | sed -n 's/^free_memory *: //p') * 1024))
-echo free_kib $(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)
-'''
-# What the device model of one domU holds.
-MODEL_HOLDS = '''
-pid=$(xenstore-read /local/domain/$(xl domid NAME)/image/device-model-pid)
-echo channels $(lsevtchn 0 | wc -l)
-echo threads $(ls /proc/$pid/task | wc -l)
-echo objects $(xl qemu-monitor-command NAME 'qom-list /objects' | wc -l)
-echo files $(ls /proc/$pid/fd | wc -l)
-echo grants $(grep -c gntdev /proc/$pid/maps)
-echo used_kib $(sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$pid/status)
-'''
-# Page cache, the kernel's own caches and the workers of QEMU's thread pool come
-# and go; the kernel counts open files in batches of a CPU.  IOThreads are
-# objects, too.
-SLACK = {'free_kib': 24 << 10, 'xen_kib': 1 << 10, 'used_kib': 4 << 10,
-         'threads': 64, 'open_files': 64}
 
 # A PV Linux leaves to user space that a CPU is used which has come.
 CPUS = '''
@@ -111,11 +82,6 @@ def domu_config(name, disks, kind='pv'):
         f'device_model_args = ["-global", "xen-disk.num-queues={RINGS}"]\n')
 
 
-def numbers(text):
-    return {name: int(value) for name, value
-            in re.findall(r'^(\w+) (\d+)$', text, re.M)}
-
-
 class XenHostTest(unittest.TestCase):
     maxDiff = None
 
@@ -146,27 +112,16 @@ class XenHostTest(unittest.TestCase):
     # What is held
 
     def holds(self):
-        return numbers(self.dom0.run(HOLDS))
+        return xen_holds.host(self.dom0)
 
     def model_holds(self, domu):
-        return numbers(self.dom0.run(MODEL_HOLDS.replace('NAME', domu.name)))
-
-    def grown(self, before, now):
-        """What is held now and was not before, beyond the slack."""
-        found = {}
-        for name, value in now.items():
-            more = value - before[name]
-            if name in ('free_kib', 'xen_kib'):
-                more = -more
-            if more > SLACK.get(name, 0):
-                found[name] = (before[name], value)
-        return found
+        return xen_holds.model(self.dom0, domu.name)
 
     def assert_settles(self, before, look):
         """What ends in the background may take its time."""
         end = time.monotonic() + SETTLE_SECONDS
         while True:
-            found = self.grown(before, look())
+            found = xen_holds.grown(before, look())
             if not found or time.monotonic() > end:
                 break
             time.sleep(1)
@@ -185,17 +140,11 @@ class XenHostTest(unittest.TestCase):
 
     # Images
 
-    def put(self, name, data):
-        """A file of @data, which is mostly zeroes, in dom0's /images."""
-        packed = base64.b64encode(gzip.compress(data)).decode()
-        self.dom0.run(f"base64 -d <<'END' | gunzip >/images/{name}\n"
-                      f'{packed}\nEND')
-
     def new_qcow2(self, name, *options):
         path = self.folder / name
         subprocess.run([QEMU.parent / 'qemu-img', 'create', '-q', '-f',
                         'qcow2', *options, path, f'{DISK_MIB}M'], check=True)
-        self.put(name, path.read_bytes())
+        self.dom0.put(f'/images/{name}', path.read_bytes())
         path.unlink()
 
     def new_disks(self, name):

@@ -85,6 +85,16 @@ class Rig:
         self.direct = True
         self.formatted = self.has_slept = False
 
+    @staticmethod
+    def shape(random):
+        return {'data_format': random.choice(['raw', 'qcow2', 'qcow2']),
+                'direct': random.choice([True, True, False]),
+                'block': random.choice([512, 512, 4096])}
+
+    @property
+    def bytes_compared(self):
+        return sum(load.bytes for load in self.loads.values())
+
     # Making
 
     def make_image(self):

@@ -18,16 +18,25 @@ sys.path.insert(0, str(REPO / 'scripts'))
 import steps_images  # noqa: E402
 import steps_life  # noqa: E402
 import steps_queues  # noqa: E402
+import xen_steps  # noqa: E402
 from guest import arguments, errors  # noqa: E402
 from guest.errors import RunError, UsageError  # noqa: E402
 from rig import Rig  # noqa: E402
 from steps import Chooser  # noqa: E402
+from xen_rig import XenRig  # noqa: E402
 
 ROUND = 100         # steps for a seed
 STAY = 4            # one seed of so many keeps its process
+# What the guest is: the rig that it is in, and the steps.
+GUESTS = {
+    'virtio': (Rig, steps_queues.STEPS + steps_images.STEPS
+               + steps_life.STEPS),
+    'xen': (XenRig, xen_steps.STEPS),
+}
 NAMES = {
     'HOURS': 'how long, also 0.1; without it one seed is run',
     'SEED': f'the first seed; each is good for {ROUND} steps (by chance)',
+    'GUEST': 'virtio (a Linux guest of QEMU) or xen (a domU); virtio',
     'STEPS': f'steps for a seed ({ROUND})',
     'ACCEL': 'kvm, tcg or auto (auto: KVM where it works)',
     'BUILD': 'the build folder (build)',
@@ -44,6 +53,7 @@ class Options:
     load: Path
     stock: Path         # None: there is none
     accel: str
+    guest: str          # of GUESTS
     seed: int
     seconds: float      # None: one seed
     steps: int
@@ -86,6 +96,10 @@ def parse(words, environment):
         raise UsageError(f'HOURS={hours}: must be a number above 0') from None
     if values.get('ACCEL', 'auto') not in ('auto', 'kvm', 'tcg'):
         raise UsageError(f"ACCEL={values['ACCEL']}: not an accelerator")
+    guest = values.get('GUEST', 'virtio')
+    if guest not in GUESTS:
+        raise UsageError(f'GUEST={guest}: must be '
+                         + ' or '.join(GUESTS))
 
     def program(name, default):
         return arguments.program(name, values.get(name) or build / default,
@@ -100,25 +114,22 @@ def parse(words, environment):
                             1 << 31)
     return Options(build, program('QEMU', 'qemu-system-x86_64'),
                    program('LOAD', 'qemu/qemu-mq/tests/soak/soak-load'),
-                   stock, values.get('ACCEL', 'auto'), seed, seconds,
+                   stock, values.get('ACCEL', 'auto'), guest, seed, seconds,
                    arguments.number(values, 'STEPS', ROUND, 1 << 31)), checking
 
 
-def all_steps(stay):
-    steps = steps_queues.STEPS + steps_images.STEPS + steps_life.STEPS
-    return [step for step in steps if not (stay and step.ends_process)]
+def all_steps(guest, stay):
+    return [step for step in GUESTS[guest][1]
+            if not (stay and step.ends_process)]
 
 
 def run_seed(options, seed, deadline, folder, say, totals):
     """One seed, from new disks to the end of its steps or of the time."""
-    random = Random(seed)
-    shape = {'data_format': random.choice(['raw', 'qcow2', 'qcow2']),
-             'direct': random.choice([True, True, False]),
-             'block': random.choice([512, 512, 4096])}
+    rig = GUESTS[options.guest][0](options, folder, say)
+    shape = rig.shape(Random(seed))
     stay = seed % STAY == 0
     say(f'seed {seed}: {shape}' + (', one process' if stay else ''))
-    rig = Rig(options, folder, say)
-    chooser = Chooser(seed, all_steps(stay))
+    chooser = Chooser(seed, all_steps(options.guest, stay))
     place = 'the start'
     try:
         rig.make_disks(**shape)
@@ -143,7 +154,7 @@ def run_seed(options, seed, deadline, folder, say, totals):
         raise explain(rig, seed, place, error) from error
     finally:
         rig.kill()
-        totals.bytes += sum(load.bytes for load in rig.loads.values())
+        totals.bytes += rig.bytes_compared
         totals.most |= rig.watch.most
     totals.seeds += 1
 

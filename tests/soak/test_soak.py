@@ -3,7 +3,7 @@
 """Five minutes of 'make soak', from a seed that is always the same.
 
 QTEST_QEMU_BINARY names the emulator, STOCK that of the untouched base, LOAD
-the load's program.
+the load's program, GUEST what is soaked.
 """
 
 import os

@@ -6,7 +6,9 @@ LOAD names the load's program, QEMU_IMG qemu-img.
 """
 
 import contextlib
+import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ sys.path.insert(0, str(REPO / 'tests/functional'))
 import tap      # noqa: E402
 import soak     # noqa: E402
 import watch    # noqa: E402
+import xen_rig  # noqa: E402
 from chain import Chain                 # noqa: E402
 from guest.disk import MIB              # noqa: E402
 from guest.errors import RunError, UsageError   # noqa: E402
@@ -195,6 +198,9 @@ class FilesTest(LoadCase):
 
 
 class ChooserTest(unittest.TestCase):
+    guest = 'virtio'
+    ends = {'migrate', 'cut'}
+
     def rig(self):
         layers = [SimpleNamespace(format='qcow2')] * 3
         chain = SimpleNamespace(layers=layers, active=layers[0], size=48 * MIB)
@@ -204,8 +210,11 @@ class ChooserTest(unittest.TestCase):
             iothreads=lambda: ['iothread0'],
             options=SimpleNamespace(stock=PROGRAM))
 
+    def steps(self, stay=False):
+        return soak.all_steps(self.guest, stay)
+
     def choose(self, seed, stay=False):
-        chooser = Chooser(seed, soak.all_steps(stay))
+        chooser = Chooser(seed, self.steps(stay))
         return [(step.name, words) for step, words in
                 (chooser.next(self.rig()) for _ in range(200))]
 
@@ -215,11 +224,72 @@ class ChooserTest(unittest.TestCase):
 
     def test_each_step_comes(self):
         names = {name for name, _ in self.choose(1)}
-        self.assertEqual(names, {step.name for step in soak.all_steps(False)})
+        self.assertEqual(names, {step.name for step in self.steps()})
 
     def test_one_process(self):
         names = {name for name, _ in self.choose(1, stay=True)}
-        self.assertFalse(names & {'migrate', 'cut'})
+        self.assertTrue(self.ends <= {step.name for step in self.steps()})
+        self.assertFalse(names & self.ends)
+
+
+class XenChooserTest(ChooserTest):
+    guest = 'xen'
+    ends = {'migrate', 'saveandrestore', 'end'}
+
+    def rig(self):
+        return SimpleNamespace(can_migrate=True)
+
+
+class XenDataTest(unittest.TestCase):
+    def setUp(self):
+        self.rig = xen_rig.XenRig(None, None, None)
+        self.rig.domu = SimpleNamespace(run=self.run_script)
+        self.held = {}
+
+    def run_script(self, script):
+        """Stands for the domU: what its disks hold is in self.held."""
+        disk = re.search(r'/dev/(xvd.)', script)[1]
+        if 'md5sum' in script:
+            pieces = re.search(r'for piece in (.*);', script)[1].split()
+            return ''.join(f'{self.held[disk, int(piece)]}  -\n'
+                           for piece in pieces)
+        with tempfile.NamedTemporaryFile() as file:
+            make = script[:script.index('dd ')].replace('/run/new', file.name)
+            subprocess.run(['sh', '-e'], input=make, text=True, check=True)
+            piece = int(re.search(r'seek=(\d+)', script)[1]) // 16
+            self.held[disk, piece] = hashlib.md5(file.read()).hexdigest()
+        return ''
+
+    def test_good(self):
+        for disk in xen_rig.DISKS:
+            self.rig.write(disk, 3)
+            self.rig.write(disk, 5)
+        self.rig.write('xvda', 3)
+        self.rig.compare()
+        self.assertEqual(self.rig.bytes_compared, 4 * MIB)
+
+    def test_an_older_write(self):
+        self.rig.write('xvdb', 7)
+        older = self.held['xvdb', 7]
+        self.rig.write('xvdb', 7)
+        self.held['xvdb', 7] = older
+        with self.assertRaisesRegex(RunError, 'wrong data on xvdb') as caught:
+            self.rig.compare()
+        self.assertEqual(caught.exception.details, ['MiB 7 is not write 2'])
+
+    def test_what_the_host_holds(self):
+        watch = xen_rig.Watch()
+        held = {'channels': 9, 'open_files': 300, 'xen_kib': 5000}
+        with mock.patch.object(xen_rig.xen_holds, 'host',
+                               side_effect=lambda unused: dict(held)), \
+                mock.patch.object(xen_rig, 'SETTLE_SECONDS', 0):
+            watch.look(None)
+            held.update(open_files=340, xen_kib=4500)
+            watch.look(None)
+            held['channels'] = 10
+            with self.assertRaisesRegex(RunError, 'holds more') as caught:
+                watch.look(None)
+        self.assertEqual(caught.exception.details, ['channels: 9, now 10'])
 
 
 class WatchTest(unittest.TestCase):
@@ -280,7 +350,7 @@ class ChainTest(LoadCase):
 class OptionsTest(unittest.TestCase):
     def test_bad_values(self):
         for word in ('HOURS=0', 'HOURS=x', 'HOURS=nan', 'SEED=-1', 'STEPS=0',
-                     'ACCEL=hvf', 'STOCK=/none'):
+                     'ACCEL=hvf', 'STOCK=/none', 'GUEST=lxc'):
             with self.subTest(word), self.assertRaisesRegex(
                     UsageError, word.partition('=')[0]):
                 soak.parse([f'QEMU={PROGRAM}', f'LOAD={PROGRAM}', word], {})
