@@ -353,6 +353,11 @@ static void xen_block_frontend_changed(XenDevice *xendev,
     error_propagate(errp, local_err);
 }
 
+static void xen_block_instance_init(Object *obj)
+{
+    XEN_BLOCK_DEVICE(obj)->props.num_queues = XEN_BLOCK_AUTO_NUM_QUEUES;
+}
+
 static void xen_block_instance_finalize(Object *obj)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(obj);
@@ -403,8 +408,10 @@ static const Property xen_block_props[] = {
     DEFINE_PROP_UINT32("max-ring-page-order", XenBlockDevice,
                        props.max_ring_page_order, 4),
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
-    DEFINE_PROP_UINT16("num-queues", XenBlockDevice, props.num_queues,
-                       XEN_BLOCK_AUTO_NUM_QUEUES),
+    /* No default, which would be shown: it is a number by chance only. */
+    DEFINE_PROP_UNSIGNED_NODEFAULT("num-queues", XenBlockDevice,
+                                   props.num_queues, qdev_prop_uint16,
+                                   uint16_t),
     DEFINE_PROP_ON_OFF_AUTO("persistent-grants", XenBlockDevice,
                             props.persistent_grants, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_UINT32("max-persistent-grants", XenBlockDevice,
@@ -422,7 +429,7 @@ static void xen_block_describe(ObjectClass *class)
     queue_iothreads_describe(class);
     stats_intervals_describe(class);
     object_class_property_set_description(class, "num-queues",
-        "Rings to offer; 65535 is one per host CPU, at most 16");
+        "Rings to offer (default: one per host CPU, at most 16)");
     object_class_property_set_description(class, "max-ring-page-order",
         "A ring has up to 2 to the power of this pages");
     object_class_property_set_description(class, "persistent-grants",
@@ -476,6 +483,7 @@ static const TypeInfo xen_block_types[] = {
         .name = TYPE_XEN_BLOCK_DEVICE,
         .parent = TYPE_XEN_DEVICE,
         .instance_size = sizeof(XenBlockDevice),
+        .instance_init = xen_block_instance_init,
         .instance_finalize = xen_block_instance_finalize,
         .abstract = true,
         .class_size = sizeof(XenBlockDeviceClass),

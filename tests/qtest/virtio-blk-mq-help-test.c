@@ -7,6 +7,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "tests/qtest/libqtest.h"
 
 /* Properties of queues, and those that no other QEMU has. */
@@ -68,6 +70,28 @@ static void test_help(const void *opaque)
     }
 }
 
+/* The rings of a Xen disk are chosen when it is made, and no number says so. */
+static void test_automatic(void)
+{
+    QTestState *s = qtest_init("-machine none");
+    QDict *answer = qtest_qmp(s, "{ 'execute': 'device-list-properties',"
+                                 "  'arguments': { 'typename': 'xen-disk' } }");
+    const QListEntry *entry;
+    unsigned found = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(answer, "return"), entry) {
+        QDict *property = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(property, "name"), "num-queues")) {
+            g_assert_false(qdict_haskey(property, "default-value"));
+            found++;
+        }
+    }
+    g_assert_cmpuint(found, ==, 1);
+    qobject_unref(answer);
+    qtest_quit(s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -78,6 +102,9 @@ int main(int argc, char **argv)
         if (qtest_has_device(cases[i].device)) {
             qtest_add_data_func(path, GUINT_TO_POINTER(i), test_help);
         }
+    }
+    if (qtest_has_device("xen-disk")) {
+        qtest_add_func("block-queue/automatic", test_automatic);
     }
     return g_test_run();
 }
