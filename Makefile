@@ -7,7 +7,9 @@
 #: make shell             open a shell in the same guest
 #: make run-xen           boot a real Xen with a domU on our disk, and report;
 #:                        VCPUS=N CPUS=N RUNTIME=SECONDS
-#: make check             run the tests; TESTS="NAME..." runs only these
+#: make check             run the tests; TESTS="NAME..." runs only these,
+#:                        BASE=PATH builds and tests with this base instead, in
+#:                        BUILD-base
 #: make check-full        run all tests, the long ones too
 #: make drivers-table     write the tables of docs/guests.rst anew, from what
 #:                        drivers of guests do
@@ -45,6 +47,7 @@
 BUILD ?= build
 TARGETS ?=
 TESTS ?=
+BASE ?=
 BENCH ?=
 setup = @scripts/setup
 tool = @scripts/base/run
@@ -57,7 +60,7 @@ bench = tests/bench/run --build $(BUILD) $(if $(QUICK),--quick) $(BENCH)
 early = @command -v python3 >/dev/null || exit 0;
 
 # A variable that no program knows, such as a misspelt one, is refused.
-known = BUILD TARGETS TESTS BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
+known = BUILD TARGETS TESTS BASE BENCH QUICK FIXES EACH DESTDIR QEMU QUEUES \
         IOTHREADS VCPUS IMAGE FORMAT ACCEL MACHINE RUNTIME CPUS EMULATOR \
         HOURS SEED STEPS GUEST STOCK LOAD REPRO
 # Variables of other programs.
@@ -106,7 +109,7 @@ run-xen:
 
 check check-full:
 	$(setup) build guest check $(if $(filter %-full,$@),man fuzz)
-	$(tool) $@ --build=$(BUILD) $(TESTS)
+	$(tool) $@ --build=$(BUILD) $(if $(BASE),--with-base=$(BASE)) $(TESTS)
 
 drivers-table: export DRIVERS_TABLE = 1
 drivers-table:

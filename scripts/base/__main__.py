@@ -43,8 +43,8 @@ import sanitize
 import trial
 from defaults import defaults
 from layout import REPO, Layout, cache_folder
-from lock import BaseLock
-from source import find_source
+from lock import lock_for
+from source import find_source, version_of
 from term import Refusal, say, tell_refusal
 
 HELP = '''\
@@ -127,6 +127,10 @@ def set_up(layout, state, lock):
     qemu.link_programs(layout)
 
 
+def choose_lock(with_base):
+    return lock_for(REPO, with_base and version_of(with_base))
+
+
 def load_state(layout):
     try:
         return json.loads(layout.state.read_text())
@@ -151,7 +155,7 @@ def unpacked(ours, lock, use):
 
 
 def main_configure(ours, rest):
-    lock = BaseLock(REPO / 'base.lock')
+    lock = choose_lock(ours['with_base'])
     layout = Layout(ours['build'])
     if ours['update_base']:
         debian.fetch_source(cache_folder(), lock, anew=True)
@@ -187,25 +191,28 @@ def build_targets(layout, state, lock, targets=()):
 
 
 def main_build(ours, rest, stock=False):
-    lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'], stock)
     with build_folder(layout.build):
         state = load_state(layout)
+        lock = choose_lock(state['with_base'])
         build_targets(layout, state, lock, rest)
 
 
 def main_check(ours, rest, full=False):
-    lock = BaseLock(REPO / 'base.lock')
+    state = load_state(Layout(ours['build']))
+    if ours['with_base']:
+        state['with_base'] = ours['with_base']
+        ours['build'] = ours['build'].with_name(ours['build'].name + '-base')
+    lock = choose_lock(state['with_base'])
     layout = Layout(ours['build'])
     counted = layout.build / 'check.count'
     with build_folder(layout.build):
         counted.unlink(missing_ok=True)
-        state = load_state(layout)
         set_up(layout, state, lock)
         save_state(layout, state)
         tests = check.build(layout, lambda tests:
                             check.choose_named(tests, rest) if rest else
-                            check.choose(tests, full))
+                            check.choose(tests, full, lock.words['series']))
         if tests is None:
             sys.exit(1)
         if check.need_stock(tests):
@@ -221,9 +228,9 @@ def main_check(ours, rest, full=False):
 
 
 def main_sanitize(sanitizer, ours, rest):
-    lock = BaseLock(REPO / 'base.lock')
     layout = Layout(sanitize.build_folder(ours['build'], sanitizer))
     state = sanitize.adapt(load_state(Layout(ours['build'])), sanitizer)
+    lock = choose_lock(state['with_base'])
     with build_folder(layout.build):
         set_up(layout, state, lock)
         save_state(layout, state)
@@ -239,7 +246,6 @@ def main_sanitize(sanitizer, ours, rest):
 
 
 def main_fuzz(ours, rest):
-    lock = BaseLock(REPO / 'base.lock')
     words = dict(word[2:].partition('=')[::2] for word in rest
                  if word.startswith('--'))
     names = [word for word in rest if not word.startswith('--')]
@@ -248,6 +254,7 @@ def main_fuzz(ours, rest):
         raise Refusal(f'{seconds} is no number of seconds')
     layout = Layout(fuzz.build_folder(ours['build']))
     state = fuzz.adapt(load_state(Layout(ours['build'])))
+    lock = choose_lock(state['with_base'])
     with build_folder(layout.build):
         build_targets(layout, state, lock, [fuzz.PROGRAM])
     if 'merge' in words:
@@ -259,20 +266,20 @@ def main_fuzz(ours, rest):
 
 
 def main_export(ours, rest):
-    lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'])
     with build_folder(layout.build):
-        source = find_source(load_state(layout)['with_base'], cache_folder(),
-                             lock)
+        with_base = load_state(layout)['with_base']
+        lock = choose_lock(with_base)
+        source = find_source(with_base, cache_folder(), lock)
         export.export(layout.build / 'export', source, lock, 'fixes' in rest)
 
 
 def main_check_export(ours, rest):
-    lock = BaseLock(REPO / 'base.lock')
     layout = Layout(ours['build'])
     with build_folder(layout.build):
-        trial.run(layout.build, load_state(layout), lock, 'fixes' in rest,
-                  'each' in rest)
+        state = load_state(layout)
+        trial.run(layout.build, state, choose_lock(state['with_base']),
+                  'fixes' in rest, 'each' in rest)
 
 
 def main_install(ours, _rest):
@@ -287,7 +294,7 @@ def main_deb(ours, _rest):
     layout = Layout(ours['build'])
     with build_folder(layout.build):
         state = load_state(layout)
-        build_targets(layout, state, BaseLock(REPO / 'base.lock'),
+        build_targets(layout, state, choose_lock(state['with_base']),
                       [name for names in deb.PROGRAMS.values()
                        for name in names])
         deb.make(layout)

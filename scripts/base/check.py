@@ -2,8 +2,9 @@
 #
 # Our tests have suites that begin with 'mq-'.  tests/base/check.list names
 # tests of the base, and tests/base/full.list names more of them for check-full:
-# one pattern of names a line, with a '!' before tests that are not to run.  All
-# tests run in one 'meson test', whose summary comes last.
+# one pattern of names a line, with a '!' before tests that are not to run, and
+# with "@SERIES" behind those that only the bases of one series have.  All tests
+# run in one 'meson test', whose summary comes last.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -34,24 +35,30 @@ def read_json(layout, name):
     return json.loads(path.read_text())
 
 
-def patterns(name):
-    lines = (LISTS / name).read_text().splitlines()
-    return [line.split('#')[0].strip() for line in lines
-            if line.split('#')[0].strip()]
+def patterns(name, series, lists=LISTS):
+    lines = (line.split('#')[0].split()
+             for line in (lists / name).read_text().splitlines())
+    return [words[0] for words in lines
+            if words and words[1:] in ([], [f'@{series}'])]
 
 
 def suites(test):
     return {suite.split(':')[-1] for suite in test['suite']}
 
 
-def choose(tests, full):
-    """The tests to run; a pattern that names none is a mistake."""
+def choose(tests, full, series):
+    """
+    The tests to run with a base of @series; a pattern that names none is a
+    mistake.
+    """
     chosen = []
     for test in tests:
         ours = any(suite.startswith('mq-') for suite in suites(test))
         if ours and (full or not LONG & suites(test)):
             chosen.append(test)
-    lists = patterns('check.list') + (patterns('full.list') if full else [])
+    lists = patterns('check.list', series)
+    if full:
+        lists += patterns('full.list', series)
     dropped = [pattern[1:] for pattern in lists if pattern.startswith('!')]
     for pattern in (pattern.lstrip('!') for pattern in lists):
         found = [test for test in tests

@@ -137,9 +137,10 @@ def fetch_source(cache, lock, anew=False):
     return next(folder.glob('*.dsc'))
 
 
-def fetch_meson(cache, lock):
-    """Debian's Meson (Python alone, for every architecture): a .deb file."""
+def fetch_meson(cache, lock, others=()):
+    """Debian's Meson, and other packages (all Python alone, for every
+    architecture): their .deb files."""
     folder = fetch(cache, f'meson-{lock.words["suite"]}', 'deb',
-                   lock.words['suite'], 'Meson', ('download', 'meson'),
-                   'meson_*.deb')
-    return next(folder.glob('*.deb'))
+                   lock.words['suite'], 'Meson', ('download', 'meson', *others),
+                   f'{others[-1] if others else "meson"}_*.deb')
+    return sorted(folder.glob('*.deb'))

@@ -46,7 +46,16 @@ UNLESS = {
 }
 
 
-def defaults(options=()):
-    """The base's options that stand before those of the user."""
-    return [*OPTIONS.split(), *(f'--enable-{name}' for name in FEATURES.split()
+# Features that QEMU 10.2 has without an option for them.
+NO_OPTION = ('avx2', 'avx512bw')
+
+
+def defaults(options=(), base=None):
+    """The options of @base that stand before those of the user."""
+    features = FEATURES.split()
+    if base:
+        known = (base / 'scripts/meson-buildoptions.sh').read_text()
+        features = [name for name in features
+                    if name not in NO_OPTION or f'-{name})' in known]
+    return [*OPTIONS.split(), *(f'--enable-{name}' for name in features
                                 if UNLESS.get(name) not in options)]

@@ -19,7 +19,7 @@ import subprocess
 from pathlib import Path
 
 from layout import REPO
-from prepare import apply_patch, groups
+from prepare import apply_patch, groups, own_patches, variant
 from term import Refusal, say
 
 # Files that join the base's file of the same name.
@@ -102,6 +102,15 @@ def whole_plan(repo, fixes_only):
         steps += [*components, step]
         components = []
     return [*steps, *(Step(None, [patch]) for patch in left), *components]
+
+
+def fit(steps, repo, lock):
+    """The steps for the base of @lock, which may need other patches."""
+    for step in steps:
+        found = [variant(repo, lock, patch.name) for patch in step.patches]
+        step.patches = [patch for patch in found if patch]
+    return [step for step in steps
+            if step.patches or step.subject is not None]
 
 
 def our_files(repo):
@@ -251,6 +260,9 @@ def export(folder, source, lock, fixes_only, repo=REPO):
     if not fixes_only:
         deal(steps, our_files(repo))
         check_includes(repo, steps)
+    steps = fit(steps, repo, lock)
+    if not fixes_only:
+        steps[:0] = [Step(None, [patch]) for patch in own_patches(repo, lock)]
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     source.unpack(folder, folder.parent / 'export.log')

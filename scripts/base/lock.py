@@ -4,10 +4,16 @@
 #     suite trixie                  where it is taken from
 #     series 10.0                   the first two numbers of its version
 #     replace SHA256 PATH           a base file that ours stands in for
+#     without PATCH                 a patch of patches/series that this base
+#                                   does without
 #
 # A replaced file is absent from the prepared base.  The checksum makes sure
 # that nobody misses a fix that a later base makes in this file.  A path may
 # have several lines, one for each content that has been reviewed.
+#
+# patches/SERIES/ is for another base.  It has a base.lock of its own, and the
+# patches that this base needs otherwise, under their names; a patch there that
+# patches/series does not name comes before all others.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -23,12 +29,15 @@ class BaseLock:
         self.path = Path(path)
         self.words = {}
         self.replaced = {}
+        self.without = set()
         for number, line in enumerate(self.path.read_text().splitlines(), 1):
             fields = line.split('#')[0].split()
             if not fields:
                 continue
             if fields[0] == 'replace' and len(fields) == 3:
                 self.replaced.setdefault(fields[2], set()).add(fields[1])
+            elif fields[0] == 'without' and len(fields) == 2:
+                self.without.add(fields[1])
             elif fields[0] in ('package', 'suite', 'series') \
                     and len(fields) == 2:
                 self.words[fields[0]] = fields[1]
@@ -77,6 +86,17 @@ class BaseLock:
                 line = f'replace {total} {name}'
             lines.append(line)
         self.path.write_text('\n'.join(lines) + '\n')
+
+
+def lock_for(repo, version):
+    """The lock of a base: base.lock, or that of patches/SERIES/."""
+    lock = BaseLock(repo / 'base.lock')
+    if version and not lock.fits_version(version):
+        for path in sorted((repo / 'patches').glob('*/base.lock')):
+            other = BaseLock(path)
+            if other.fits_version(version):
+                return other
+    return lock
 
 
 def file_sum(path):

@@ -8,6 +8,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,17 +42,26 @@ def find_meson(python, layout, cache, lock):
     if not python_meson(python, modules):
         if not shutil.which('apt-get'):
             raise Refusal(f'{python} has no Meson 1.5 or newer')
-        unpack(debian.fetch_meson(cache, lock), layout.tools)
+        unpack(debian.fetch_meson(cache, lock, others(layout.base)),
+               layout.tools)
     return modules
 
 
-def unpack(package, tools):
+def others(base):
+    """Packages that the base needs as soon as it is configured."""
+    group = re.search(r'^\[meson\]\n(?:(?!\[).*\n)*',
+                      (base / 'pythondeps.toml').read_text(), re.M)
+    return ['python3-pycotap'] if group and 'pycotap =' in group[0] else []
+
+
+def unpack(packages, tools):
     tools.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix='tools.tmp.', dir=tools.parent))
     try:
-        if not run_logged(['dpkg-deb', '-x', package, aside / 'tools'],
-                          aside / 'log'):
-            raise Refusal(f'{package} cannot be unpacked')
+        for package in packages:
+            if not run_logged(['dpkg-deb', '-x', package, aside / 'tools'],
+                              aside / 'log'):
+                raise Refusal(f'{package} cannot be unpacked')
         shutil.rmtree(tools, ignore_errors=True)
         os.rename(aside / 'tools', tools)
     finally:

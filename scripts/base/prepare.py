@@ -20,12 +20,35 @@ from term import Refusal, last_line, run_logged, say
 STAMP = '.qemu-mq-stamp'
 
 
-def series(repo):
-    """The patches in the order in which they apply."""
-    folder = repo / 'patches'
-    lines = (folder / 'series').read_text().splitlines()
-    return [folder / line.strip() for line in lines
+def names_in_series(repo):
+    lines = (repo / 'patches' / 'series').read_text().splitlines()
+    return [line.strip() for line in lines
             if line.strip() and not line.startswith('#')]
+
+
+def variant(repo, lock, name):
+    """The patch of this name for the base of @lock; None if it needs none."""
+    if name in lock.without:
+        return None
+    own = lock.path.parent / name
+    if lock.path.parent != repo and own.exists():
+        return own
+    return repo / 'patches' / name
+
+
+def own_patches(repo, lock):
+    """Patches for the base of @lock alone, which come before all others."""
+    if lock.path.parent == repo:
+        return []
+    names = set(names_in_series(repo))
+    return [path for path in sorted(lock.path.parent.glob('*.patch'))
+            if path.name not in names]
+
+
+def series(repo, lock):
+    """The patches in the order in which they apply."""
+    found = [variant(repo, lock, name) for name in names_in_series(repo)]
+    return own_patches(repo, lock) + [path for path in found if path]
 
 
 def groups(repo):
@@ -47,7 +70,7 @@ def stamp_of(source, lock, stock, repo=REPO):
     total = hashlib.sha256(source.identity().encode())
     if not stock:
         total.update(lock.path.read_bytes())
-        for patch in series(repo):
+        for patch in series(repo, lock):
             try:
                 total.update(patch.read_bytes())
             except FileNotFoundError:
@@ -73,8 +96,8 @@ def apply_patch(base, path, name, log):
         raise Refusal(f'{name} does not apply to the base ({reason})')
 
 
-def apply_patches(base, log, repo=REPO):
-    for patch in series(repo):
+def apply_patches(base, log, lock, repo=REPO):
+    for patch in series(repo, lock):
         apply_patch(base, patch, patch.name, log)
 
 
@@ -155,7 +178,7 @@ def prepare(layout, source, lock, check):
         source.unpack(base, aside / 'log')
         lock.check(base)
         if not layout.stock:
-            apply_patches(base, aside / 'log')
+            apply_patches(base, aside / 'log', lock)
             hook_in(base, layout.base, lock)
         check(base)
         (base / STAMP).write_text(stamp)

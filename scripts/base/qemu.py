@@ -55,7 +55,8 @@ def check_options(base, options):
     """
     with tempfile.TemporaryDirectory(prefix='qemu-mq.') as folder:
         done = subprocess.run(
-            ['sh', base / 'configure', *defaults(options), *options, '--help'],
+            ['sh', base / 'configure', *defaults(options, base), *options,
+             '--help'],
             cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
@@ -75,7 +76,7 @@ def help_text(base):
 def key_of(layout, options, env, modules):
     """A string that changes when the base has to be configured again."""
     total = hashlib.sha256(json.dumps(
-        [defaults(options), options, env, str(modules)],
+        [defaults(options, layout.base), options, env, str(modules)],
         sort_keys=True).encode())
     for name in DECIDING:
         path = layout.base / name
@@ -101,7 +102,7 @@ def configure(layout, options, env, cache, lock):
     try:
         layout.log.unlink(missing_ok=True)
         done = run_logged([layout.base / 'configure', f'--python={python}',
-                           *defaults(options), *options],
+                           *defaults(options, layout.base), *options],
                           layout.log, cwd=layout.qemu,
                           env=with_modules({**os.environ, **env}, modules))
     finally:

@@ -8,6 +8,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -70,6 +71,21 @@ class TarballSource:
                            '--strip-components=1', '--no-same-owner'], log):
             raise Refusal(f'{self.path} cannot be unpacked: '
                           + (last_line(log, 'tar:') or 'tar failed'))
+
+
+def version_of(with_base):
+    """What the file VERSION of a base says; None if there is none."""
+    path = Path(with_base)
+    try:
+        if path.is_dir():
+            return (path / 'VERSION').read_text().strip()
+        done = subprocess.run(
+            ['tar', '-xOf', path, '--wildcards', '--no-wildcards-match-slash',
+             '--occurrence', '*/VERSION'], check=True, capture_output=True,
+            text=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def find_source(with_base, cache, lock):

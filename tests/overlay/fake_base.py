@@ -68,6 +68,8 @@ class FakeBase:
         write(self.path / 'configure',
               CONFIGURE.replace('DEFAULTS', '|'.join(defaults())), 0o755)
         write(self.path / 'meson.build', 'line 1\nline 2\nline 3\n')
+        write(self.path / 'scripts/meson-buildoptions.sh',
+              '--enable-avx2) --enable-avx512bw)\n')
         write(self.path / 'hw/old.c', 'old\n')
         write(self.path / 'hw/kept.c', 'kept\n')
         write(self.path / 'qapi/schema.json', '')

@@ -50,6 +50,20 @@ class ChoiceTest(unittest.TestCase):
             self.choose('disc-*')
 
 
+class ListTest(unittest.TestCase):
+    def patterns(self, series):
+        with tempfile.TemporaryDirectory() as folder:
+            lists = Path(folder)
+            (lists / 'check.list').write_text(
+                '# comment\n\nevery\n!not-this\nfirst @10.0  # why\n'
+                'next @10.2\n')
+            return check.patterns('check.list', series, lists)
+
+    def test_patterns_of_a_series(self):
+        self.assertEqual(self.patterns('10.0'), ['every', '!not-this', 'first'])
+        self.assertEqual(self.patterns('10.2'), ['every', '!not-this', 'next'])
+
+
 class SkipsTest(unittest.TestCase):
     def skips(self, *tests):
         with tempfile.TemporaryDirectory() as folder:

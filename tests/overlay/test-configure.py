@@ -13,7 +13,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from fake_base import FakeBase, FakeCheckout, write
+from fake_base import PATCH, FakeBase, FakeCheckout, write
 
 FAKE_APT = '''#!/bin/sh
 case " $* " in
@@ -22,6 +22,26 @@ case " $* " in
 *)
     echo "E: Could not resolve 'mirror.invalid'"; exit 100 ;;
 esac
+'''
+
+
+MORE = '''why
+
+--- a/hw/kept.c
++++ b/hw/kept.c
+@@ -1 +1,2 @@
+ kept
++more
+'''
+
+LESS = '''why
+
+--- a/hw/kept.c
++++ b/hw/kept.c
+@@ -1,2 +1,2 @@
+-kept
++kept less
+ more
 '''
 
 
@@ -124,6 +144,84 @@ class ConfigureTest(unittest.TestCase):
                        check=True)
         self.accept(f'--with-base={tarball}')
 
+    def next_base(self):
+        """A base of the next series, with a lock and patches of its own."""
+        FakeBase(self.base.path, '10.2.1')
+        own = self.tree.path / 'patches/10.2'
+        lock = (self.tree.path / 'base.lock').read_text()
+        write(own / 'base.lock', lock.replace('10.0', '10.2')
+              + 'without 0003-not-here.patch\n')
+        write(own / '0001-hook.patch', PATCH.replace("'qemu-mq'", "'next'"))
+        write(own / '0000-first.patch', MORE)
+        write(self.tree.path / 'patches/0002-more.patch', LESS)
+        write(self.tree.path / 'patches/0003-not-here.patch', MORE)
+        write(self.tree.path / 'patches/series',
+              '0001-hook.patch\n0002-more.patch\n0003-not-here.patch\n')
+        return own
+
+    def test_next_base(self):
+        self.next_base()
+        self.accept(self.from_base())
+        base = self.tree.build / 'base'
+        self.assertIn("subdir('next')", (base / 'meson.build').read_text())
+        self.assertEqual((base / 'hw/kept.c').read_text(), 'kept less\nmore\n')
+        self.assertFalse((base / 'hw/old.c').exists())
+        self.assertNotIn('preparing', self.accept(self.from_base()))
+
+    def test_next_base_has_its_own_sums(self):
+        own = self.next_base()
+        (self.base.path / 'hw/old.c').write_text('mended\n')
+        self.assertIn('hw/old.c', self.refuse(self.from_base()))
+        before = (self.tree.path / 'base.lock').read_text()
+        self.accept(self.from_base(), '--update-lock')
+        self.accept(self.from_base())
+        self.assertEqual((self.tree.path / 'base.lock').read_text(), before)
+        self.assertIn('10.2', (own / 'base.lock').read_text())
+
+    def test_first_base_has_nothing_of_the_next(self):
+        self.next_base()
+        FakeBase(self.base.path)
+        series = self.tree.path / 'patches/series'
+        series.write_text('0001-hook.patch\n0003-not-here.patch\n')
+        self.accept(self.from_base())
+        base = self.tree.build / 'base'
+        self.assertIn("subdir('qemu-mq')", (base / 'meson.build').read_text())
+        self.assertEqual((base / 'hw/kept.c').read_text(), 'kept\nmore\n')
+
+    def test_a_variant_is_part_of_the_stamp(self):
+        own = self.next_base()
+        self.accept(self.from_base())
+        hook = own / '0001-hook.patch'
+        hook.write_text(hook.read_text().replace("'next'", "'other'"))
+        self.assertIn('preparing', self.accept(self.from_base()))
+
+    def test_check_with_another_base(self):
+        """It has a build folder of its own, with the same options."""
+        self.accept(self.from_base(), '--enable-thing')
+        state = (self.tree.build / 'state.json').read_text()
+        other = FakeBase(self.folder / 'other')
+        self.tree.run('scripts/base/run', 'check', f'--with-base={other.path}')
+        own = self.tree.path / 'build-base'
+        runs = (own / 'qemu/runs').read_text().splitlines()
+        self.assertTrue(runs[-1].endswith(' --enable-thing'), runs)
+        self.assertIn(str(other.path), (own / 'state.json').read_text())
+        self.assertEqual((self.tree.build / 'state.json').read_text(), state)
+        self.assertEqual(self.tree.configured(), 1)
+
+    def test_base_in_between(self):
+        self.next_base()
+        FakeBase(self.base.path, '10.1.0')
+        self.assertIn('QEMU 10.1.0', self.refuse(self.from_base()))
+
+    def test_tarball_of_the_next_base(self):
+        self.next_base()
+        tarball = self.folder / 'base.tar.xz'
+        subprocess.run(['tar', '-cJf', tarball, '-C', self.folder, 'base'],
+                       check=True)
+        self.accept(f'--with-base={tarball}')
+        self.assertIn("subdir('next')", (self.tree.build / 'base/meson.build')
+                      .read_text())
+
     def test_changed_patch(self):
         self.accept(self.from_base())
         base = self.tree.build / 'base'
@@ -143,9 +241,7 @@ class ConfigureTest(unittest.TestCase):
         """A patch that goes leaves a file newer than what was built from it."""
         write(self.base.path / 'hw/kept.c', 'kept\n')
         os.utime(self.base.path / 'hw/kept.c', (1, 1))
-        more = ('why\n\n--- a/hw/kept.c\n+++ b/hw/kept.c\n@@ -1 +1,2 @@\n'
-                ' kept\n+more\n')
-        write(self.tree.path / 'patches/0002-more.patch', more)
+        write(self.tree.path / 'patches/0002-more.patch', MORE)
         series = self.tree.path / 'patches/series'
         series.write_text('0001-hook.patch\n0002-more.patch\n')
         self.accept(self.from_base())

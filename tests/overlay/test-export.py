@@ -157,6 +157,24 @@ class ExportTest(unittest.TestCase):
         self.assertEqual(log, 'hw: all of it\n')
         self.assertEqual(self.show('HEAD', 'hw/kept.c'), 'kept less\n')
 
+    def test_next_base(self):
+        """Another base gets its variants, and not what it does without."""
+        self.base = FakeBase(self.base.path, '10.2.1')
+        write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        own = self.tree.path / 'patches/10.2'
+        lock = (self.tree.path / 'base.lock').read_text()
+        write(own / 'base.lock', lock.replace('10.0', '10.2')
+              + 'without 0100-fix.patch\n')
+        write(own / '0010-device.patch',
+              DEVICE.replace('old is ours', 'old is ours here'))
+        write(own / '0000-first.patch', FIX.replace('keep less', 'come first'))
+        status, _out, err = self.make()
+        self.assertEqual((status, err), (0, ''))
+        log = self.git('log', '--reverse', '--format=%s', 'base..',
+                       cwd=self.branch)
+        self.assertEqual(log, 'hw: come first\nhw: the parts\n'
+                              'hw: old is ours here\n')
+
     def test_patch_without_a_group(self):
         write(self.tree.path / 'patches/series', '0100-fix.patch\n')
         self.assertIn('0100-fix.patch is in no group', self.refused())

@@ -69,6 +69,10 @@ class MakeTest(unittest.TestCase):
             line = re.sub(r'[\\\s]+', ' ', ' '.join(self.plan('fuzz', *words)))
             self.assertTrue(line.rstrip().endswith(command), line)
 
+    def test_another_base(self):
+        self.assertIn('scripts/base/run check --build=build --with-base=/x a',
+                      self.plan('check', 'BASE=/x', 'TESTS=a'))
+
     def test_values_are_checked_first(self):
         # The first check fails, so that nothing else runs.
         for goal, words in (('run', ['QUEUES=0']), ('run', ['IMAGE=/none']),
