@@ -41,7 +41,7 @@ DOM0_OPTIONS = 'console=hvc0 loglevel=4 mitigations=off panic=1'
 LOGS = '''
 for log in /var/log/xen/qemu-dm-*.log /var/log/xen/console/*.log; do
     echo "$log:"
-    grep -v '^@' $log | tail -n 12
+    grep -v '^@' $log | tail -n 30
 done'''
 
 
