@@ -63,19 +63,16 @@ class FailedAttach(Step):
 
     def act(self, rig):
         rig.domu.new_image('xvdc', 1)
-        words = rig.words('xvdc', 'raw').replace('/xvdc', '/mistyped')
-        rig.dom0.run(f'touch /images/mistyped; xl block-attach '
-                     f"{rig.domu.name} '{words}'", check=False)
+        wrong = rig.words('xvdc', 'qcow2')
         status, said = rig.dom0.run(
-            'xl block-attach ' + rig.domu.name + " '"
-            + rig.words('xvdc', 'qcow2') + "'", check=False)
-        rig.dom0.run(f'xl block-detach {rig.domu.name} xvdc', check=False)
-        if not status and 'xvdc' in rig.domu.run('ls /sys/block'):
+            f"xl block-attach {rig.domu.name} '{wrong}'", check=False)
+        if not status:
             raise RunError('a raw image was taken for a qcow2 one',
                            said.splitlines())
+        rig.dom0.run(f'xl block-detach {rig.domu.name} xvdc', check=False)
         rig.domu.attach('xvdc', rig.words('xvdc', 'raw'))
         rig.domu.detach('xvdc')
-        rig.dom0.run('rm /images/xvdc /images/mistyped')
+        rig.dom0.run('rm /images/xvdc')
 
 
 class Pause(Step):
