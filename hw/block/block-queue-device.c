@@ -11,6 +11,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
@@ -288,7 +289,11 @@ void block_queue_device_begin(BlockQueueDevice *device)
     blk_set_disable_request_queuing(device->blk, true);
     blk_set_dev_ops(device->blk, &device_dev_ops, device);
     device->vm_change = qdev_add_vm_change_state_handler(
-        device->dev, device_vm_state_changed, device);
+        device->dev, device_vm_state_changed,
+#if BASE_SINCE(10, 2)
+        NULL,
+#endif
+        device);
 }
 
 void block_queue_device_end(BlockQueueDevice *device)

@@ -20,6 +20,7 @@
 #include "system/block-backend-io.h"
 #include "virtio-blk-request.h"
 #include "trace/trace-hw_block.h"
+#include "qemu/base-version.h"
 
 /* Requests that may be merged into one. */
 #define VIRTIO_BLK_MAX_MERGE 32
@@ -413,7 +414,7 @@ static void coroutine_fn virtio_blk_discard_co(void *opaque)
 {
     VirtIOBlkRequest *req = opaque;
 
-    discard_done(req, blk_co_pdiscard(req->queue->blk,
+    discard_done(req, base_co_pdiscard(req->queue->blk,
                                       req->sector << BDRV_SECTOR_BITS,
                                       req->acct.bytes, 0));
 }

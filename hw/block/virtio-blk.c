@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qapi/error.h"
 #include "qemu/module.h"
 #include "block/block_int-common.h"
@@ -345,7 +346,7 @@ static const Property virtio_blk_properties[] = {
     DEFINE_BLOCK_PROPERTIES(VirtIOBlock, conf.conf),
     DEFINE_BLOCK_ERROR_PROPERTIES(VirtIOBlock, conf.conf),
     DEFINE_BLOCK_CHS_PROPERTIES(VirtIOBlock, conf.conf),
-    DEFINE_STATS_INTERVALS_PROPERTY(VirtIOBlock, conf.stats_intervals),
+    DEFINE_STATS_INTERVALS_PROPERTY(VirtIOBlock, conf.stats_intervals)
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(VirtIOBlock, conf.iothreads),
     DEFINE_PROP_UINT16("num-queues", VirtIOBlock, conf.num_queues,
                        VIRTIO_BLK_AUTO_NUM_QUEUES),
@@ -382,7 +383,17 @@ static void virtio_blk_describe(ObjectClass *klass)
         stringify(VIRTQUEUE_MAX_SIZE));
 }
 
-static void virtio_blk_class_init(ObjectClass *klass, void *data)
+#if BASE_SINCE(10, 1)
+static int answer_status(VirtIODevice *vdev, uint8_t status)
+{
+    virtio_blk_set_status(vdev, status);
+    return 0;
+}
+#else
+#define answer_status virtio_blk_set_status
+#endif
+
+static void virtio_blk_class_init(ObjectClass *klass, ClassInitData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
@@ -398,7 +409,7 @@ static void virtio_blk_class_init(ObjectClass *klass, void *data)
     vdc->queue_enable = virtio_blk_queue_enable;
     vdc->queue_sync = virtio_blk_queue_sync;
     vdc->get_features = virtio_blk_get_features;
-    vdc->set_status = virtio_blk_set_status;
+    vdc->set_status = answer_status;
     vdc->get_config = virtio_blk_get_config;
     vdc->set_config = virtio_blk_set_config;
     vdc->start_ioeventfd = virtio_blk_start_ioeventfd;

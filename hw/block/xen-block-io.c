@@ -19,6 +19,7 @@
 #include "qemu/coroutine.h"
 #include "qemu/units.h"
 #include "xen-block-io.h"
+#include "qemu/base-version.h"
 
 /* Largest part of a discard; the block layer takes no more than an int. */
 #define DISCARD_CHUNK (1 * GiB)
@@ -409,7 +410,7 @@ static int coroutine_fn request_discard(XenBlockRequest *r, int64_t offset)
     do {
         int64_t chunk = MIN(left, DISCARD_CHUNK);
 
-        ret = blk_co_pdiscard(blk, offset, chunk, 0);
+        ret = base_co_pdiscard(blk, offset, chunk, 0);
         offset += chunk;
         left -= chunk;
     } while (left && ret >= 0);

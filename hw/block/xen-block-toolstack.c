@@ -16,6 +16,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qemu/cutils.h"
 #include "qemu/rcu.h"
 #include "qapi/error.h"
@@ -70,7 +71,9 @@ static const char *split_params(const char *params, char **driver)
 /* Whether the host has io_uring and lets us use it. */
 static bool io_uring_works(void)
 {
-#ifdef CONFIG_LINUX_IO_URING
+#if defined(CONFIG_LINUX_IO_URING) && BASE_SINCE(10, 2)
+    return aio_has_io_uring();
+#elif defined(CONFIG_LINUX_IO_URING)
     return aio_setup_linux_io_uring(qemu_get_aio_context(), NULL);
 #else
     return false;

@@ -15,6 +15,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qemu/bitmap.h"
 #include "qemu/cutils.h"
 #include "qemu/module.h"
@@ -404,7 +405,7 @@ static const Property xen_block_props[] = {
     DEFINE_PROP("vdev", XenBlockDevice, props.vdev, xen_block_prop_vdev,
                 XenVdev),
     DEFINE_BLOCK_PROPERTIES(XenBlockDevice, props.conf),
-    DEFINE_STATS_INTERVALS_PROPERTY(XenBlockDevice, props.stats_intervals),
+    DEFINE_STATS_INTERVALS_PROPERTY(XenBlockDevice, props.stats_intervals)
     DEFINE_PROP_UINT32("max-ring-page-order", XenBlockDevice,
                        props.max_ring_page_order, 4),
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
@@ -449,7 +450,7 @@ static BlockQueueDevice *xen_block_get_device(BlockQueueDeviceIf *obj)
     return &XEN_BLOCK_DEVICE(obj)->common;
 }
 
-static void xen_block_class_init(ObjectClass *class, void *data)
+static void xen_block_class_init(ObjectClass *class, ClassInitData *data)
 {
     DeviceClass *dev_class = DEVICE_CLASS(class);
     XenDeviceClass *xendev_class = XEN_DEVICE_CLASS(class);
@@ -465,13 +466,13 @@ static void xen_block_class_init(ObjectClass *class, void *data)
     block_queue_device_class_init(class, xen_block_get_device);
 }
 
-static void xen_disk_class_init(ObjectClass *class, void *data)
+static void xen_disk_class_init(ObjectClass *class, ClassInitData *data)
 {
     DEVICE_CLASS(class)->desc = "Xen Disk Device";
     XEN_BLOCK_DEVICE_CLASS(class)->device_type = "disk";
 }
 
-static void xen_cdrom_class_init(ObjectClass *class, void *data)
+static void xen_cdrom_class_init(ObjectClass *class, ClassInitData *data)
 {
     DEVICE_CLASS(class)->desc = "Xen CD-ROM Device";
     XEN_BLOCK_DEVICE_CLASS(class)->device_type = "cdrom";

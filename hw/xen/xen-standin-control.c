@@ -13,6 +13,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qemu/cutils.h"
 #include <sys/eventfd.h>
 #include "trace/trace-qemu_mq_hw_xen.h"

@@ -23,6 +23,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "qemu/module.h"
 #include "qapi/error.h"
 #include "hw/qdev-properties.h"
@@ -83,7 +84,7 @@ static const Property xen_standin_properties[] = {
     DEFINE_PROP_UINT32("max-areas", XenStandin, limits.areas, 0),
 };
 
-static void xen_standin_class_init(ObjectClass *klass, void *data)
+static void xen_standin_class_init(ObjectClass *klass, ClassInitData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
 

@@ -7,6 +7,7 @@
 #ifndef HW_XEN_XEN_STANDIN_H
 #define HW_XEN_XEN_STANDIN_H
 
+#include "qemu/base-version.h"
 #include "chardev/char-fe.h"
 #include "hw/qdev-core.h"
 #include "hw/xen/xen_backend_ops.h"

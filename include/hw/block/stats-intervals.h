@@ -14,6 +14,7 @@
 #ifndef HW_BLOCK_STATS_INTERVALS_H
 #define HW_BLOCK_STATS_INTERVALS_H
 
+#include "qemu/base-version.h"
 #include "hw/qdev-properties.h"
 #include "system/block-backend.h"
 
@@ -23,9 +24,14 @@ typedef struct StatsIntervals {
     uint32_t *seconds;          /* for each interval */
 } StatsIntervals;
 
+/* Since QEMU 10.1 the property is one of DEFINE_BLOCK_PROPERTIES(). */
+#if BASE_SINCE(10, 1)
+#define DEFINE_STATS_INTERVALS_PROPERTY(_state, _field)
+#else
 #define DEFINE_STATS_INTERVALS_PROPERTY(_state, _field)                   \
     DEFINE_PROP_ARRAY("stats-intervals", _state, _field.num,              \
-                      _field.seconds, qdev_prop_uint32, uint32_t)
+                      _field.seconds, qdev_prop_uint32, uint32_t),
+#endif
 
 /** stats_intervals_describe: what "-device TYPE,help" says of it. */
 void stats_intervals_describe(ObjectClass *klass);
