@@ -40,7 +40,7 @@ def leads_somewhere(pointer, name, base):
     folder = (REPO / name).parent
     places = [folder / pointer, folder.parent / pointer]
     if '/' in pointer:
-        places += [REPO / pointer, base / pointer]
+        places += [REPO / pointer, base / pointer.removeprefix('build/base/')]
     else:
         places += [REPO / 'docs' / pointer, REPO / pointer]
     return any(place.exists() for place in places)
@@ -107,8 +107,30 @@ class TreeTest(unittest.TestCase):
                  (REPO / 'patches/series').read_text().splitlines()
                  if line and not line.startswith('#')]
         patches = [os.path.basename(name) for name in self.files
-                   if name.startswith('patches/') and name.endswith('.patch')]
+                   if re.fullmatch(r'patches/[^/]*\.patch', name)]
         self.assertEqual(sorted(lines), patches)
+
+    def test_other_bases_do_without_what_is_there(self):
+        """No lock leaves out a patch that is gone, or one with a variant."""
+        for name in self.files:
+            if not re.fullmatch(r'patches/[^/]*/base\.lock', name):
+                continue
+            lock = (REPO / name).read_text()
+            series = (REPO / 'patches/series').read_text().splitlines()
+            without = re.findall(r'^without (.*)$', lock, re.M)
+            own = [os.path.basename(path) for path in self.files
+                   if re.fullmatch(rf'{os.path.dirname(name)}/.*\.patch', path)]
+            self.assertEqual([patch for patch in without
+                              if patch not in series or patch in own], [])
+
+    def test_variants_differ(self):
+        """A variant that is the patch itself is not needed."""
+        alike = [name for name in self.files
+                 if re.fullmatch(r'patches/[^/]*/.*\.patch', name)
+                 and (REPO / 'patches' / os.path.basename(name)).exists()
+                 and (REPO / name).read_text()
+                 == (REPO / 'patches' / os.path.basename(name)).read_text()]
+        self.assertEqual(alike, [])
 
     def test_headers_have_several_users(self):
         """What only one patch includes belongs into that patch."""
