@@ -34,6 +34,7 @@ typedef struct XenBlockFailed {
     char *path;
     char *frontend;                 /* NULL: the toolstack has named none */
     struct qemu_xs_handle *xsh;     /* for the watches */
+    struct qemu_xs_watch *watches[3];
     QEMUBH *bh;
 } XenBlockFailed;
 
@@ -61,11 +62,21 @@ static bool nobody_waits(XenBlockFailed *f)
            frontend == XenbusStateClosed || frontend == XenbusStateUnknown;
 }
 
-/* Watches end with the handle.  Not inside of one's handler: hence the BH. */
+static void failed_unwatch(XenBlockFailed *f)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(f->watches); i++) {
+        if (f->watches[i]) {
+            xs_node_unwatch(f->xsh, f->watches[i]);
+        }
+    }
+}
+
+/* Not inside of a watch's handler: hence the BH. */
 static void failed_forget(XenBlockFailed *f)
 {
     trace_xen_block_failed_forget(f->path);
     xen_backend_forget(f->backend);
+    failed_unwatch(f);
     qemu_xen_xs_close(f->xsh);
     qemu_bh_delete(f->bh);
     g_free(f->frontend);
@@ -102,12 +113,18 @@ static void failed_changed(void *opaque, const char *path)
     qemu_bh_schedule(f->bh);
 }
 
+static struct qemu_xs_watch *watch_key(XenBlockFailed *f, const char *dir,
+                                       const char *key)
+{
+    return xs_node_watch(f->xsh, dir, key, failed_changed, f, NULL);
+}
+
 static void failed_watch(XenBlockFailed *f)
 {
-    xs_node_watch(f->xsh, f->path, "state", failed_changed, f, NULL);
-    xs_node_watch(f->xsh, f->path, "online", failed_changed, f, NULL);
+    f->watches[0] = watch_key(f, f->path, "state");
+    f->watches[1] = watch_key(f, f->path, "online");
     if (f->frontend) {
-        xs_node_watch(f->xsh, f->frontend, "state", failed_changed, f, NULL);
+        f->watches[2] = watch_key(f, f->frontend, "state");
     }
 }
 

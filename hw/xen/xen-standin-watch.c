@@ -203,8 +203,6 @@ void xen_standin_watches_open(XenStandinWatches *list)
 
 void xen_standin_watches_close(XenStandinWatches *list)
 {
-    while (!QLIST_EMPTY(&list->head)) {
-        xen_standin_watch_drop(QLIST_FIRST(&list->head));
-    }
+    g_assert(QLIST_EMPTY(&list->head));
     QLIST_REMOVE(list, next);
 }

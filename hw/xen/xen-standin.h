@@ -111,6 +111,10 @@ typedef struct XenStandinWatches {
 /** xen_standin_watches_init: @nested is the property nested-watches */
 void xen_standin_watches_init(unsigned int nested);
 void xen_standin_watches_open(XenStandinWatches *list);
+/**
+ * xen_standin_watches_close: the handle is closed, and has no watch.  libxen's
+ * handles insist on that, too.
+ */
 void xen_standin_watches_close(XenStandinWatches *list);
 
 /** xen_standin_watch_add: watch the absolute @path and what is below it */
