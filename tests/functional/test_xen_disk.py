@@ -18,7 +18,7 @@ import tap
 from guest import workload
 from guest.arguments import build_folder
 from guest.disk import MIB
-from xen.domu import NAME, DomU
+from xen.domu import DISK, NAME, DomU
 from xen.images import Images, MODEL_NAME
 from xen.machine import XenMachine
 from xen_load import Load
@@ -132,13 +132,22 @@ cmp /run/second /run/second.back''')
         self.domu.detach('xvdb')
         self.load.progress()
 
-    def test_07_pause_and_unpause(self):
+    def test_07_failed_attach(self):
+        """What cannot be opened leaves its name to what can."""
+        self.domu.new_image('xvdb', 4)
+        self.domu.attach_in_vain('xvdb', DISK.replace('raw', 'qcow2'))
+        self.domu.xl(f'block-detach {self.domu.name} xvdb')
+        self.domu.attach('xvdb')
+        self.domu.detach('xvdb')
+        self.load.progress()
+
+    def test_08_pause_and_unpause(self):
         self.domu.xl(f'pause {NAME}')
         self.assertIn('p', self.domu.state())
         self.domu.xl(f'unpause {NAME}')
         self.load.progress()
 
-    def test_08_save_and_restore(self):
+    def test_09_save_and_restore(self):
         self.domu.xl(f'save {NAME} /images/saved')
         self.assertIsNone(self.domu.state())
         self.domu.restore('/images/saved')
@@ -146,13 +155,13 @@ cmp /run/second /run/second.back''')
         said, right = self.load.end()
         self.assertTrue(right, said)
 
-    def test_09_as_before_after_restore(self):
+    def test_10_as_before_after_restore(self):
         disk = self.domu.survey()
         self.check_negotiated(disk)
         self.check_channels(disk)
         self.check_data(disk)
 
-    def test_10_another_frontend(self):
+    def test_11_another_frontend(self):
         """Fewer rings than offered, with more pages each."""
         self.domu.replace_driver(max_queues=2, max_ring_page_order=2)
         disk = self.domu.survey()
@@ -162,7 +171,7 @@ cmp /run/second /run/second.back''')
         self.check_negotiated(disk, min(2, QUEUES))
         self.check_data(disk)
 
-    def test_11_power_off(self):
+    def test_12_power_off(self):
         """Nothing stays behind: no device model, no disk in xenstore."""
         self.domu.power_off()
         self.assertEqual(self.machine.dom0.run(

@@ -146,12 +146,6 @@ class XenRig:
         return (f'format={kind},access=rw,backendtype=qdisk,vdev={disk},'
                 f'discard,target=/images/{disk}')
 
-    def backend(self, disk):
-        """The disk's backend directory in xenstore."""
-        domid = self.dom0.run(f'xl domid {self.domu.name}').strip()
-        return (f'/local/domain/0/backend/qdisk/{domid}/'
-                f'{51712 + 16 * (ord(disk[-1]) - ord("a"))}')
-
     def boot_domu(self):
         text = config(VCPUS, disks=map(self.words, DISKS))
         self.domu.boot(text.replace('"preserve"', '"destroy"') + (

@@ -63,12 +63,8 @@ class FailedAttach(Step):
 
     def act(self, rig):
         rig.domu.new_image('xvdc', 1)
-        wrong = rig.words('xvdc', 'qcow2')
-        # xl waits for no disk of QEMU, so that it ends without an error.
-        rig.dom0.run(f"xl block-attach {rig.domu.name} '{wrong}'")
-        rig.dom0.run(f'until [ "$(xenstore-read {rig.backend("xvdc")}'
-                     '/hotplug-status)" = error ]; do usleep 100000; done')
-        rig.dom0.run(f'xl block-detach {rig.domu.name} xvdc', check=False)
+        rig.domu.attach_in_vain('xvdc', rig.words('xvdc', 'qcow2'))
+        rig.domu.xl(f'block-detach {rig.domu.name} xvdc')
         rig.domu.attach('xvdc', rig.words('xvdc', 'raw'))
         rig.domu.detach('xvdc')
         rig.dom0.run('rm /images/xvdc')
