@@ -53,17 +53,34 @@ const char *block_queue_device_id(DeviceState *dev)
                        dev->parent_bus->parent->id : NULL);
 }
 
+/* A virtio device lies in the memory of its parent, the transport. */
+Object *block_queue_device_hold(BlockQueueDevice *device)
+{
+    Object *obj = OBJECT(device->dev);
+    Object *parent = obj->parent;
+
+    object_ref(obj);
+    if (parent) {
+        object_ref(parent);
+    }
+    return parent;
+}
+
+void block_queue_device_release(BlockQueueDevice *device, Object *parent)
+{
+    object_unref(OBJECT(device->dev));
+    object_unref(parent);
+}
+
 /* The disk may have another size. */
 
 static void device_resized_bh(void *opaque)
 {
     BlockQueueDevice *device = opaque;
-    Object *obj = OBJECT(device->dev);
+    Object *parent = block_queue_device_hold(device);
 
-    /* It may poll, and the device may be unplugged meanwhile. */
-    object_ref(obj);
     device->ops->resized(device);
-    object_unref(obj);
+    block_queue_device_release(device, parent);
 }
 
 /* Called in any thread; to tell the driver is the main loop's. */

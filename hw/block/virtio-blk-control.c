@@ -113,37 +113,22 @@ static void move_to_main_loop(VirtIOBlock *s)
     block_queue_device_resume(&s->common, bs);
 }
 
-/*
- * What queues ask for, in their threads.  The bottom half may come behind
- * unrealize(), when there are no queues.
- */
+/* What queues ask for, in their threads. */
 
-static void start_new_rings_bh(void *opaque)
+static void virtio_blk_queues_bh(void *opaque)
 {
-    virtio_blk_start_new_rings(opaque);
-    object_unref(OBJECT(opaque));
+    VirtIOBlock *s = opaque;
+    Object *parent = block_queue_device_hold(&s->common);
+
+    virtio_blk_report_faults(s);
+    move_to_main_loop(s);
+    virtio_blk_start_new_rings(s);
+    block_queue_device_release(&s->common, parent);
 }
 
-static void move_to_main_loop_bh(void *opaque)
+static void queue_ask(VirtIOBlkQueue *q)
 {
-    move_to_main_loop(opaque);
-    object_unref(OBJECT(opaque));
-}
-
-static void queue_ask(VirtIOBlkQueue *q, QEMUBHFunc *bh)
-{
-    object_ref(OBJECT(q->dev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), bh, q->dev);
-}
-
-static void queue_need_main_loop(VirtIOBlkQueue *q)
-{
-    queue_ask(q, move_to_main_loop_bh);
-}
-
-static void queue_ring_is_missing(VirtIOBlkQueue *q)
-{
-    queue_ask(q, start_new_rings_bh);
+    qemu_bh_schedule(q->dev->queues_bh);
 }
 
 static void queue_ring_is_another(VirtIOBlkQueue *q)
@@ -152,9 +137,10 @@ static void queue_ring_is_another(VirtIOBlkQueue *q)
 }
 
 static const VirtIOBlkControlOps queue_control_ops = {
-    .need_main_loop = queue_need_main_loop,
-    .ring_is_missing = queue_ring_is_missing,
+    .need_main_loop = queue_ask,
+    .ring_is_missing = queue_ask,
     .ring_is_another = queue_ring_is_another,
+    .report_fault = queue_ask,
 };
 
 /*
@@ -207,11 +193,13 @@ static void change_readers(VirtIOBlock *s, const RingView *view)
 static void virtio_blk_memory_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
+    Object *parent;
     RingView *view;
 
     if (!s->view_source) {
         return;
     }
+    parent = block_queue_device_hold(&s->common);
     view = ring_view_source_acquire(s->view_source);
     if (!readers_are_right(s, view)) {
         BlockDriverState *bs = block_queue_device_pause(&s->common);
@@ -228,6 +216,7 @@ static void virtio_blk_memory_bh(void *opaque)
         block_queue_look(&virtio_blk_get_queue(s, i)->common);
     }
     s->memory_gone = false;
+    block_queue_device_release(&s->common, parent);
 }
 
 /* Called in the middle of a memory transaction: no waiting here. */
@@ -305,6 +294,7 @@ static void queue_forget_driver(VirtIOBlkQueue *q)
     block_slab_cleanup(&q->requests);
     virtio_blk_segments_cleanup(q);
     q->place = VIRTIO_BLK_PLACE_OWN;
+    qatomic_set(&q->fault, NULL);
     block_queue_event(&q->common, BLOCK_QUEUE_RING_DOWN);
 }
 
@@ -487,6 +477,7 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
         queue_create(s, i);
         s->common.nr_queues++;
     }
+    s->queues_bh = qemu_bh_new(virtio_blk_queues_bh, s);
     s->memory_bh = qemu_bh_new(virtio_blk_memory_bh, s);
     return true;
 }
@@ -514,5 +505,6 @@ void virtio_blk_queues_cleanup(VirtIOBlock *s)
         queue_destroy(&queues[i]);
     }
     block_queue_free(queues);
+    g_clear_pointer(&s->queues_bh, qemu_bh_delete);
     block_queue_device_unrealize(&s->common);
 }

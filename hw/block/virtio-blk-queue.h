@@ -45,6 +45,9 @@ typedef struct VirtIOBlkControlOps {
 
     /* The driver has told another ring than the one that is in use. */
     void (*ring_is_another)(VirtIOBlkQueue *q);
+
+    /* The driver broke the rules, and @q->fault says how. */
+    void (*report_fault)(VirtIOBlkQueue *q);
 } VirtIOBlkControlOps;
 
 /* Sizes of longer lists, see virtio-blk-segments.c. */
@@ -107,6 +110,7 @@ struct VirtIOBlkQueue {
     VirtIOBlkReader reader;
     VirtIOBlkPlace place;       /* atomic: the owner asks for the main loop */
     bool restart;               /* atomic: run the held requests again */
+    const char *fault;          /* atomic: yet to be reported, or NULL */
 
     /* The owner's. */
     VirtIOBlkSupply supply;
@@ -179,9 +183,12 @@ void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
  * virtio_blk_queue_fault: stop the queue for good, the driver broke the rules.
  *
  * One line names device, queue and @what; the device needs a reset (VIRTIO
- * 1.2, 2.1.1).  Owner thread.
+ * 1.2, 2.1.1).  @what is a constant.  Owner thread.
  */
 void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
+
+/** virtio_blk_report_faults: say what the driver did, once.  BQL. */
+void virtio_blk_report_faults(VirtIOBlock *s);
 
 /* virtio-blk-segments.c: memory for lists of segments */
 

@@ -117,6 +117,18 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
 void block_queue_device_unrealize(BlockQueueDevice *device);
 
 /**
+ * block_queue_device_hold: keep the device in memory
+ *
+ * For a bottom half that polls: the device may be unplugged meanwhile.
+ *
+ * Returns: what block_queue_device_release() wants.
+ */
+Object *block_queue_device_hold(BlockQueueDevice *device);
+
+/** block_queue_device_release: undo that */
+void block_queue_device_release(BlockQueueDevice *device, Object *parent);
+
+/**
  * block_queue_device_begin: be told of drains, sizes and the VM's state.
  *
  * From here on the ops are called.

@@ -71,6 +71,7 @@ struct VirtIOBlock {
     /* Control only, BQL. */
     RingViewSource *view_source;    /* while started */
     bool original_wce;
+    QEMUBH *queues_bh;          /* a queue wants something */
     QEMUBH *memory_bh;          /* guest memory has changed */
     bool memory_gone;           /* ... and there is less of it */
     bool warned_of_main_loop;   /* that it has to serve a queue */
