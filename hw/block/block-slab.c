@@ -14,7 +14,8 @@
 void block_slab_init(BlockSlab *slab, unsigned max, size_t size)
 {
     *slab = (BlockSlab) {
-        .size = ROUND_UP(size, 64),
+        .bytes = size,
+        .size = ROUND_UP(size, 64) + BLOCK_SLAB_GAP,
         .max = max,
     };
 }
@@ -35,6 +36,7 @@ void *block_slab_grow(BlockSlab *slab)
     slab->made += n;
     slab->unused = chunk + BLOCK_QUEUE_ALIGN;
     slab->end = slab->unused + n * slab->size;
+    block_slab_hide(slab->unused, n * slab->size);
     return block_slab_get(slab);
 }
 
@@ -46,5 +48,5 @@ void block_slab_cleanup(BlockSlab *slab)
         slab->chunks = *(void **)chunk;
         qemu_vfree(chunk);
     }
-    block_slab_init(slab, slab->max, slab->size);
+    block_slab_init(slab, slab->max, slab->bytes);
 }

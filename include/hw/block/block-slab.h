@@ -15,6 +15,10 @@
  * already.  So a ring that is at work soon allocates nothing any more, and one
  * that never sees much load takes little.
  *
+ * To AddressSanitizer a chunk is one block.  It is told which pieces are in
+ * use, and behind each is a gap then, so that it sees an access to a piece that
+ * was given back and one beyond the end of a piece.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -27,11 +31,24 @@
  */
 #define BLOCK_QUEUE_ALIGN 128
 
+#ifdef QEMU_SANITIZE_ADDRESS
+#include <sanitizer/asan_interface.h>
+
+#define BLOCK_SLAB_GAP 64
+#define block_slab_hide(from, bytes) ASAN_POISON_MEMORY_REGION(from, bytes)
+#define block_slab_show(from, bytes) ASAN_UNPOISON_MEMORY_REGION(from, bytes)
+#else
+#define BLOCK_SLAB_GAP 0
+#define block_slab_hide(from, bytes)
+#define block_slab_show(from, bytes)
+#endif
+
 typedef struct BlockSlab {
     void *free;
     char *unused;               /* from here to end nothing was ever used */
     char *end;
-    size_t size;
+    size_t bytes;               /* that may be used of a piece */
+    size_t size;                /* of a piece and its gap */
     unsigned made;
     unsigned max;
     void *chunks;               /* their first words link them */
@@ -60,9 +77,11 @@ static inline void *block_slab_get(BlockSlab *slab)
     void **piece = slab->free;
 
     if (likely(piece)) {
+        block_slab_show(piece, slab->bytes);
         slab->free = *piece;
     } else if (likely(slab->unused < slab->end)) {
         piece = (void **)slab->unused;
+        block_slab_show(piece, slab->bytes);
         slab->unused += slab->size;
     } else {
         piece = block_slab_grow(slab);
@@ -81,6 +100,7 @@ static inline void block_slab_put(BlockSlab *slab, void *piece)
 {
     *(void **)piece = slab->free;
     slab->free = piece;
+    block_slab_hide(piece, slab->bytes);
 }
 
 #endif /* HW_BLOCK_BLOCK_SLAB_H */
