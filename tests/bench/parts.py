@@ -9,6 +9,7 @@ import dataclasses
 import os
 import sys
 
+import kernel
 import kinds
 import stats
 import xen_host
@@ -332,6 +333,7 @@ PARTS = {
     'throughput': throughput,
     'kinds': kinds.kinds,
     'kind-counts': kind_counts,
+    'file': kernel.file_writes,
     'scaling': scaling,
     'memory': memory,
     'xen': xen,

@@ -16,6 +16,7 @@ sys.path.insert(0, HERE)
 import callgrind                                    # noqa: E402
 import chart                                        # noqa: E402
 import disks                                        # noqa: E402
+import kernel                                       # noqa: E402
 import kinds                                        # noqa: E402
 import qemu                                         # noqa: E402
 import sharing                                      # noqa: E402
@@ -217,6 +218,33 @@ class ProgramsTest(unittest.TestCase):
                                  stderr=subprocess.PIPE, check=False)
             self.assertEqual(run.returncode, 1, options)
             self.assertEqual(run.stderr.count(b'\n'), 1, options)
+
+    def test_file_writers(self):
+        program = self.bench.program('file-writers')
+        with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+            for job in kernel.JOBS:
+                figures = kernel.measure(program, folder, job, 2, 10)
+                self.assertGreater(figures['kiops'], 0)
+                self.assertGreater(figures['cpu_us'], 0)
+            self.assertEqual(os.listdir(folder), [])
+
+    def test_file_writers_refuse(self):
+        program = self.bench.program('file-writers')
+        with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+            for place, job, threads, ms in (
+                    ('/no/such/folder', 'write', 1, 1),
+                    (folder, 'read', 1, 1), (folder, 'write', 0, 1),
+                    (folder, 'write', 257, 1), (folder, 'write', 'x', 1),
+                    (folder, 'write', 1, -1)):
+                with self.assertRaisesRegex(BenchError, '^file-writers: .+$'):
+                    kernel.measure(program, place, job, threads, ms)
+
+    def test_file_rows_compare_within_a_round(self):
+        rounds = [{n: {'kiops': k * n, 'cpu_us': 1 / k} for n in (1, 2)}
+                  for k in (1, 5, 100)]
+        self.assertEqual(kernel.row_of(rounds, 2), {
+            'threads': 2, 'kiops': 10, 'kiops_to_one': 2,
+            'cpu_us': 0.2, 'cpu_us_to_one': 1})
 
     @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
     def test_load(self):
