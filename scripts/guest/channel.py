@@ -73,7 +73,7 @@ class Channel:
         if words[0] == b'ready' and len(words) == 2:
             self.release = words[1].decode()
             return
-        if len(words) != 3:
+        if len(words) != 3 or not words[0].isdigit():
             return              # noise of the port, before the guest owns it
         try:
             output = gzip.decompress(base64.b64decode(words[2]))

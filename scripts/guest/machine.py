@@ -28,6 +28,9 @@ from .qmp import Qmp
 
 BOOT_SECONDS = 120
 TELL_SECONDS = 8
+# On a busy host an emulated timer may be too late for Linux's check that the
+# IO-APIC delivers it; Linux would panic.
+LINUX_OPTIONS = 'console=ttyS0 panic=-1 no_timer_check'
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -41,7 +44,8 @@ def spread(queues, iothreads):
 class Machine:
     def __init__(self, qemu, image, folder, accel='tcg', vcpus=4,
                  machine='q35', memory=1024, console=None):
-        """console: None logs the guest's console to a file in folder,
+        """image: kernel and initramfs, or None: what firmware finds boots.
+        console: None logs the guest's console to a file in folder,
         'stdio' connects it to the terminal, for a person."""
         self.folder = folder
         self.console_log = folder / 'console.log'
@@ -59,18 +63,16 @@ class Machine:
             cpu = 'max'
         else:
             cpu = 'host'
-        # On a busy host an emulated timer may be too late for Linux's check
-        # that the IO-APIC delivers it; Linux would panic.
-        append = ['console=ttyS0', 'panic=-1', 'no_timer_check']
-        # A person sees the kernel boot.
-        append.append('mq.shell' if console else 'quiet')
         self.arguments = [
             os.fspath(qemu), '-machine', machine,
             '-accel', accel, '-cpu', cpu,
             '-smp', str(vcpus), '-m', str(memory), '-nodefaults',
-            '-no-user-config', '-display', 'none', '-no-reboot',
-            '-kernel', str(image.kernel), '-initrd', str(image.initramfs),
-            '-append', ' '.join(append)]
+            '-no-user-config', '-display', 'none', '-no-reboot']
+        if image:
+            # A person sees the kernel boot.
+            self.add('-kernel', str(image.kernel),
+                     '-initrd', str(image.initramfs), '-append',
+                     f"{LINUX_OPTIONS} {'mq.shell' if console else 'quiet'}")
 
     def __enter__(self):
         return self
@@ -118,11 +120,12 @@ class Machine:
         qmp, qmp_theirs = socket.socketpair()
         guest, guest_theirs = socket.socketpair()
         self.closers += [qmp, guest]
-        theirs = [qmp_theirs, guest_theirs]
+        console, more_theirs = self.console_port()
+        theirs = [qmp_theirs, guest_theirs, *more_theirs]
         arguments = self.arguments + [
             '-chardev', f'socket,id=qmp,fd={qmp_theirs.fileno()}',
             '-mon', 'chardev=qmp,mode=control',
-            '-chardev', f'file,id=console,path={self.console_log}',
+            '-chardev', f'{console},id=console',
             '-chardev', f'socket,id=guest,fd={guest_theirs.fileno()}',
             '-serial', 'chardev:console', '-serial', 'chardev:guest', *more]
         with open(self.folder / 'qemu.log', 'wb') as log:
@@ -139,6 +142,10 @@ class Machine:
             raise self.failure("QEMU's monitor does not answer") from None
         except RunError as error:
             raise self.failure(str(error)) from None
+
+    def console_port(self):
+        """What the first serial port is connected to, and QEMU's sockets."""
+        return f'file,path={self.console_log}', []
 
     def wait_for_guest(self, timeout=BOOT_SECONDS, say=lambda text: None):
         """Returns when the guest has booted and takes commands."""

@@ -496,7 +496,7 @@ class ProtocolTest(unittest.TestCase):
 
     def test_channel(self):
         channel = Channel(Wire(
-            b'\xff\0noise\nready 6.1.0\r\n'
+            b'\xff\0noise\nWelcome to firmware!\nready 6.1.0\r\n'
             b'2 0 H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA==\n'
             b'1 5 H4sIAAAAAAAAAwMAAAAAAAAAAAA=\n'))
         while channel.pump(1):
