@@ -53,20 +53,24 @@ class Suite:
             apt.fetch(kernel.packages(apt.show), fetched)
             return kernel.install(place, sorted(fetched.iterdir()))
 
-    def firmware(self, packages):
-        """The folder with the files of @packages."""
+    def firmware(self, packages, libraries):
+        """The folder with the files of @packages and of @libraries, and of
+        the libraries that these need."""
         root = self.folder / 'firmware'
         with locked(self.folder, self.say):
-            stage.stage(root, packages,
-                        lambda new: self._unpack(packages, new),
+            stage.stage(root, [packages, libraries],
+                        lambda new: self._unpack(packages, libraries, new),
                         f'firmware of Debian {self.name}', self.say)
         return root
 
-    def _unpack(self, packages, root):
+    def _unpack(self, packages, libraries, root):
         fetched = self.folder / 'debs'
         shutil.rmtree(fetched, ignore_errors=True)
         try:
-            self._apt().fetch(list(packages), fetched)
+            apt = self._apt()
+            needed = [name for name in apt.closure(libraries)
+                      if name.startswith('lib')]
+            apt.fetch([*packages, *needed], fetched)
             for package in sorted(fetched.iterdir()):
                 debs.unpack(package, root, is_wanted)
         finally:

@@ -35,7 +35,7 @@ def table(head, rows):
 
 def features(names):
     """A sentence on the features of the first row."""
-    text = 'Features in the first row: ' + ', '.join(names) + '.'
+    text = f"Features in the first row: {', '.join(names) or 'none'}."
     return textwrap.fill(text, 80)
 
 
