@@ -1,9 +1,10 @@
 /*
  * What a fuzzer's input says to do
  *
- * An input is a sequence of operations; each is a byte that says which, and as
- * many bytes as it takes.  After the end come zeroes.  There are no lengths and
- * no checksums, so that a fuzzer's changes stay meaningful.
+ * An input is a byte that says which device, and a sequence of operations; each
+ * is a byte that says which, and as many bytes as it takes.  After the end come
+ * zeroes.  There are no lengths and no checksums, so that a fuzzer's changes
+ * stay meaningful.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,6 +39,21 @@ static inline uint8_t fuzz_byte(FuzzInput *in)
 static inline unsigned fuzz_below(FuzzInput *in, unsigned limit)
 {
     return fuzz_take(in, limit > 256 ? 2 : 1) % limit;
+}
+
+/**
+ * fuzz_operations: do all that the input says
+ *
+ * Half of all operations are the @usual one, others are of @nr_ops @ops.
+ */
+static inline void fuzz_operations(FuzzInput *in, void *target, FuzzOp *usual,
+                                   FuzzOp *const *ops, unsigned nr_ops)
+{
+    while (in->left) {
+        unsigned which = fuzz_byte(in);
+
+        (which & 0x80 ? usual : ops[which % nr_ops])(target, in);
+    }
 }
 
 /**

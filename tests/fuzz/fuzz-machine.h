@@ -8,13 +8,19 @@
 
 #include "fuzz-input.h"
 
-/* A disk whose requests at one sector fail, and two IOThreads for it. */
+/*
+ * A disk whose requests at one sector fail, and two IOThreads for it.
+ *
+ * Reads fill their buffers with zeroes, and writes look for them, so that each
+ * byte of a buffer is touched.
+ */
 #define FUZZ_DISK_SECTORS   4096
 #define FUZZ_BAD_SECTOR     1000
 #define FUZZ_DISK \
     " -object iothread,id=io0 -object iothread,id=io1" \
     " -blockdev driver=null-co,node-name=null,size=2097152,read-zeroes=on" \
     " -blockdev driver=blkdebug,node-name=disk,image=null,discard=unmap," \
+    "detect-zeroes=on," \
     "inject-error.0.event=none,inject-error.0.errno=5," \
     "inject-error.0.once=off,inject-error.0.immediately=off," \
     "inject-error.0.sector=" stringify(FUZZ_BAD_SECTOR)
@@ -83,7 +89,11 @@ FuzzOp fuzz_op_load;
  */
 void fuzz_forget_saved(void);
 
-/** fuzz_machine_reset: forget what was saved, reset, run */
-void fuzz_machine_reset(void);
+/**
+ * fuzz_forget_loaded: forget what was saved, and reset a machine that loaded it
+ *
+ * Returns: whether it was reset.
+ */
+bool fuzz_forget_loaded(void);
 
 #endif /* TESTS_FUZZ_MACHINE_H */

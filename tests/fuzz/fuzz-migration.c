@@ -19,6 +19,7 @@
 
 static struct {
     int devices;                /* a file; 0: nothing was saved */
+    bool loaded;
     void *memory;               /* as much as the guest has, once and for all */
 } saved;
 
@@ -102,6 +103,7 @@ void fuzz_op_load(void *target, FuzzInput *in)
     }
     vm_stop(RUN_STATE_PAUSED);
     qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+    saved.loaded = true;
     memory = guest_memory(&bytes);
     if (with_memory && saved.devices) {
         memcpy(memory, saved.memory, bytes);
@@ -112,11 +114,14 @@ void fuzz_op_load(void *target, FuzzInput *in)
     fuzz_op_continue(target, in);
 }
 
-void fuzz_machine_reset(void)
+bool fuzz_forget_loaded(void)
 {
+    bool loaded = saved.loaded;
+
     fuzz_forget_saved();
-    fuzz_throttle(0);
-    fuzz_op_continue(NULL, NULL);
-    qemu_system_reset(SHUTDOWN_CAUSE_NONE);
-    fuzz_settle();
+    saved.loaded = false;
+    if (loaded) {
+        qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+    }
+    return loaded;
 }

@@ -7,10 +7,16 @@
 #include "qemu/osdep.h"
 #include "exec/address-spaces.h"
 #include "exec/ioport.h"
-#include "hw/pci/pci_regs.h"
+#include "hw/pci/pci_device.h"
+#include "hw/qdev-core.h"
+#include "hw/sysbus.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ring.h"
+#include "fuzz-machine.h"
 #include "fuzz-vblk.h"
+
+/* One that begins again soon. */
+#define SMALL_RING 8
 
 void vblk_put(uint64_t addr, uint64_t value, unsigned bytes)
 {
@@ -34,8 +40,15 @@ void vblk_pci_write(unsigned offset, uint32_t value)
     cpu_outl(0xcfc, value);
 }
 
+void vblk_pci_reset(void)
+{
+    pci_device_reset(PCI_DEVICE(qdev_find_recursive(sysbus_get_default(),
+                                                    FUZZ_DEVICE)));
+}
+
 void vblk_pci_place(void)
 {
+    memory_region_transaction_begin();
     vblk_pci_write(PCI_BASE_ADDRESS_0, VBLK_BAR_LEGACY);
     vblk_pci_write(PCI_BASE_ADDRESS_1, VBLK_BAR_MSIX);
     vblk_pci_write(PCI_BASE_ADDRESS_4, VBLK_BAR_MODERN);
@@ -43,23 +56,47 @@ void vblk_pci_place(void)
     vblk_pci_write(PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY |
                    PCI_COMMAND_MASTER);
     vblk_pci_write(VBLK_MSIX, (uint32_t)PCI_MSIX_FLAGS_ENABLE << 16);
+    memory_region_transaction_commit();
+}
+
+static void clear(uint64_t addr, unsigned bytes)
+{
+    address_space_set(&address_space_memory, addr, 0, bytes,
+                      MEMTXATTRS_UNSPECIFIED);
+}
+
+/* Where the rings of a queue lie, and zeroes there. */
+static void place_ring(VblkDriver *d, int queue, unsigned size)
+{
+    bool packed = d->ring == VBLK_PACKED;
+    const unsigned bytes[VBLK_PARTS] = {
+        16 * size,
+        packed ? 4 : ROUND_UP(6 + 2 * size, 4),
+        packed ? 4 : ROUND_UP(6 + 8 * size, 4),
+    };
+    VblkQueue *q = &d->queues[queue];
+
+    *q = (VblkQueue) { .size = size, .wrap = true };
+    for (int i = 0; i < VBLK_PARTS; i++) {
+        q->parts[i] = VBLK_AREA(queue * VBLK_PARTS + i) + VBLK_AREA_BYTES -
+                      bytes[i];
+        clear(q->parts[i], bytes[i]);
+    }
 }
 
 void vblk_queue_enable(VblkDriver *d, int queue, unsigned size)
 {
-    uint64_t area = VBLK_AREA(queue);
+    const uint64_t *parts = d->queues[queue].parts;
 
-    d->queues[queue] = (VblkQueue) { .size = size, .wrap = true };
-    address_space_set(&address_space_memory, area, 0, VBLK_AREA_BYTES,
-                      MEMTXATTRS_UNSPECIFIED);
+    place_ring(d, queue, size);
     vblk_common_put(queue_select, queue, 2);
     vblk_common_put(queue_size, size, 2);
     vblk_common_put(queue_msix_vector, queue + 1, 2);
-    vblk_common_put(queue_desc_lo, area, 4);
+    vblk_common_put(queue_desc_lo, parts[0], 4);
     vblk_common_put(queue_desc_hi, 0, 4);
-    vblk_common_put(queue_avail_lo, area + VBLK_DRIVER_AREA, 4);
+    vblk_common_put(queue_avail_lo, parts[1], 4);
     vblk_common_put(queue_avail_hi, 0, 4);
-    vblk_common_put(queue_used_lo, area + VBLK_DEVICE_AREA, 4);
+    vblk_common_put(queue_used_lo, parts[2], 4);
     vblk_common_put(queue_used_hi, 0, 4);
     vblk_common_put(queue_enable, 1, 2);
 }
@@ -105,41 +142,69 @@ void vblk_need_queue(VblkDriver *d, int queue)
     if (!(status & VIRTIO_CONFIG_S_DRIVER_OK) ||
         (status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
         vblk_pci_place();
-        vblk_start(d, 0, 256);
+        vblk_start(d, 0, SMALL_RING);
     } else if (!d->queues[queue].size) {
-        vblk_queue_enable(d, queue, 256);
+        vblk_queue_enable(d, queue, SMALL_RING);
     }
 }
 
-static void put_desc(uint64_t table, unsigned i, const VblkSegment *segment,
+/* The two kinds of rings have flags and next, or ID and flags. */
+static struct vring_desc some_desc(const VblkSegment *segment, uint16_t third,
+                                   uint16_t fourth)
+{
+    return (struct vring_desc) {
+        .addr = cpu_to_le64(segment->addr),
+        .len = cpu_to_le32(segment->len),
+        .flags = cpu_to_le16(third),
+        .next = cpu_to_le16(fourth),
+    };
+}
+
+static void put_desc(uint64_t ring, unsigned i, const VblkSegment *segment,
                      uint16_t third, uint16_t fourth)
 {
-    vblk_put(table + i * 16, segment->addr, 8);
-    vblk_put(table + i * 16 + 8, segment->len, 4);
-    vblk_put(table + i * 16 + 12, third, 2);
-    vblk_put(table + i * 16 + 14, fourth, 2);
+    struct vring_desc desc = some_desc(segment, third, fourth);
+
+    address_space_write(&address_space_memory, ring + i * 16,
+                        MEMTXATTRS_UNSPECIFIED, &desc, sizeof(desc));
 }
 
-static void put_indirect(VblkRing ring, uint64_t table,
-                         const VblkSegment *segments, int count)
+/* Which segment the entry at @i of @entries has. */
+static int segment_of(unsigned i, unsigned entries, int count)
 {
-    for (int i = 0; i < count; i++) {
-        uint16_t flags = segments[i].write ? VRING_DESC_F_WRITE : 0;
+    if (i + 1 >= entries) {
+        return count - 1;
+    }
+    return i == 0 || count == 2 ? 0 : 1 + (i - 1) % (count - 2);
+}
+
+static void put_table(VblkRing ring, const VblkTable *table,
+                      const VblkSegment *segments, int count)
+{
+    static struct vring_desc descs[VBLK_TABLE_ENTRIES];
+
+    for (unsigned i = 0; i < table->entries; i++) {
+        const VblkSegment *s = &segments[segment_of(i, table->entries, count)];
+        uint16_t flags = s->write ? VRING_DESC_F_WRITE : 0;
+        bool goes_on = i + 1 < table->entries || i == table->odd;
 
         if (ring == VBLK_PACKED) {
-            put_desc(table, i, &segments[i], 0, flags);
+            descs[i] = some_desc(s, 0, flags);
         } else {
-            flags |= i + 1 < count ? VRING_DESC_F_NEXT : 0;
-            put_desc(table, i, &segments[i], flags, i + 1);
+            descs[i] = some_desc(s, flags | (goes_on ? VRING_DESC_F_NEXT : 0),
+                                 i == table->odd ? table->next : i + 1);
         }
     }
+    address_space_write(&address_space_memory, table->addr,
+                        MEMTXATTRS_UNSPECIFIED, descs,
+                        table->entries * sizeof(descs[0]));
 }
 
 static void offer_split(VblkDriver *d, int queue, const VblkSegment *segments,
                         int count, uint16_t more)
 {
     VblkQueue *q = &d->queues[queue];
-    uint64_t driver = VBLK_AREA(queue) + VBLK_DRIVER_AREA;
+    uint64_t driver = q->parts[1];
     uint16_t head = q->next;
 
     for (int i = 0; i < count; i++) {
@@ -148,7 +213,7 @@ static void offer_split(VblkDriver *d, int queue, const VblkSegment *segments,
         unsigned at = q->next;
 
         q->next = (q->next + 1) % q->size;
-        put_desc(VBLK_AREA(queue), at, &segments[i], flags, q->next);
+        put_desc(q->parts[0], at, &segments[i], flags, q->next);
     }
     vblk_put(driver + 4 + 2 * (q->avail % q->size), head, 2);
     vblk_put(driver + 2, ++q->avail, 2);
@@ -159,7 +224,7 @@ static void offer_packed(VblkDriver *d, int queue, const VblkSegment *segments,
                          int count, uint16_t more)
 {
     VblkQueue *q = &d->queues[queue];
-    uint64_t head = VBLK_AREA(queue) + q->next * 16 + 14;
+    uint64_t head = q->parts[0] + q->next * 16 + 14;
     uint16_t head_flags = 0;
 
     for (int i = 0; i < count; i++) {
@@ -172,7 +237,7 @@ static void offer_packed(VblkDriver *d, int queue, const VblkSegment *segments,
             head_flags = flags;
             flags ^= 1 << VRING_PACKED_DESC_F_AVAIL;
         }
-        put_desc(VBLK_AREA(queue), q->next, &segments[i], q->next, flags);
+        put_desc(q->parts[0], q->next, &segments[i], q->next, flags);
         if (++q->next == q->size) {
             q->next = 0;
             q->wrap = !q->wrap;
@@ -182,13 +247,14 @@ static void offer_packed(VblkDriver *d, int queue, const VblkSegment *segments,
 }
 
 void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
-                int count, uint64_t table)
+                int count, const VblkTable *table)
 {
-    VblkSegment indirect = { table, count * 16, false };
+    VblkSegment indirect;
     uint16_t more = 0;
 
     if (table) {
-        put_indirect(d->ring, table, segments, count);
+        put_table(d->ring, table, segments, count);
+        indirect = (VblkSegment) { table->addr, table->bytes, false };
         segments = &indirect;
         count = 1;
         more = VRING_DESC_F_INDIRECT;
@@ -197,6 +263,27 @@ void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
         offer_packed(d, queue, segments, count, more);
     } else {
         offer_split(d, queue, segments, count, more);
+    }
+}
+
+void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in)
+{
+    VblkQueue *q = &d->queues[queue];
+    unsigned how = fuzz_byte(in);
+    uint64_t desc;
+
+    if (!q->size) {
+        return;
+    }
+    desc = q->parts[0] + (q->next + q->size - 1 - how % q->size) % q->size * 16;
+    if (d->ring == VBLK_SPLIT && (how & 0x18) == 0x18) {
+        vblk_put(q->parts[1] + 4 + 2 * ((q->avail + q->size - 1) % q->size),
+                 vblk_some_index(in, q->size), 2);
+    } else if (d->ring == VBLK_SPLIT) {
+        vblk_put(desc + 12, VRING_DESC_F_NEXT | (how >> 5 & 6), 2);
+        vblk_put(desc + 14, vblk_some_index(in, q->size), 2);
+    } else {
+        vblk_put(desc + 14, vblk_get(desc + 14, 2) ^ (1 << (how >> 4)), 2);
     }
 }
 

@@ -36,13 +36,19 @@ static VblkSegment some_segment(FuzzInput *in, int i)
         segment.addr = VBLK_OTHER_RAM;
         break;
     case 3:
-        segment.addr = VBLK_AREA(i % VBLK_QUEUES);
+        segment.addr = VBLK_AREA(i % VBLK_AREAS) + VBLK_AREA_BYTES - 512;
         break;
     case 4:
         segment.addr = VBLK_BAR_MODERN;         /* the device itself */
         break;
     case 5:
         segment.addr = fuzz_take(in, 8);
+        break;
+    case 6:
+        segment.addr = UINT64_MAX - fuzz_byte(in);
+        break;
+    case 7:
+        segment.addr = VBLK_OTHER_END - segment.len;
         break;
     }
     return segment;
@@ -111,6 +117,64 @@ static VblkSegment data_segment(FuzzInput *in, uint32_t type, int i)
         put_range(in, segment.addr);
     }
     return segment;
+}
+
+unsigned vblk_some_index(FuzzInput *in, unsigned size)
+{
+    unsigned how = fuzz_byte(in);
+
+    return how < 0x40 ? how % size : how < 0xf0 ? size + how % 16 - 2
+                                                : fuzz_take(in, 2);
+}
+
+static unsigned some_entries(FuzzInput *in, unsigned count)
+{
+    static const uint16_t entries[] = {
+        16, 64, 126, 127, 128, 129, 254, 255, 256, 257, 1022, 1023, 1024, 1025,
+        1026, VBLK_TABLE_ENTRIES,
+    };
+
+    return MAX(entries[fuzz_byte(in) % ARRAY_SIZE(entries)], count);
+}
+
+static uint32_t some_table_bytes(FuzzInput *in, uint32_t bytes)
+{
+    static const uint32_t others[] = {
+        0, 8, 15, 16, 17, 0x4000, 0x4010, 0x8000, 0x10000, UINT32_MAX,
+        UINT32_MAX - 15,
+    };
+    unsigned how = fuzz_byte(in);
+
+    return how < 0x80 ? bytes + (int8_t)(how << 1)
+                      : others[how % ARRAY_SIZE(others)];
+}
+
+VblkTable vblk_some_table(FuzzInput *in, unsigned how, unsigned count)
+{
+    unsigned entries = how & 1 ? some_entries(in, count) : count;
+    VblkTable table = {
+        .addr = VBLK_TABLES + (how & 3) * 0x10000,
+        .bytes = entries * 16,
+        .entries = entries,
+        .odd = entries,
+    };
+
+    switch (how >> 2) {
+    case 1:
+        table.addr = VBLK_OTHER_END - table.bytes;
+        table.odd = fuzz_below(in, entries);
+        table.next = vblk_some_index(in, entries);
+        break;
+    case 2:
+        table.addr += fuzz_byte(in) & 0xf;
+        table.bytes = some_table_bytes(in, table.bytes);
+        break;
+    case 3:
+        table.addr = VBLK_OTHER_END - table.bytes;
+        table.bytes = some_table_bytes(in, table.bytes);
+        break;
+    }
+    return table;
 }
 
 int vblk_some_request(FuzzInput *in, VblkSegment *segments)

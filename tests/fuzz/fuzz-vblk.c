@@ -16,8 +16,6 @@
 #include "fuzz-machine.h"
 #include "fuzz-vblk.h"
 
-#define OTHER_RAM_BYTES 0x10000
-
 #define PCIHP_EJECT     0xae08
 #define PCIHP_SELECT    0xae10
 
@@ -27,9 +25,9 @@ typedef struct Vblk {
     unsigned threads;
     bool plugged;
     MemoryRegion other_ram;
+    MemoryRegion areas[VBLK_AREAS];     /* of rings */
 } Vblk;
 
-/* The first is what each input finds. */
 static const char *const devices[] = {
 #define DEVICE(more) \
     "{'driver': 'virtio-blk-pci', 'addr': '04.0', 'num-queues': 4" more "}"
@@ -100,10 +98,18 @@ static void op_request(void *opaque, FuzzInput *in)
     int queue = how % VBLK_QUEUES;
     VblkSegment segments[VBLK_SEGMENTS];
     int count = vblk_some_request(in, segments);
-    uint64_t table = how & 0x40 ? VBLK_TABLES + (how >> 2 & 15) * 0x1000 : 0;
+    VblkTable table;
 
     vblk_need_queue(d, queue);
-    vblk_offer(d, queue, segments, count, table);
+    if (how & 0x40) {
+        table = vblk_some_table(in, how >> 2 & 15, count);
+        vblk_offer(d, queue, segments, count, &table);
+    } else {
+        vblk_offer(d, queue, segments, count, NULL);
+        if ((how & 0x1c) == 0x1c) {
+            vblk_break_chain(d, queue, in);
+        }
+    }
     if (how & 0x80) {
         vblk_notify(queue);
     }
@@ -121,12 +127,17 @@ static void op_notify(void *opaque, FuzzInput *in)
 /* In a ring's area: what is offered, and where events are wanted. */
 static void op_scribble(void *opaque, FuzzInput *in)
 {
-    static const uint16_t parts[] = { 0, VBLK_DRIVER_AREA, VBLK_DEVICE_AREA };
+    VblkDriver *d = opaque;
     int queue = fuzz_below(in, VBLK_QUEUES);
-    unsigned part = parts[fuzz_below(in, ARRAY_SIZE(parts))];
+    unsigned part = fuzz_below(in, VBLK_PARTS);
     unsigned offset = fuzz_byte(in);
 
-    vblk_put(VBLK_AREA(queue) + part + offset, fuzz_take(in, 2), 2);
+    vblk_put(d->queues[queue].parts[part] + offset, fuzz_take(in, 2), 2);
+}
+
+static void op_break_chain(void *opaque, FuzzInput *in)
+{
+    vblk_break_chain(opaque, fuzz_below(in, VBLK_QUEUES), in);
 }
 
 static void op_common(void *opaque, FuzzInput *in)
@@ -244,26 +255,42 @@ static void op_plug(void *opaque, FuzzInput *in)
 }
 
 static FuzzOp *const ops[] = {
-    op_request, op_start, op_request, op_notify, op_request, fuzz_op_settle,
-    op_scribble, op_reset, op_reset_queue, op_enable, fuzz_op_stop,
-    fuzz_op_continue, fuzz_op_move, op_plug, op_memory, fuzz_op_save,
-    fuzz_op_load, op_vector, op_queue_vector, op_msix, op_command, op_common,
-    op_read, op_config, op_legacy, fuzz_op_throttle, fuzz_op_query, op_request,
+    op_notify, op_start, fuzz_op_settle, op_notify, fuzz_op_settle,
+    op_scribble, op_break_chain, op_reset, op_reset_queue, op_enable,
+    fuzz_op_stop, fuzz_op_continue, fuzz_op_move, op_plug, op_memory,
+    fuzz_op_save, fuzz_op_load, op_vector, op_queue_vector, op_msix,
+    op_command, op_common, op_read, op_config, op_legacy, fuzz_op_throttle,
+    fuzz_op_query,
 };
 
 static Vblk vblk;
 
-/* Leave the machine as the next input wants to find it. */
-static void begin_again(Vblk *v)
+/* Half of all inputs get the first device. */
+static void begin_with(Vblk *v, unsigned how)
 {
-    fuzz_settle();
-    if (v->plugged && (v->device || v->threads)) {
+    unsigned device = how < 0x80 ? 0 : how % ARRAY_SIZE(devices);
+    unsigned threads = how < 0x80 ? 0 : how / ARRAY_SIZE(devices) % 3;
+
+    if (v->plugged && (v->device != device || v->threads != threads)) {
         unplug(v);
     }
-    fuzz_machine_reset();
     if (!v->plugged) {
-        plug(v, 0, 0);
+        plug(v, device, threads);
+    } else {
+        vblk_pci_place();
     }
+}
+
+/* Leave the machine as the next input wants to find it. */
+static void end(Vblk *v)
+{
+    fuzz_settle();
+    fuzz_throttle(0);
+    fuzz_op_continue(v, NULL);
+    if (!fuzz_forget_loaded() && v->plugged) {
+        vblk_pci_reset();
+    }
+    fuzz_settle();
     memory_region_set_enabled(&v->other_ram, true);
     memset(v->driver.queues, 0, sizeof(v->driver.queues));
 }
@@ -273,11 +300,9 @@ static void fuzz(VblkRing ring, const unsigned char *data, size_t size)
     FuzzInput in = { data, size };
 
     vblk.driver.ring = ring;
-    vblk_pci_place();
-    while (in.left) {
-        ops[fuzz_below(&in, ARRAY_SIZE(ops))](&vblk, &in);
-    }
-    begin_again(&vblk);
+    begin_with(&vblk, fuzz_byte(&in));
+    fuzz_operations(&in, &vblk, op_request, ops, ARRAY_SIZE(ops));
+    end(&vblk);
 }
 
 static void fuzz_split(QTestState *s, const unsigned char *data, size_t size)
@@ -290,21 +315,29 @@ static void fuzz_packed(QTestState *s, const unsigned char *data, size_t size)
     fuzz(VBLK_PACKED, data, size);
 }
 
+static void add_ram(MemoryRegion *ram, const char *name, hwaddr addr)
+{
+    memory_region_init_ram(ram, NULL, name, VBLK_AREA_BYTES, &error_abort);
+    memory_region_add_subregion(get_system_memory(), addr, ram);
+}
+
 static void begin(QTestState *s)
 {
-    memory_region_init_ram(&vblk.other_ram, NULL, "other-ram", OTHER_RAM_BYTES,
-                           &error_abort);
-    memory_region_add_subregion(get_system_memory(), VBLK_OTHER_RAM,
-                                &vblk.other_ram);
-    plug(&vblk, 0, 0);
+    add_ram(&vblk.other_ram, "other-ram", VBLK_OTHER_RAM);
+    for (int i = 0; i < VBLK_AREAS; i++) {
+        g_autofree char *name = g_strdup_printf("area%d", i);
+
+        add_ram(&vblk.areas[i], name, VBLK_AREA(i));
+    }
 }
 
 static GString *command_line(FuzzTarget *target)
 {
     GString *line = g_string_new(TARGET_NAME);
 
-    g_string_append(line, " -machine pc,accel=qtest -m 8 -nodefaults"
-                    " -display none" FUZZ_DISK);
+    g_string_append(line, " -machine pc,accel=qtest,smm=off,vmport=off,"
+                    "hpet=off,i8042=off -m 8 -nodefaults -display none"
+                    FUZZ_DISK);
     return line;
 }
 

@@ -3,11 +3,14 @@
  *
  * Where things lie in the guest's memory:
  *
- *     0x100000   four areas of 64 KiB, one for each queue: descriptors, then
- *                the driver's area, then the device's
  *     0x200000   indirect tables
  *     0x300000   buffers
  *     0x8000000  RAM that comes and goes
+ *     0x9000000  for each queue three areas: descriptors, driver's, device's,
+ *                each in RAM of its own and up to its end
+ *
+ * Behind RAM of its own is a page that QEMU may not touch, so that it dies
+ * when it goes beyond a ring.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,14 +22,15 @@
 
 #define VBLK_QUEUES         4
 
-#define VBLK_AREA(queue)    (0x100000 + 0x10000 * (queue))
+#define VBLK_PARTS          3           /* of a ring: the three areas */
 #define VBLK_AREA_BYTES     0x10000
-#define VBLK_DRIVER_AREA    0x6000
-#define VBLK_DEVICE_AREA    0x8000
+#define VBLK_AREA(i)        (0x9000000 + 0x100000 * (i))
+#define VBLK_AREAS          (VBLK_QUEUES * VBLK_PARTS)
 #define VBLK_TABLES         0x200000
 #define VBLK_BUFFERS        0x300000
 #define VBLK_RAM_END        0x800000
 #define VBLK_OTHER_RAM      0x8000000
+#define VBLK_OTHER_END      (VBLK_OTHER_RAM + VBLK_AREA_BYTES)
 
 #define VBLK_SLOT           4
 #define VBLK_MSIX           0x98        /* the capability, as virtio-pci does */
@@ -35,6 +39,8 @@
 #define VBLK_BAR_MODERN     0xfe000000
 #define VBLK_CONFIG         (VBLK_BAR_MODERN + 0x2000)
 #define VBLK_NOTIFY         (VBLK_BAR_MODERN + 0x3000)
+
+#define VBLK_TABLE_ENTRIES  2048
 
 /* Of header, data and status. */
 #define VBLK_SEGMENTS       14
@@ -46,6 +52,7 @@ typedef enum VblkRing {
 
 typedef struct VblkQueue {
     uint16_t size;              /* 0: not enabled by us */
+    uint64_t parts[VBLK_PARTS]; /* descriptors, driver's area, device's */
     uint16_t next;              /* descriptor to use */
     uint16_t avail;
     bool wrap;
@@ -61,6 +68,15 @@ typedef struct VblkSegment {
     uint32_t len;
     bool write;                 /* by the device */
 } VblkSegment;
+
+/* The last of its entries is the last segment; the data are repeated. */
+typedef struct VblkTable {
+    uint64_t addr;
+    uint32_t bytes;             /* as the descriptor says */
+    unsigned entries;
+    unsigned odd;               /* this entry goes on ... */
+    unsigned next;              /* ... here, unless it does so anyway */
+} VblkTable;
 
 /** vblk_put: write @bytes of memory or of a register */
 void vblk_put(uint64_t addr, uint64_t value, unsigned bytes);
@@ -81,6 +97,9 @@ void vblk_pci_write(unsigned offset, uint32_t value);
 /** vblk_pci_place: do what firmware does with the device */
 void vblk_pci_place(void);
 
+/** vblk_pci_reset: as if the machine were reset */
+void vblk_pci_reset(void);
+
 /** vblk_start: reset the device, and start it without @refused features */
 void vblk_start(VblkDriver *d, uint64_t refused, unsigned size);
 
@@ -90,9 +109,12 @@ void vblk_queue_enable(VblkDriver *d, int queue, unsigned size);
 /** vblk_need_queue: see to it that @queue can take requests */
 void vblk_need_queue(VblkDriver *d, int queue);
 
-/** vblk_offer: put @count segments on a ring; @table: indirectly, or 0 */
+/** vblk_offer: put @count segments on a ring; @table: indirectly, or NULL */
 void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
-                int count, uint64_t table);
+                int count, const VblkTable *table);
+
+/** vblk_break_chain: change what was offered last */
+void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 
 void vblk_notify(int queue);
 
@@ -102,5 +124,11 @@ void vblk_notify(int queue);
  * Returns: how many of @segments it has, of VBLK_SEGMENTS.
  */
 int vblk_some_request(FuzzInput *in, VblkSegment *segments);
+
+/** vblk_some_table: a table for @count segments, or nearly so */
+VblkTable vblk_some_table(FuzzInput *in, unsigned how, unsigned count);
+
+/** vblk_some_index: an index into @size descriptors, or a little beyond */
+unsigned vblk_some_index(FuzzInput *in, unsigned size);
 
 #endif /* TESTS_FUZZ_VBLK_H */

@@ -87,16 +87,27 @@ static void put_plain(const XenAbi *abi, uint8_t *entry, FuzzInput *in)
     }
 }
 
+/* Around what a direct request has, what a disk offers, what a page has. */
+static unsigned some_count(FuzzInput *in)
+{
+    static const uint16_t counts[] = {
+        1, 11, 12, 20, 21, 32, 255, 256, 257, 511, 512, 513, 4096, UINT16_MAX,
+    };
+    unsigned how = fuzz_byte(in);
+
+    return how < 0x80 ? how : counts[how % ARRAY_SIZE(counts)];
+}
+
 /* The input describes some segments; those after them are whole pages. */
 static void put_indirect(const XenAbi *abi, uint8_t *entry, FuzzInput *in)
 {
     unsigned how = fuzz_byte(in);
-    unsigned count = how < 0xf0 ? how : fuzz_take(in, 2);
+    unsigned count = some_count(in);
     unsigned described = fuzz_below(in, 16);
     uint8_t *segments = xen_standin_frame(XEN_INDIRECT_FRAME,
                                           XEN_INDIRECT_PAGES);
 
-    entry[1] = fuzz_byte(in) % 5 ? how & 1 : BLKIF_OP_DISCARD;
+    entry[1] = how < 0xf0 ? how & 1 : how & 0xf;
     stw_le_p(entry + 2, count);
     stq_le_p(entry + abi->sector, some_sector(in));
     for (int i = 0; i < MIN(count, XEN_INDIRECT_PAGES * PAGE_SEGMENTS); i++) {

@@ -240,11 +240,10 @@ static void op_attach(void *opaque, FuzzInput *in)
 }
 
 static FuzzOp *const ops[] = {
-    op_request, op_connect, op_request, op_push, op_request, fuzz_op_settle,
-    op_disconnect, op_state, op_store, op_conflict, xen_grant_change,
-    op_limit, op_scribble, op_producer, op_event, op_plug, fuzz_op_stop,
-    fuzz_op_continue, fuzz_op_move, fuzz_op_throttle, fuzz_op_query, op_attach,
-    op_request,
+    op_push, op_connect, fuzz_op_settle, op_push, op_disconnect, op_state,
+    op_store, op_conflict, xen_grant_change, op_limit, op_scribble,
+    op_producer, op_event, op_plug, fuzz_op_stop, fuzz_op_continue,
+    fuzz_op_move, fuzz_op_throttle, fuzz_op_query, op_attach,
 };
 
 static XenFuzz xen_fuzz;
@@ -255,10 +254,8 @@ static void fuzz(QTestState *s, const unsigned char *data, size_t size)
     XenFuzz *x = &xen_fuzz;
 
     xen_grants_begin();
-    x->plugged = fuzz_plug(devices[0], 0);
-    while (in.left) {
-        ops[fuzz_below(&in, ARRAY_SIZE(ops))](x, &in);
-    }
+    op_plug(x, &in);
+    fuzz_operations(&in, x, op_request, ops, ARRAY_SIZE(ops));
     xen_standin_xenstore_set_conflicts(0);
     fuzz_settle();
     fuzz_throttle(0);
