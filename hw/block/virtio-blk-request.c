@@ -415,8 +415,8 @@ static void coroutine_fn virtio_blk_discard_co(void *opaque)
     VirtIOBlkRequest *req = opaque;
 
     discard_done(req, base_co_pdiscard(req->queue->blk,
-                                      req->sector << BDRV_SECTOR_BITS,
-                                      req->acct.bytes, 0));
+                                       req->sector << BDRV_SECTOR_BITS,
+                                       req->acct.bytes, 0));
 }
 
 static void coroutine_fn virtio_blk_write_zeroes_co(void *opaque)

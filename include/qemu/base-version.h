@@ -23,12 +23,22 @@ typedef void ClassInitData;
 #define CharBackend CharFrontend
 #endif
 
-/* blk_co_pdiscard() with flags, which 10.0.13 has and 10.2.2 does not */
+/* What is wanted of a driver's block_status */
+#if BASE_SINCE(10, 1)
+typedef unsigned int BlockStatusWanted;
+#else
+typedef bool BlockStatusWanted;
+#endif
+
+/* Discards with flags, which 10.0.13 has and 10.2.2 does not */
 #if BASE_SINCE(10, 1)
 #define base_co_pdiscard(blk, offset, bytes, flags) \
     blk_co_pdiscard(blk, offset, bytes)
+#define base_pdiscard(blk, offset, bytes, flags) \
+    blk_pdiscard(blk, offset, bytes)
 #else
 #define base_co_pdiscard blk_co_pdiscard
+#define base_pdiscard blk_pdiscard
 #endif
 
 #endif /* QEMU_BASE_VERSION_H */

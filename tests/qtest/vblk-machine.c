@@ -13,6 +13,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include <glib-unix.h>
 #include "qapi/error.h"
 #include "qemu/timer.h"
@@ -257,6 +258,15 @@ void vblk_machine_init_pci(VblkMachine *m)
     }
 }
 
+static QTestState *init_with_env(const char *var, const char *args)
+{
+#if BASE_SINCE(10, 2)
+    return qtest_init_ext(var, args, NULL, true);
+#else
+    return qtest_init_with_env(var, args, true);
+#endif
+}
+
 static VblkMachine *machine_start(const VblkVariant *variant, bool other,
                                   const char *args)
 {
@@ -284,7 +294,7 @@ static VblkMachine *machine_start(const VblkVariant *variant, bool other,
 
     m->variant = variant;
     m->other = other;
-    m->qts = qtest_init_with_env(other ? OTHER_BINARY : NULL, cmd->str, true);
+    m->qts = init_with_env(other ? OTHER_BINARY : NULL, cmd->str);
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
     if (!variant->mmio) {
         m->pci = qpci_new_pc(m->qts, &m->alloc);

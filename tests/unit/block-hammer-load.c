@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/aio-wait.h"
 #include "qemu/memalign.h"
 #include "block-hammer-load.h"
@@ -147,8 +148,8 @@ static void coroutine_fn writer_discard(Writer *writer, Run run)
         return;
     }
     writer_start(writer, run, true);
-    g_assert_cmpint(blk_co_pdiscard(writer->hammer->blk, run.first * SECTOR,
-                                    run.count * SECTOR, 0), ==, 0);
+    g_assert_cmpint(base_co_pdiscard(writer->hammer->blk, run.first * SECTOR,
+                                     run.count * SECTOR, 0), ==, 0);
     writer_learn(writer, run);
     writer_done(writer, run);
 }

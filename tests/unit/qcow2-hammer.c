@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/aio-wait.h"
 #include "qemu/main-loop.h"
 #include "qemu/memalign.h"
@@ -179,8 +180,8 @@ static void coroutine_fn load_discard(Load *load, int64_t first, int nb)
 
     if (begin < end) {
         load_start(load, begin, end - begin, true);
-        g_assert(blk_co_pdiscard(load->image->blk, begin * SECTOR,
-                                 (end - begin) * SECTOR, 0) >= 0);
+        g_assert(base_co_pdiscard(load->image->blk, begin * SECTOR,
+                                  (end - begin) * SECTOR, 0) >= 0);
         load_done(load, begin, end - begin);
     }
 }

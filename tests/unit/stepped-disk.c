@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "stepped-disk.h"
@@ -151,9 +152,9 @@ static int coroutine_fn stepped_co_get_info(BlockDriverState *bs,
 }
 
 static int coroutine_fn stepped_co_block_status(BlockDriverState *bs,
-                                                bool want_zero, int64_t offset,
-                                                int64_t bytes, int64_t *pnum,
-                                                int64_t *map,
+                                                BlockStatusWanted wanted,
+                                                int64_t offset, int64_t bytes,
+                                                int64_t *pnum, int64_t *map,
                                                 BlockDriverState **file)
 {
     *pnum = bytes;

@@ -13,6 +13,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
@@ -94,9 +95,9 @@ static int coroutine_fn image_pwritev(BlockDriverState *bs, int64_t offset,
 }
 
 static int coroutine_fn image_block_status(BlockDriverState *bs,
-                                           bool want_zero, int64_t offset,
-                                           int64_t bytes, int64_t *pnum,
-                                           int64_t *map,
+                                           BlockStatusWanted wanted,
+                                           int64_t offset, int64_t bytes,
+                                           int64_t *pnum, int64_t *map,
                                            BlockDriverState **file)
 {
     Image *image = bs->opaque;

@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "qobject/qdict.h"
@@ -75,7 +76,7 @@ static void check(int64_t offset, int64_t bytes, unsigned ends, int first,
 {
     BlockBackend *blk = disk_open();
 
-    g_assert_cmpint(blk_pdiscard(blk, offset, bytes, 0), ==, 0);
+    g_assert_cmpint(base_pdiscard(blk, offset, bytes, 0), ==, 0);
     g_assert_cmpuint(refused, ==, ends);
     for (int i = 0; i < GRAINS; i++) {
         g_assert_cmpint(discarded[i], ==, i >= first && i < end);
@@ -98,9 +99,9 @@ static void test_error(void)
     BlockBackend *blk = disk_open();
 
     whole_error = -EINVAL;
-    g_assert_cmpint(blk_pdiscard(blk, 0, GRAIN, 0), ==, -EINVAL);
+    g_assert_cmpint(base_pdiscard(blk, 0, GRAIN, 0), ==, -EINVAL);
     whole_error = -EIO;
-    g_assert_cmpint(blk_pdiscard(blk, 512, 2 * GRAIN, 0), ==, -EIO);
+    g_assert_cmpint(base_pdiscard(blk, 512, 2 * GRAIN, 0), ==, -EIO);
     blk_unref(blk);
 }
 
@@ -115,8 +116,8 @@ static void test_no_granularity(void)
     qdict_put_str(options, "image.driver", "null-co");
     blk = blk_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_UNMAP,
                        &error_abort);
-    g_assert_cmpint(blk_pdiscard(blk, 512, 512, 0), ==, 0);
-    g_assert_cmpint(blk_pdiscard(blk, 3584, 8192, 0), ==, 0);
+    g_assert_cmpint(base_pdiscard(blk, 512, 512, 0), ==, 0);
+    g_assert_cmpint(base_pdiscard(blk, 3584, 8192, 0), ==, 0);
     blk_unref(blk);
 }
 

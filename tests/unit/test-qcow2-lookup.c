@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/qcow2-lookup.h"
 #include "block/snapshot.h"
 #include "qapi/error.h"
@@ -252,8 +253,8 @@ static void coroutine_fn load_zero(Load *load, int64_t cluster, bool unmap)
     }
     number = load_number(image, cluster * SECTORS, SECTORS, true);
     if (unmap && cluster % 2) {
-        g_assert(blk_co_pdiscard(image->blk, cluster * CLUSTER, CLUSTER,
-                                 0) >= 0);
+        g_assert(base_co_pdiscard(image->blk, cluster * CLUSTER, CLUSTER,
+                                  0) >= 0);
     } else {
         g_assert(blk_co_pwrite_zeroes(image->blk, cluster * CLUSTER, CLUSTER,
                                       unmap ? BDRV_REQ_MAY_UNMAP : 0) >= 0);

@@ -11,6 +11,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
@@ -105,9 +106,9 @@ static int64_t coroutine_fn lower_co_getlength(BlockDriverState *bs)
 
 /* Nothing is allocated: all reads that may copy do. */
 static int coroutine_fn lower_co_block_status(BlockDriverState *bs,
-                                              bool want_zero, int64_t offset,
-                                              int64_t bytes, int64_t *pnum,
-                                              int64_t *map,
+                                              BlockStatusWanted wanted,
+                                              int64_t offset, int64_t bytes,
+                                              int64_t *pnum, int64_t *map,
                                               BlockDriverState **file)
 {
     *pnum = bytes;
