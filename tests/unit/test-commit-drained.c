@@ -163,7 +163,13 @@ static void test_write_meanwhile(void)
     BlockDriverState *base = image_open("base", "bbbb");
     BlockDriverState *top = image_open("top", "tt\0\0");
 
+#if BASE_SINCE(10, 2)
+    bdrv_graph_wrlock_drained();
     bdrv_set_backing_hd(top, base, &error_abort);
+    bdrv_graph_wrunlock();
+#else
+    bdrv_set_backing_hd(top, base, &error_abort);
+#endif
     guest = blk_new(qemu_get_aio_context(), BLK_PERM_WRITE |
                     BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL);
     blk_insert_bs(guest, top, &error_abort);
