@@ -275,12 +275,14 @@ void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in)
     if (!q->size) {
         return;
     }
-    desc = q->parts[0] + (q->next + q->size - 1 - how % q->size) % q->size * 16;
+    desc = q->parts[0] + 16 * ((q->next + q->size - 1 -
+                                (how & 3) % q->size) % q->size);
     if (d->ring == VBLK_SPLIT && (how & 0x18) == 0x18) {
         vblk_put(q->parts[1] + 4 + 2 * ((q->avail + q->size - 1) % q->size),
                  vblk_some_index(in, q->size), 2);
     } else if (d->ring == VBLK_SPLIT) {
-        vblk_put(desc + 12, VRING_DESC_F_NEXT | (how >> 5 & 6), 2);
+        vblk_put(desc + 12, VRING_DESC_F_NEXT |
+                 (how >= 0xc0 ? VRING_DESC_F_INDIRECT : 0), 2);
         vblk_put(desc + 14, vblk_some_index(in, q->size), 2);
     } else {
         vblk_put(desc + 14, vblk_get(desc + 14, 2) ^ (1 << (how >> 4)), 2);

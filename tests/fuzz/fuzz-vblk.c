@@ -106,7 +106,7 @@ static void op_request(void *opaque, FuzzInput *in)
         vblk_offer(d, queue, segments, count, &table);
     } else {
         vblk_offer(d, queue, segments, count, NULL);
-        if ((how & 0x1c) == 0x1c) {
+        if ((how & 0x18) == 0x18) {
             vblk_break_chain(d, queue, in);
         }
     }
