@@ -173,7 +173,7 @@ def run(options, say):
     deadline = started + options.seconds if options.seconds else float('inf')
     seed = options.seed
     while True:
-        folder = options.build / 'soak' / str(seed)
+        folder = options.build / 'soak' / f'{options.guest}-{seed}'
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         run_seed(options, seed, deadline, folder, say, totals)
