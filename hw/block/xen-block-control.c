@@ -154,8 +154,9 @@ static void trim_memory(void)
 }
 
 /*
- * Whether the ring's thread has not taken the last tick yet.  It takes no
- * other one then, and the idle ticks that it gets are all counted ones.
+ * Whether the ring's thread has not taken the last tick yet, which is made one
+ * of those that @share.  No tick is counted until it has, so that an idle ring
+ * takes as many as control counts.
  */
 static bool ring_is_late(XenBlockRing *ring, bool share)
 {

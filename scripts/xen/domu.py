@@ -20,6 +20,14 @@ from .machine import DOMU_MIB, LOGS
 NAME = 'guest'
 DISK = ('format=raw,access=rw,backendtype=qdisk,'
         'vdev={vdev},target=/images/{vdev}')
+# A PV Linux leaves to user space that a CPU is used which has come.
+CPUS = '''
+until [ $(nproc) = {vcpus} ]; do
+    [ $(nproc) -gt {vcpus} ] ||
+        echo 1 >/sys/devices/system/cpu/cpu$(nproc)/online
+    usleep 100000
+done 2>/dev/null
+'''
 VDEVS = {f'xvd{letter}': 51712 + 16 * number
          for number, letter in enumerate('abcdefgh')}
 START_SECONDS = 150
@@ -137,9 +145,33 @@ class DomU:
     def power_off(self):
         """From inside; returns when dom0 has cleaned up after it."""
         self.begin('poweroff -f')
+        self.wait_gone()
+
+    def wait_gone(self):
+        """Until it has ended and dom0 has cleaned up after all domUs."""
         self.dom0.run('while xenstore-exists /local/domain/0/backend/qdisk/*'
                       f' || xl domid {self.name}; do usleep 100000; done '
-                      '2>/dev/null >&2')
+                      '>/dev/null 2>&1')
+
+    def set_vcpus(self, vcpus):
+        """Returns when it uses that many."""
+        self.xl(f'vcpu-set --ignore-host {self.name} {vcpus}')
+        self.run(CPUS.format(vcpus=vcpus))
+
+    def migrate(self):
+        """To the same host; False, and it goes on, if this Xen cannot.
+
+        Xen needs shadow paging to log which pages a PV domU writes, and
+        Debian builds newer ones without."""
+        status, said = self.dom0.run(
+            f'xl migrate -s "" {self.name} "xl migrate-receive"', 900,
+            check=False)
+        if 'Failed to enable logdirty: 95' in said:
+            return False
+        if status:
+            raise RunError('xl migrate failed', said.splitlines())
+        self.dom0.run(f'attach-domu {self.name}')
+        return True
 
     # Its disks
 

@@ -37,8 +37,8 @@ SETTLE_SECONDS = 120
 BOOT = 600
 
 WRITE = '''
-awk 'BEGIN {{ for (i = 0; i < 2048; i++) printf "%-511s\\n", "{number} " i }}' \\
-    >/run/new
+awk 'BEGIN {{ for (i = 0; i < 2048; i++)
+    printf "%-511s\\n", "{number} " i }}' >/run/new
 dd if=/run/new of=/dev/{disk} bs=64k seek={start} oflag=direct conv=fsync \\
     2>/dev/null
 '''
@@ -83,14 +83,13 @@ class Watch:
 
 class XenRig:
     side = None
-    loads = {}
 
     def __init__(self, options, folder, say):
         self.options, self.folder, self.say = options, folder, say
         self.watch = Watch()
         self.known = {}         # (disk, piece): number of the write
         self.number = 0
-        self.compared = 0       # bytes
+        self.bytes_compared = 0
         self.can_migrate = True
         self.machine = self.domu = self.dom0 = self.load = None
 
@@ -153,12 +152,6 @@ class XenRig:
             f'"xen-disk.num-queues={self.rings}"]\n'), BOOT)
         self.load = None
 
-    def wait_gone(self):
-        """Until the domU has ended and dom0 has cleaned up after it."""
-        self.dom0.run('while xenstore-exists /local/domain/0/backend/qdisk/* '
-                      f'|| xl domid {self.domu.name}; do usleep 100000; done '
-                      '>/dev/null 2>&1')
-
     def nr_rings(self):
         """Of xvda: the driver may have taken fewer than there are."""
         return int(self.domu.run('ls /sys/block/xvda/mq | wc -l'))
@@ -192,7 +185,7 @@ class XenRig:
             pieces = [piece for name, piece in self.known if name == disk]
             sums = self.domu.run(SUMS.format(
                 disk=disk, pieces=' '.join(map(str, pieces)))).split()[::2]
-            self.compared += len(pieces) * MIB
+            self.bytes_compared += len(pieces) * MIB
             wrong = [f'MiB {piece} is not write {self.known[disk, piece]}'
                      for piece, found in zip(pieces, sums, strict=True)
                      if found != digest(self.known[disk, piece])]
@@ -205,10 +198,6 @@ class XenRig:
         self.compare()
         self.watch.look(self.dom0)
         self.begin_load()
-
-    @property
-    def bytes_compared(self):
-        return self.compared
 
     def state(self):
         """For whoever looks at a failure."""

@@ -7,14 +7,6 @@ from guest.errors import RunError
 from steps import Step
 from xen_rig import DISKS, PIECES, VCPUS
 
-# A PV Linux leaves to user space that a CPU is used which has come.
-CPUS = '''
-until [ $(nproc) = {vcpus} ]; do
-    [ $(nproc) -gt {vcpus} ] ||
-        echo 1 >/sys/devices/system/cpu/cpu$(nproc)/online
-    usleep 100000
-done 2>/dev/null
-'''
 # Of Linux' xen-blkfront, which allocates pages for the segments of all requests
 # that its rings can hold: larger ones do not fit into the domU's memory.
 PARAMETERS = {'max_queues': (1, 2, 4), 'max_ring_page_order': (0, 1),
@@ -87,8 +79,7 @@ class Cpus(Step):
 
     def act(self, rig):
         for vcpus in (1, VCPUS):
-            rig.domu.xl(f'vcpu-set --ignore-host {rig.domu.name} {vcpus}')
-            rig.domu.run(CPUS.format(vcpus=vcpus))
+            rig.domu.set_vcpus(vcpus)
         # Its threads have been moved to the CPU that stayed.
         rig.end_load()
 
@@ -135,15 +126,7 @@ class Migrate(Step):
         return rig.can_migrate
 
     def act(self, rig):
-        status, said = rig.dom0.run(
-            f'xl migrate -s "" {rig.domu.name} "xl migrate-receive"', 900,
-            check=False)
-        if 'Failed to enable logdirty: 95' in said:
-            rig.can_migrate = False
-        elif status:
-            raise RunError('xl migrate failed', said.splitlines())
-        else:
-            rig.dom0.run(f'attach-domu {rig.domu.name}')
+        rig.can_migrate = rig.domu.migrate()
         rig.load.progress()
 
 
@@ -181,7 +164,7 @@ class End(Step):
         else:
             rig.domu.begin({'crash': 'echo c >/proc/sysrq-trigger',
                             'poweroff': 'poweroff -f'}[how])
-        rig.wait_gone()
+        rig.domu.wait_gone()
         rig.boot_domu()
 
 
