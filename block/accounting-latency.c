@@ -171,10 +171,10 @@ static void fold_bins(BlockAcctStats *stats, BlockAcctShard *shard)
 }
 
 /*
- * Add what @part has in its windows to @sum's.  Both are copies of one blank,
- * so windows of the same span end at the same time, and a window that only one
- * of them has left behind has another end.  Looking at an average moves it on;
- * @sum is looked at last, so that it is never behind.
+ * Add the windows of @part to those of @sum.  Both are copies of one blank
+ * average, so two windows belong together if they end at the same time.
+ * Reading an average closes windows that have ended.  @sum is read last, so
+ * that it has closed at least as many as @part.
  */
 static void fold_average(TimedAverage *sum, TimedAverage *part)
 {

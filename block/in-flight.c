@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "block/in-flight.h"
 
-/* Requests with barriers of their own before a shard does without again */
+/* Requests of a shard that execute barriers before it does without again */
 #define CAREFUL_REQUESTS    64
 
 /* Counts wrap; only differences are used.  Written by the slot's thread. */
@@ -19,7 +19,7 @@ struct InFlightShard {
     /* The era in which its requests have no barrier; 0 to begin with */
     unsigned light_era;
 
-    /* Requests in this era that had one */
+    /* Requests with a barrier since light_era was set, in any later era */
     unsigned careful;
 };
 

@@ -69,8 +69,9 @@ static void __attribute__((__constructor__)) asym_mb_init(void)
 }
 
 /*
- * There is no way on without: other threads already rely on us.  Out of memory
- * it works a little later; a forked process may have to register again.
+ * The barrier must succeed, because other threads rely on it already.  If the
+ * kernel is out of memory, try again later.  A forked process may have to
+ * register again.
  */
 static void __attribute__((noinline)) barrier_insist(void)
 {

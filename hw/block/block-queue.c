@@ -99,9 +99,9 @@ static void block_queue_sync_cb(void *opaque)
 }
 
 /*
- * End a bottom half of @ctx.  It may be scheduled once more than needed and be
- * just running in the owner thread, finding nothing to do: wait for that,
- * or it would look at the queue when another thread owns it or it is gone.
+ * Delete a bottom half of @ctx.  The owner thread may be running it at this
+ * moment, although it has nothing to do.  Wait for its end: otherwise it could
+ * read the queue after another thread has taken it over or it has been freed.
  */
 static void block_queue_delete_bh(QEMUBH *bh, AioContext *ctx)
 {

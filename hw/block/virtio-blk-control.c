@@ -354,9 +354,9 @@ bool virtio_blk_any_held(VirtIOBlock *s)
 }
 
 /*
- * The VM goes on: so do the requests that failed and stopped it.  Notifiers
- * the transport has started by now, if the driver has; what it could not, or
- * what has no notifiers, starts here.
+ * The VM goes on, and so do the requests whose failure stopped it.  If the
+ * driver has started the device, the transport has started the notifiers
+ * already.  If it could not, or if the device has none, calls start here.
  */
 static void vm_goes_on(VirtIOBlock *s)
 {

@@ -99,9 +99,9 @@ const char *virtio_blk_request_parse(VirtIOBlkRequest *req)
 /*
  * True if @req was dealt with and must not be answered with success.
  *
- * The answer comes last: with it a drain may end, and the backend is
- * control's again.  A stop of the VM that were asked for after that could hit
- * a VM which the user has continued in the meantime.
+ * The answer comes last, because it may end a drain, and then control may
+ * change the backend.  A request to stop the VM must come before the answer:
+ * otherwise it could stop a VM that the user has continued meanwhile.
  */
 static bool request_error(VirtIOBlkRequest *req, int error, bool is_read,
                           bool account)

@@ -42,7 +42,10 @@ struct VirtIOBlkRequest {
     struct iovec inline_iov[VIRTIO_BLK_INLINE_SEGMENTS];
 };
 
-/** virtio_blk_chain_needs_split: is there data beside what is none? */
+/**
+ * virtio_blk_chain_needs_split: whether the header or the status is not a
+ * segment of its own.
+ */
 static inline bool virtio_blk_chain_needs_split(const VRingChain *chain)
 {
     return chain->out_num == 0 || chain->in_num == 0 ||

@@ -108,10 +108,10 @@ void virtio_blk_queue_update_context(VirtIOBlkQueue *q)
 }
 
 /*
- * The base's reader does not look where memory lies before it touches it.  An
- * IOThread must not touch MMIO (see vring_take()), so the main loop serves
- * what the base reads.  Only where that may be all of memory, behind a vIOMMU
- * that translates, the queue stays in its thread.
+ * The base's reader does not check whether memory is RAM before it accesses it.
+ * An IOThread must not access MMIO (see vring_take()), so the main loop serves
+ * the rings that the base reads.  Behind a vIOMMU that translates, the base
+ * reads all rings; there the queue stays in its thread.
  */
 static bool reader_needs_main(VirtIOBlkQueue *q)
 {

@@ -8,14 +8,13 @@
  *    to 2 * 1024   ANY: one, for drivers that do not look at seg_max
  *                  (twice, for chains whose data needs a list of its own)
  *
- * What a chain needs is known only when it has been taken, so nothing is taken
- * while one of the slabs has run out: the ring holds what waits, and the
- * return of a list makes the queue look at it again.
+ * The queue knows what a chain needs only after it has taken the chain.  So it
+ * takes nothing while one of the slabs is empty.  Chains wait in the ring, and
+ * the queue looks at the ring again when a list comes back.
  *
- * Where kicks are calls there is a list for every request of the ring.  Such a
- * kick takes all that the ring holds, as drivers have always found it: what
- * they have kicked is done when the VM has stopped, or handed over to
- * another QEMU that would wait for a new kick.
+ * If kicks are calls, there is a list for every request of the ring, because a
+ * kick must take all that the ring holds.  The VM may stop after that kick, or
+ * migrate to a QEMU that would wait for another one.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -154,9 +154,10 @@ static void trim_memory(void)
 }
 
 /*
- * Whether the ring's thread has not taken the last tick yet, which is made one
- * of those that @share.  No tick is counted until it has, so that an idle ring
- * takes as many as control counts.
+ * Whether the ring's thread has not handled the last tick yet.  In this case
+ * that tick becomes one that shares, if @share is set.  Control counts no
+ * further tick until the thread has handled the last one, so that both count
+ * the same number.
  */
 static bool ring_is_late(XenBlockRing *ring, bool share)
 {

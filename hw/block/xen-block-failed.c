@@ -1,5 +1,5 @@
 /*
- * Xen PV disk: one that a toolstack has asked for and that cannot be
+ * Xen PV disk: disks of a toolstack that could not be made
  *
  *     backend/qdisk/DOM/NUMBER/
  *         state = Closing               for the frontend, if there is one

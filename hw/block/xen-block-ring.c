@@ -8,10 +8,10 @@
  *                    end of the deferred section --> flush: answer all,
  *                                                    publish, notify
  *
- * Everything a batch gives rise to is answered together: the first request to
- * end defers the flush to the end of the present defer_call() section, which
- * is that of process for a driver that completes at once and that of the AIO
- * engine's completion handler for one that does not.
+ * Requests that end together are answered together.  The first one defers the
+ * flush to the end of the current defer_call() section.  That is the section of
+ * ring_process() if the block driver completes at once, or else the section of
+ * the AIO engine's completion handler.
  *
  * Indices run freely and are compared by subtraction.  The frontend may write
  * the shared ones at any time, ours too, so what we published is remembered

@@ -326,8 +326,9 @@ static void xen_block_set_follow(XenBlockDevice *blockdev, XenBlockFollow to)
 }
 
 /*
- * A change that is told while the device follows another one waits for that;
- * of several the last counts, as with any watch.
+ * If the frontend's state changes while the device handles an earlier change,
+ * the new one waits.  Of several that wait only the last is handled, as with
+ * any watch.
  */
 static void xen_block_frontend_changed(XenDevice *xendev,
                                        enum xenbus_state frontend_state,

@@ -1,11 +1,14 @@
 /*
  * Xen PV disk
  *
- * xen-block.c is the device, xen-block-connect.c what it agrees on with a
- * frontend, xen-block-control.c what reaches it from elsewhere,
- * xen-block-toolstack.c disks that a toolstack asks for, xen-block-failed.c
- * those of them that cannot be.  All of that is control and runs under the
- * BQL; the rings are in xen-block-ring.h.
+ *     xen-block.c            the device
+ *     xen-block-connect.c    the connection with a frontend
+ *     xen-block-control.c    requests from the monitor and the block layer
+ *     xen-block-toolstack.c  disks that a toolstack asks for
+ *     xen-block-failed.c     such disks that could not be made
+ *
+ * All of that is control and runs under the BQL.  The rings are in
+ * xen-block-ring.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -177,7 +180,6 @@ void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes);
  * forget @backend when they are done with it.  Main loop thread.
  * @backend: of a toolstack's disk, which has no device
  * @message: what was wrong
- * @backend when they are done with it.  Main loop thread.
  */
 void xen_block_failed(XenBackendInstance *backend, const char *message);
 

@@ -28,17 +28,19 @@
  * The barrier may be anybody's that began after in_flight_close(), so one does
  * for all that were closed before it, and for all sums from then on.
  *
- * A barrier interrupts the processors that run other threads, so it strikes
- * only if requests have gone by without one of their own.  They do so from the
- * 65th of their thread on, in an era; in_flight_close() begins a new era if it
- * finds such a thread.  A request looks at the era after it is counted:
+ * A barrier interrupts the processors that run other threads.  So a drain
+ * executes one only if some request has not executed a barrier of its own.
+ * An in_flight_close() that finds a thread with such requests begins a new era.
+ * In an era the first requests of a thread, 64 at most, execute a barrier each,
+ * and later ones do not.  A request looks at the era after it is counted:
  *
  *      it found the old one    it was counted before the barrier, which comes
  *                              after the new era began
  *      it found the new one    it executes a barrier before it reads what may
  *                              have been closed
  *
- * So whoever closes again before a thread has had 65 requests needs none.
+ * So a drain needs no barrier if each thread has had only a few requests since
+ * the last drain.
  *
  * Beside these two lies a third counter, of requests that wrote: a node whose
  * sum has not changed since the last flush needs no other.

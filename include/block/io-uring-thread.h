@@ -81,8 +81,9 @@ static inline bool io_uring_thread_ready(struct io_uring *ring)
  *
  * Spares the kernel the copy of a list of one.
  *
- * Returns false, with @sqe as it was, if @qiov has several buffers or the
- * kernel may be older than these operations (5.6): what has the flags has them.
+ * Returns false, with @sqe as it was, if @qiov has several buffers, or if the
+ * ring does not have the flags of a ring for one thread: then the kernel may be
+ * older than 5.6, which brought these operations.
  */
 static inline bool io_uring_thread_prep_rw(const struct io_uring *ring,
                                            struct io_uring_sqe *sqe, int fd,

@@ -8,10 +8,11 @@
  *  lock, put it into the cache, unlock     lock, load the same, change it: the
  *                                          buffer is stale
  *
- * The cache never has a slot that is being filled, so who holds the lock need
- * not know of loads.  Who is about to change a table has it in the cache, and
- * it was not there when the load began.  So the cache says which tables come
- * into it by other means; a buffer with one of them is thrown away.
+ * The cache never has a slot that is being filled, so code that holds the lock
+ * does not have to know of loads.  Code that changes a table first brings it
+ * into the cache, and it was not there when the load began.  So the cache
+ * reports each table that comes into it in another way, and a load of such a
+ * table throws its buffer away.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -3,10 +3,10 @@
  *
  *      disk offset -> L1 entry -> L2 table, if the cache shows it -> entries
  *
- * Whoever changes the tables holds the image's lock, and changes each entry as
- * one word, or says when it changes two.  So an entry is what it was before or after a change, and either is
- * right for a read that was under way at the time.  docs/block-layer.rst has
- * the argument.
+ * Code that changes the tables holds the image's lock.  It changes an entry as
+ * one word, or announces a change of two words.  So a reader finds the old
+ * entry or the new one, and both are right for a read that is in flight during
+ * the change.  docs/block-layer.rst has the argument.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -12,8 +12,9 @@
  *      qcow2_metadata_add(), new ones        qcow2_metadata_misses()?  write
  *      qcow2_metadata_forget()               otherwise look as the base does
  *
- * The set may name clusters that hold no metadata any more, so it only ever
- * says that there is none.  While it is unknown it says nothing.
+ * The set may contain clusters that no longer hold metadata.  So only the
+ * answer "no metadata" is certain.  While the set is unknown, there is no
+ * answer.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -16,9 +16,9 @@
  * to wait, so that those behind it queue; when limits are changed; and once a
  * second, so that who has not come back leaves its part to others.
  *
- * Used amounts reach the buckets late, at most all shares together: one
- * SHARES_IN_SECOND-th of what a bucket lets through in a second, for each
- * direction.  That is by how much the level may be wrong at any time.
+ * What threads use is added to the buckets later.  So the level of a bucket may
+ * be too low, by all shares at most.  For each direction these are the amount
+ * that the limit allows in 1 / SHARES_IN_SECOND seconds.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -9,9 +9,10 @@
  *      brief_read_end()                  until each thread that reads has ended
  *                                      free the old
  *
- * Either the reader finds the new pointer, or who replaces it finds the reader
- * and waits.  What the RCU of util/rcu.c does, but that has two full barriers
- * for each reader, and waits for readers that sleep.
+ * Either the reader finds the new pointer, or the thread that replaces it finds
+ * the reader and waits.  The RCU of util/rcu.c gives the same guarantee, but a
+ * reader there executes two full barriers by default, and synchronize_rcu()
+ * also waits for readers that sleep.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -22,9 +22,9 @@
  *      find the bit above clear?       (full barrier)
  *      set it                          find the word not empty? set the bit
  *
- * So a bit that has been set is found by who iterates next.  The reverse does
- * not hold: a setter that is late may leave a bit above an empty word, and who
- * iterates passes over it.
+ * So the next iteration finds each bit that has been set.  The reverse is not
+ * true: a setter that is late may leave a bit above an empty word.  An iterator
+ * skips such a bit.
  *
  * Each thread counts the bits that it has set.  It marks its count before it
  * sets the first and takes the mark back when it has counted them; who adds the

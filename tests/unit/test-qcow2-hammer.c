@@ -5,8 +5,8 @@
  * cache cleaned or replaced.  After every round it has exactly what was
  * written, and so has a snapshot taken a round before; the refcounts are right.
  *
- * Where the power fails, an image is left in which everything is that was
- * flushed, and no refcount is too low.
+ * After a power failure the image has everything that was flushed, and no
+ * refcount is too low.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,10 +1,10 @@
 /*
  * io_uring when the kernel does a part of a request
  *
- * Functions of the test that submit stand between the block layer and the
- * library.  They cut what is about to be submitted, so that the kernel truly
- * does a part, and can have it do nothing.  The real errors come from a limit to the size of
- * files: the kernel writes up to there, and a second attempt has the error.
+ * The test replaces the functions of the library that submit requests.  They
+ * shorten a request before it is submitted, so that the kernel does only a part
+ * of it, or nothing.  The errors come from a limit on the size of files: the
+ * kernel writes up to the limit, and a second attempt fails.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
