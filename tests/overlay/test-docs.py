@@ -3,7 +3,9 @@
 # The pages for people: README.md, CONTRIBUTING.rst, CHANGELOG.md, docs/.
 #
 # Lines fit in 80 characters.  Tables, links, and literal blocks, which hold
-# commands to paste and pictures, may be wider.
+# commands to paste and pictures, may be wider.  A table's text stays in its
+# columns, or a reader of reStructuredText refuses the table.  If docutils is
+# there, it reads the pages, too.
 #
 # Whatever a page names is there: files and folders, links and labels, goals and
 # variables of make, options, properties, QMP commands, functions, types.  A
@@ -14,10 +16,15 @@
 
 import fnmatch
 import functools
+import io
 import os
 import re
 import unittest
 from pathlib import Path
+try:
+    from docutils import core as docutils
+except ImportError:
+    docutils = None
 
 REPO = Path(__file__).resolve().parent.parent.parent
 # The test runs in the base's build folder.
@@ -101,6 +108,26 @@ class Page:
                 in enumerate(zip(self.lines, self.kinds), 1)
                 if kind == 'prose' and len(line) > WIDTH
                 and '://' not in line]
+
+    def torn(self):
+        """Numbers of the lines of tables with text between two columns."""
+        found = []
+        columns = None
+        for number, (line, kind) in enumerate(zip(self.lines, self.kinds), 1):
+            if kind != 'table' or self.markdown:
+                columns = None
+            elif re.fullmatch(r'=+( +=+)+', line.strip()):
+                own = [mark.span() for mark in re.finditer('=+', line)]
+                if columns and own != columns:
+                    found.append(number)
+                columns = columns or own
+            elif columns:
+                margins = [(end, start) for (_, end), (start, _)
+                           in zip(columns, columns[1:])]
+                if line[:columns[0][0]].strip() or \
+                        any(line[end:start].strip() for end, start in margins):
+                    found.append(number)
+        return found
 
     def literals(self):
         mark = '`' if self.markdown else '``'
@@ -285,6 +312,32 @@ class DocsTest(unittest.TestCase):
         self.none((f'{name}:{number}' for name, page in self.pages.items()
                    for number in page.wide()),
                   f'lines of more than {WIDTH} characters')
+
+    def test_tables_keep_their_columns(self):
+        self.none((f'{name}:{number}' for name, page in self.pages.items()
+                   for number in page.torn()),
+                  'lines of tables with text between two columns')
+
+    def test_torn_tables_are_seen(self):
+        head = '====  ===\na     b\n====  ===\n'
+        foot = '====  ===\n\ntext that is wider than the table\n'
+        for row, lines in (('word  wide and wider\n', []),
+                           ('      b\n\n', []),
+                           ('words b\n', [4]),
+                           ('worded\n', [4]),
+                           ('word words\n', [4]),
+                           ('===  ====\n', [4])):
+            self.assertEqual(Page(head + row + foot, False).torn(), lines, row)
+
+    @unittest.skipUnless(docutils, 'docutils is not installed')
+    def test_docutils_reads_the_pages(self):
+        said = io.StringIO()
+        settings = {'warning_stream': said, 'syntax_highlight': 'none'}
+        for name, page in self.pages.items():
+            if not page.markdown:
+                docutils.publish_doctree('\n'.join(page.lines), name,
+                                         settings_overrides=settings)
+        self.assertEqual(said.getvalue(), '')
 
     def test_links_lead_somewhere(self):
         self.none((f'{name}: {link}' for name, page in self.pages.items()
