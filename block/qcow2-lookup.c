@@ -146,7 +146,7 @@ static bool type_has_cluster(QCow2SubclusterType type)
            type == QCOW2_SUBCLUSTER_UNALLOCATED_ALLOC;
 }
 
-/* How many subclusters of a cluster, from @sc on, are of @type like the first */
+/* How many subclusters of a cluster, from @sc on, have the first one's @type */
 static unsigned alike_in_cluster(const L2Place *place, L2Entry e,
                                  QCow2SubclusterType type, unsigned sc)
 {

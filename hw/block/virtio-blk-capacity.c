@@ -7,8 +7,8 @@
  *       v                                              v
  *    ask the node ---- it has grown: submit      ask the node
  *       |                                              |
- *       +---- beyond: IOERR                            +--- beyond: IOERR
- *                                                      +--- else: rerror, werror
+ *       +---- beyond: IOERR                            +-- beyond: IOERR
+ *                                                      +-- else: rerror, werror
  *
  * The data path compares with a capacity that it can read without asking.
  * The node may have another one: it is replaced, reopened with other options,

@@ -3,7 +3,8 @@
 #     run configure [OPTION]...     prepare the base and configure the build
 #     run build [TARGET]...         do that again where needed, then build
 #     run stock [TARGET]...         the same for the untouched base
-#     run check [TEST]...           build and run tests (by default the quick ones)
+#     run check [TEST]...           build and run tests, by default the quick
+#                                   ones
 #     run check-full                all of them, the long ones too
 #     run check-sanitizers [TEST]...
 #     run check-threads [TEST]...   in a build of their own, see sanitize.py

@@ -54,9 +54,9 @@ class Machine:
         self.qmp = self.guest = None
         self.iothreads = []
         self.closers = []
-        # With a thread for each emulated CPU a boot ends now and then, on a busy
-        # host: a device's memory moves while another CPU uses it, and QEMU
-        # asserts, or a timer is lost.
+        # With a thread for each emulated CPU a boot fails now and then on a
+        # busy host: a device's memory moves while another CPU uses it, and
+        # QEMU asserts, or a timer is lost.
         self.emulated = accel == 'tcg'
         if self.emulated:
             accel = 'tcg,thread=single'

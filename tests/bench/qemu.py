@@ -64,7 +64,8 @@ class Qemu:
                chardevs):
         if not os.access(binary, os.X_OK):
             raise BenchError(f'{binary}: no such program; build it first')
-        listeners = {name: self._listen(name) for name in ('qmp', 'qtest', *chardevs)}
+        listeners = {name: self._listen(name)
+                     for name in ('qmp', 'qtest', *chardevs)}
         # The machine insists on one, even if there is no processor
         firmware = os.path.join(self.folder, 'firmware')
         with open(firmware, 'wb') as f:

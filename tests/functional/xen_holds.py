@@ -23,7 +23,8 @@ echo threads $(ls /proc/$pid/task | wc -l)
 echo objects $(xl qemu-monitor-command NAME 'qom-list /objects' | wc -l)
 echo files $(ls /proc/$pid/fd | wc -l)
 echo grants $(grep -c gntdev /proc/$pid/maps)
-echo used_kib $(sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$pid/status)
+status=/proc/$pid/status
+echo used_kib $(sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' $status)
 '''
 # Page cache, the kernel's own caches and the workers of QEMU's thread pool come
 # and go; the kernel counts open files in batches of a CPU.  IOThreads are

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 #
-# What configure makes of good and of bad input, with a fake base and no network.
+# What configure makes of good and of bad input, with a fake base and without a
+# network.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -81,8 +82,8 @@ class ConfigureTest(unittest.TestCase):
         self.assertTrue((base / 'qemu-mq').samefile(self.tree.path))
         self.assertTrue((base / 'qapi/ours.json').exists())
         self.assertFalse((base / 'hw/old.c').exists())
-        self.assertEqual([path.name for path in self.tree.build.glob('*.tmp.*')],
-                         [])
+        left = [path.name for path in self.tree.build.glob('*.tmp.*')]
+        self.assertEqual(left, [])
 
     def test_again_is_quick(self):
         self.accept(self.from_base())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 #
-# "make export": which file goes into which commit, with a small base and a small
-# tree; and that patches/export of this tree has a place for every file.
+# "make export": which file goes into which commit, with a small base and a
+# small tree; and that patches/export of this tree has a place for every file.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

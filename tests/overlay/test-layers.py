@@ -31,8 +31,8 @@ LAYERS = {
         'virtio-blk-request.h', 'virtio-blk-segments', 'virtio-blk-answer',
         'virtio-blk-capacity', 'virtio-blk-zoned', 'virtio-blk-request.c',
         'virtio-blk-ring', 'virtio-blk-queue.c',
-        'virtio-blk-control', 'virtio-blk-ioeventfd', 'virtio-blk-migration', 'virtio-blk-query',
-        'virtio-blk.c',
+        'virtio-blk-control', 'virtio-blk-ioeventfd', 'virtio-blk-migration',
+        'virtio-blk-query', 'virtio-blk.c',
         # Xen PV disk
         'xen-vdev', 'xen-block-budget', 'xen-block-buffers',
         'xen-block-request', 'xen-block-grants', 'xen-block-ring.h',

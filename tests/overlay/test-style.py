@@ -1,8 +1,23 @@
 #!/usr/bin/env python3
 #
-# How our files are written, where no other tool looks: the licence is the last
-# line of a program's first comment, and a comment that tells what a function, a
-# type or a macro of a header is for reads as kernel-doc:
+# How our files are written, where no other tool looks.
+#
+# A line has at most 80 characters.  These lines may be longer, because they
+# cannot be divided:
+#
+#     an address of the Web, wherever it is
+#     *.hex           inputs of fuzzers, one a line
+#     base.lock       a checksum and the path of a file
+#     trace-events    an event, with its arguments and its format
+#     *.md            a row of a table, or a link
+#     *.patch         code of the base that a patch moves or repeats; the header
+#                     of a patch is the message of a commit, with 76 characters
+#
+# The lines of pages are in test-docs.py.
+#
+# The licence is the last line of a program's first comment, and a comment that
+# tells what a function, a type or a macro of a header is for reads as
+# kernel-doc:
 #
 #     /**
 #      * name: what it is, or what it does
@@ -27,19 +42,39 @@ LICENCE = 'SPDX-License-' + 'Identifier: GPL-2.0-or-later'
 # A comment that begins in column 0, and what follows it up to the next one
 COMMENT = re.compile(r'^(/\*.*?\*/)[ \t]*\n(.*?)(?=^/\*|\Z)', re.M | re.S)
 
+WIDTH = 80
+# For git log, which indents a message
+HEADER_WIDTH = 76
+MAY_BE_WIDE = ('*.hex', 'base.lock', 'trace-events', '*.md', '*.rst', '*.patch',
+               'COPYING')
+
 NAMED = re.compile(r'(\w+):(?= )')
 
 
-def program_files():
+def all_files():
     for folder, folders, names in os.walk(REPO):
         if folder == str(REPO):
             folders[:] = [name for name in folders
                           if name != '.git' and not name.startswith('build')]
         for name in sorted(names):
             path = Path(folder, name)
-            if not path.is_symlink() \
-                    and path.suffix not in ('.md', '.patch', '.pyc', '.rst'):
+            if not path.is_symlink() and path.suffix != '.pyc':
                 yield path
+
+
+def program_files():
+    return [path for path in all_files()
+            if path.suffix not in ('.md', '.patch', '.rst')]
+
+
+def wide_lines(text, width=WIDTH):
+    """Numbers of the lines of @text that are too long."""
+    return [number for number, line in enumerate(text.splitlines(), 1)
+            if len(line) > width and '://' not in line]
+
+
+def patch_header(text):
+    return text[:text.index('\n--- ')]
 
 
 def first_comment(text):
@@ -85,6 +120,25 @@ def odd_comments(text):
 
 
 class StyleTest(unittest.TestCase):
+    def test_lines_fit(self):
+        wide = [f'{path.relative_to(REPO)}:{number}' for path in all_files()
+                if not any(path.match(name) for name in MAY_BE_WIDE)
+                for number in wide_lines(path.read_text(errors='replace'))]
+        self.assertEqual(wide, [])
+
+    def test_headers_of_patches_fit(self):
+        wide = [f'{path.relative_to(REPO)}:{number}' for path in all_files()
+                if path.suffix == '.patch'
+                for number in wide_lines(patch_header(path.read_text()),
+                                         HEADER_WIDTH)]
+        self.assertEqual(wide, [])
+
+    def test_wide_lines_are_seen(self):
+        self.assertEqual(wide_lines(f'{"x" * 80}\n{"x" * 81}\n'), [2])
+        self.assertEqual(wide_lines(f'http://{"x" * 80}\n'), [])
+        self.assertEqual(wide_lines(patch_header(
+            f'{"x" * 76}\n{"x" * 77}\n\n--- a/f\n{"x" * 80}'), 76), [2])
+
     def test_licence_ends_the_first_comment(self):
         odd = []
         for path in program_files():
@@ -118,9 +172,8 @@ class StyleTest(unittest.TestCase):
         self.assertEqual(odd_comments('/* f: do it */\nint f(void);\n'),
                          ['f: do it */'])
         for line in ('f() - do it', 'Do it', 'g: do it', 'f:'):
-            self.assertEqual(
-                odd_comments(f'/**\n * {line}\n *\n * More.\n */\nvoid f(T);\n'),
-                [line])
+            comment = f'/**\n * {line}\n *\n * More.\n */\n'
+            self.assertEqual(odd_comments(comment + 'void f(T);\n'), [line])
 
 
 if __name__ == '__main__':
