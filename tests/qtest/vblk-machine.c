@@ -103,10 +103,27 @@ void vblk_test_add_with(const char *path, void (*fn)(const VblkVariant *variant,
     test_add(path, (VblkTest) { .fn_with = fn, .options = options }, set);
 }
 
+/* The machines of this test, for its last words. */
+static GList *machines;
+
+/* Print what the monitor of @m answers to @command. */
+static void machine_say(VblkMachine *m, const char *command)
+{
+    QDict *rsp = qtest_qmp(m->qts, "{'execute': %s}", command);
+    g_autoptr(GString) json = qobject_to_json_pretty(QOBJECT(rsp), true);
+
+    g_printerr("%s: %s\n", command, json->str);
+    qobject_unref(rsp);
+}
+
 void vblk_deadline(gint64 start, const char *what)
 {
     if (g_get_monotonic_time() - start > VBLK_DEADLINE_US) {
         g_printerr("waited in vain for %s\n", what);
+        for (GList *l = machines; l; l = l->next) {
+            machine_say(l->data, "query-status");
+            machine_say(l->data, "__org.qemu-mq_query-block-queues");
+        }
         abort();
     }
 }
@@ -295,6 +312,7 @@ static VblkMachine *machine_start(const VblkVariant *variant, bool other,
     m->variant = variant;
     m->other = other;
     m->qts = init_with_env(other ? OTHER_BINARY : NULL, cmd->str);
+    machines = g_list_append(machines, m);
     pc_alloc_init(&m->alloc, m->qts, ALLOC_NO_FLAGS);
     if (!variant->mmio) {
         m->pci = qpci_new_pc(m->qts, &m->alloc);
@@ -346,6 +364,7 @@ void vblk_machine_stop(VblkMachine *m)
     g_clear_pointer(&m->pci, qpci_free_pc);
     alloc_destroy(&m->alloc);
     qtest_quit(m->qts);
+    machines = g_list_remove(machines, m);
     g_free(m);
 }
 
