@@ -123,6 +123,24 @@ class TreeTest(unittest.TestCase):
             self.assertEqual([patch for patch in without
                               if patch not in series or patch in own], [])
 
+    def test_overlay_page_counts_patches(self):
+        """How many patches are as they are, vary or are left out, with 10.2"""
+        series = [line for line in
+                  (REPO / 'patches/series').read_text().splitlines()
+                  if line and not line.startswith('#')]
+        folder = REPO / 'patches/10.2'
+        variants = [path for path in folder.glob('*.patch')
+                    if path.name in series]
+        without = re.findall(r'^without ', (folder / 'base.lock').read_text(),
+                             re.M)
+        page = ' '.join((REPO / 'docs/overlay.rst').read_text().split())
+        found = re.search(r'Of the (\d+) patches (\d+) apply to [\d.]+ as they '
+                          r'are, (\d+) have a variant in ``patches/10.2``, and '
+                          r'(\d+) are left out', page)
+        alike = len(series) - len(variants) - len(without)
+        self.assertEqual([int(number) for number in found.groups()],
+                         [len(series), alike, len(variants), len(without)])
+
     def test_variants_differ(self):
         """A variant that is the patch itself is not needed."""
         alike = [name for name in self.files
