@@ -65,6 +65,26 @@ class SeaBios(Firmware):
         return machine.until(READY, unless=gave_up) is not None
 
 
+class Ipxe(SeaBios):
+    """Started like a kernel, and told to boot from the BIOS's first disk."""
+    packages = ('ipxe',)
+
+    def arguments(self, folder):
+        script = folder / 'script.ipxe'
+        script.write_text('#!ipxe\nsanboot --no-describe --drive 0x80\n')
+        # Debian 12 has it in /boot, and a link in the other folder.
+        places = [self.root / place / 'ipxe.lkrn'
+                  for place in ('boot', 'usr/lib/ipxe')]
+        program = next(path for path in places if path.exists())
+        return super().arguments(folder) + ['-kernel', program,
+                                            '-initrd', script]
+
+    def start(self, machine):
+        reads = super().start(machine)
+        words = (machine.folder / 'words').read_text(errors='replace')
+        return reads and 'Booting from ROM' in words
+
+
 class Ovmf(Firmware):
     """With GRUB, which calls UEFI's services for sectors."""
     packages = ('ovmf',)
@@ -115,4 +135,4 @@ class UBoot(Firmware):
         machine.type(f'zboot {KERNEL_AT} - {INITRD_AT} ${{filesize}}')
 
 
-FIRMWARE = {'SeaBIOS': SeaBios, 'OVMF': Ovmf, 'U-Boot': UBoot}
+FIRMWARE = {'SeaBIOS': SeaBios, 'iPXE': Ipxe, 'OVMF': Ovmf, 'U-Boot': UBoot}
