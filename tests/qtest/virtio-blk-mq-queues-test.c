@@ -73,21 +73,12 @@ static void all_at_once(VblkDevice *d, unsigned queues, unsigned depth)
     }
 }
 
-static void test_all_at_once(const VblkVariant *v, const char *options)
+static void test_all_at_once(const VblkVariant *v, const char *props)
 {
-    VblkDisk f = setup(v, 4, options);
+    VblkDisk f = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
 
     vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
-    all_at_once(f.d, 4, 16);
-    vblk_disk_stop(&f);
-}
-
-static void test_64_queues(const VblkVariant *v)
-{
-    VblkDisk f = setup(v, 64, "iothread=io0");
-
-    vblk_device_start(f.d, 0, VBLK_ALL_QUEUES);
-    all_at_once(f.d, 64, 1);
+    all_at_once(f.d, f.d->max_queues, 64 / f.d->max_queues);
     vblk_disk_stop(&f);
 }
 
@@ -268,10 +259,12 @@ static void test_counters(const VblkVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    vblk_test_add_with("queues/all-at-once", test_all_at_once, "", VBLK_ALL);
+    vblk_test_add_with("queues/all-at-once", test_all_at_once,
+                       "num-queues=4", VBLK_ALL);
     vblk_test_add_with("queues/all-at-once-iothread", test_all_at_once,
-                       "iothread=io0", VBLK_ALL);
-    vblk_test_add("queues/64", test_64_queues, VBLK_ALL);
+                       "num-queues=4,iothread=io0", VBLK_ALL);
+    vblk_test_add_with("queues/64", test_all_at_once,
+                       "num-queues=64,iothread=io0", VBLK_ALL);
     vblk_test_add("queues/wrap", test_wrap, VBLK_BOTH);
     vblk_test_add("queues/filled-before-ok", test_filled_before_ok, VBLK_ALL);
     vblk_test_add_with("queues/set-up-late", test_set_up_late, "", VBLK_ALL);

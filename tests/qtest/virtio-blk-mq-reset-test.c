@@ -194,18 +194,9 @@ static void reset_status(Fixture *f)
     vblk_vectors_silent(f->d);
 }
 
-static void test_status(const VblkVariant *v)
+static void test_status(const VblkVariant *v, const char *json)
 {
-    Fixture f = setup(v, "");
-
-    check_reset(&f, reset_status);
-    check_reset(&f, reset_status);
-    teardown(&f);
-}
-
-static void test_status_iothread(const VblkVariant *v)
-{
-    Fixture f = setup(v, IOTHREAD);
+    Fixture f = setup(v, json);
 
     check_reset(&f, reset_status);
     check_reset(&f, reset_status);
@@ -337,8 +328,9 @@ static void test_queue_beyond(const VblkVariant *v)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    vblk_test_add("reset/status", test_status, VBLK_ALL);
-    vblk_test_add("reset/status-iothread", test_status_iothread, VBLK_ALL);
+    vblk_test_add_with("reset/status", test_status, "", VBLK_ALL);
+    vblk_test_add_with("reset/status-iothread", test_status, IOTHREAD,
+                       VBLK_ALL);
     vblk_test_add("reset/system", test_system, VBLK_ALL);
     vblk_test_add("reset/function", test_function, VBLK_Q35_MODERN);
     vblk_test_add("reset/queue", test_queue, VBLK_MODERN);

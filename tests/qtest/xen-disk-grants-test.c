@@ -246,48 +246,45 @@ static void test_no_mapping_at_all(void)
     "-blockdev null-co,node-name=disk0,size=16777216,read-zeroes=on " \
     "-device xen-disk,vdev=xvda,drive=disk0"
 
-/* All requests that a frontend tells of at once cost one call. */
-static void test_batch_is_one_copy(const void *op)
+/* @name: a part of the test's path; @one_copy: a call for the whole batch */
+typedef struct Batch {
+    const char *name;
+    int op;
+    const char *props;
+    bool one_copy;
+} Batch;
+
+static const Batch batches[] = {
+    { "read", BLK_READ, "", true },
+    { "write", BLK_WRITE, "", true },
+    { "off", BLK_WRITE, ",batch-copies=off", false },
+};
+
+/*
+ * All requests that a frontend tells of at once cost one call, or one each if
+ * that is turned off.
+ */
+static void test_batch(const void *opaque)
 {
+    const Batch *batch = opaque;
+    g_autofree char *args = g_strconcat(NULL_DISK, batch->props, NULL);
     BlkRequest req;
     BlkBuffer *b;
     int i;
     XenDisk d;
 
-    xen_disk_connect(&d, xen_guest_start(NULL_DISK), &xen_disk_plain);
+    xen_disk_connect(&d, xen_guest_start("%s", args), &xen_disk_plain);
     b = blk_buffer_new(d.g, 2, false);
     for (i = 0; i < d.r->nr_entries; i++) {
-        blk_buffer_request(b, &req, GPOINTER_TO_INT(op), 16 * i,
+        blk_buffer_request(b, &req, batch->op, 16 * i,
                            2 * XEN_GUEST_PAGE_SIZE);
         blk_ring_put(d.r, &req);
     }
     blk_ring_push(d.r);
     blk_ring_wait_all(d.r, d.r->nr_entries, BLK_OKAY);
     g_assert_cmpint(grant_stats(d.g).segments, ==, 2 * d.r->nr_entries);
-    g_assert_cmpint(grant_stats(d.g).copies, ==, 1);
-    blk_buffer_free(d.g, b);
-    xen_disk_close(&d);
-}
-
-/* The same, with a call for each request. */
-static void test_batch_turned_off(void)
-{
-    XenDisk d;
-    BlkRequest req;
-    BlkBuffer *b;
-    int i;
-
-    xen_disk_open(&d, ",batch-copies=off", &xen_disk_plain);
-    b = blk_buffer_new(d.g, 2, false);
-    for (i = 0; i < d.r->nr_entries; i++) {
-        blk_buffer_request(b, &req, BLK_WRITE, 16 * i,
-                           2 * XEN_GUEST_PAGE_SIZE);
-        blk_ring_put(d.r, &req);
-    }
-    blk_ring_push(d.r);
-    blk_ring_wait_all(d.r, d.r->nr_entries, BLK_OKAY);
-    g_assert_cmpint(grant_stats(d.g).segments, ==, 2 * d.r->nr_entries);
-    g_assert_cmpint(grant_stats(d.g).copies, ==, d.r->nr_entries);
+    g_assert_cmpint(grant_stats(d.g).copies, ==,
+                    batch->one_copy ? 1 : d.r->nr_entries);
     blk_buffer_free(d.g, b);
     xen_disk_close(&d);
 }
@@ -344,11 +341,12 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/grants/no-more-mappings", test_no_more_mappings);
     qtest_add_func("/xen-disk/grants/no-mapping-at-all",
                    test_no_mapping_at_all);
-    qtest_add_data_func("/xen-disk/grants/one-copy/read", read,
-                        test_batch_is_one_copy);
-    qtest_add_data_func("/xen-disk/grants/one-copy/write", write,
-                        test_batch_is_one_copy);
-    qtest_add_func("/xen-disk/grants/one-copy/off", test_batch_turned_off);
+    for (int i = 0; i < ARRAY_SIZE(batches); i++) {
+        g_autofree char *path = g_strconcat("/xen-disk/grants/one-copy/",
+                                            batches[i].name, NULL);
+
+        qtest_add_data_func(path, &batches[i], test_batch);
+    }
     qtest_add_data_func("/xen-disk/grants/bad-in-batch/read", read,
                         test_bad_grant_in_batch);
     qtest_add_data_func("/xen-disk/grants/bad-in-batch/write", write,

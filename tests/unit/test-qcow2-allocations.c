@@ -17,8 +17,8 @@
 #include "block/block_int.h"
 #include "block/qcow2.h"
 #include "qapi/error.h"
-#include "qemu/main-loop.h"
 #include "memory-disk.h"
+#include "settle.h"
 
 #define SECTOR      512
 #define CLUSTER     4096
@@ -51,13 +51,6 @@ static void write_start(Write *w, BlockBackend *blk)
     w->ret = -EINPROGRESS;
     aio_co_enter(qemu_get_aio_context(),
                  qemu_coroutine_create(write_entry, w));
-}
-
-static void settle(void)
-{
-    while (aio_poll(qemu_get_aio_context(), false)) {
-        /* just loop */
-    }
 }
 
 /* The allocation in flight that has @offset */

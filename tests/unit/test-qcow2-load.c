@@ -92,28 +92,18 @@ static void run(BlockBackend *blk, int64_t step, bool write)
     }
 }
 
-/* One table is read once, several at the same time. */
-static void test_at_once(void)
+/*
+ * Requests read one table once, and several at the same time.  The first write
+ * also makes the set of metadata clusters.
+ */
+static void test_at_once(const void *opaque)
 {
+    bool write = GPOINTER_TO_INT(opaque);
     BlockBackend *blk = image_new(64);
 
-    run(blk, 0, false);
+    run(blk, 0, write);
     g_assert_cmpint(memory_disk_reads()->done, ==, 1);
-    run(blk, SLICE_BYTES, false);
-    g_assert_cmpint(memory_disk_reads()->done, ==, REQUESTS - 1);
-    g_assert_cmpint(memory_disk_reads()->at_once, ==, REQUESTS - 1);
-    image_free(blk);
-}
-
-/* The same for writes in place. */
-static void test_writes(void)
-{
-    BlockBackend *blk = image_new(64);
-
-    /* A write comes first, because it makes the set of metadata clusters */
-    run(blk, 0, true);
-    g_assert_cmpint(memory_disk_reads()->done, ==, 1);
-    run(blk, SLICE_BYTES, true);
+    run(blk, SLICE_BYTES, write);
     g_assert_cmpint(memory_disk_reads()->done, ==, REQUESTS - 1);
     g_assert_cmpint(memory_disk_reads()->at_once, ==, REQUESTS - 1);
     image_free(blk);
@@ -262,8 +252,10 @@ int main(int argc, char **argv)
     qemu_init_main_loop(&error_abort);
 
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/qcow2-load/at-once", test_at_once);
-    g_test_add_func("/qcow2-load/writes", test_writes);
+    g_test_add_data_func("/qcow2-load/at-once", GINT_TO_POINTER(false),
+                         test_at_once);
+    g_test_add_data_func("/qcow2-load/writes", GINT_TO_POINTER(true),
+                         test_at_once);
     g_test_add_func("/qcow2-load/stale", test_stale);
     g_test_add_func("/qcow2-load/freed", test_freed);
     g_test_add_func("/qcow2-load/forgotten", test_forgotten);

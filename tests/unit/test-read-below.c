@@ -14,9 +14,9 @@
 #include "qemu/base-version.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
-#include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "system/block-backend.h"
+#include "settle.h"
 
 #define BLOCK       4096
 #define BLOCKS      16
@@ -257,13 +257,6 @@ static void coroutine_fn request_entry(void *opaque)
     req->ret = req->write ?
         blk_co_pwrite(req->blk, 0, BLOCK, buf, req->flags) :
         blk_co_pread(req->blk, 0, BLOCK, buf, req->flags);
-}
-
-static void settle(void)
-{
-    while (aio_poll(qemu_get_aio_context(), false)) {
-        /* just loop */
-    }
 }
 
 static void request_start(Request *req)

@@ -11,7 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/main-loop.h"
+#include "settle.h"
 #include "stepped-disk.h"
 
 typedef enum Kind {
@@ -56,14 +56,6 @@ static void coroutine_fn request_entry(void *opaque)
         req->ret = blk_co_truncate(req->blk, req->offset + req->bytes, false,
                                    PREALLOC_MODE_OFF, 0, &error_abort);
         break;
-    }
-}
-
-/* Until all that are not stopped have ended or wait. */
-static void settle(void)
-{
-    while (aio_poll(qemu_get_aio_context(), false)) {
-        /* just loop */
     }
 }
 
