@@ -119,14 +119,14 @@ void in_flight_close(InFlight *in_flight)
     smp_mb();
     if (some_are_light(in_flight)) {
         qatomic_inc(&in_flight->era);
-        qatomic_set(&in_flight->closed, asym_mb_moment());
+        qatomic_set(&in_flight->closed, asym_mb_begun());
     }
 }
 
 unsigned in_flight_count(InFlight *in_flight)
 {
     /* Before the sums, for these have to come after the barrier */
-    if (!asym_mb_passed(qatomic_read(&in_flight->closed))) {
+    if (!asym_mb_done_since(qatomic_read(&in_flight->closed))) {
         unsigned count = count_now(in_flight);
 
         if (count) {

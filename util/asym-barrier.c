@@ -26,10 +26,10 @@ bool asym_mb_works;
  * Apart from asym_mb_works, which every request reads.
  */
 static struct {
-    AsymMoment begun;
+    AsymCount begun;
 
     /* The highest number of those that have returned */
-    AsymMoment done;
+    AsymCount done;
 } QEMU_ALIGNED(THREAD_SLOT_ALIGN) barriers;
 
 #if defined(CONFIG_LINUX) && defined(__NR_membarrier)
@@ -64,7 +64,7 @@ static void __attribute__((__constructor__)) asym_mb_init(void)
 {
     asym_mb_works = barrier_register() && barrier_in_all_threads();
 
-    /* The first, so that a moment that is zero has passed */
+    /* The first, so that one has returned since zero */
     asym_mb_heavy();
 }
 
@@ -73,7 +73,7 @@ static void __attribute__((__constructor__)) asym_mb_init(void)
  * kernel is out of memory, try again later.  A forked process may have to
  * register again.
  */
-static void __attribute__((noinline)) barrier_insist(void)
+static void __attribute__((noinline)) barrier_retry(void)
 {
     do {
         if (errno == ENOMEM) {
@@ -85,10 +85,10 @@ static void __attribute__((noinline)) barrier_insist(void)
 }
 
 /* Two of different threads may return in another order than they began in. */
-static void barrier_done(AsymMoment number)
+static void barrier_done(AsymCount number)
 {
-    AsymMoment done = qatomic_read(&barriers.done);
-    AsymMoment seen;
+    AsymCount done = qatomic_read(&barriers.done);
+    AsymCount seen;
 
     while ((int)(number - done) > 0) {
         /* What it made visible is visible to whoever finds it done */
@@ -102,24 +102,24 @@ static void barrier_done(AsymMoment number)
 
 void asym_mb_heavy(void)
 {
-    AsymMoment number = qatomic_fetch_inc(&barriers.begun) + 1;
+    AsymCount number = qatomic_fetch_inc(&barriers.begun) + 1;
 
     /* All there is if asym_mb_light() has one too */
     smp_mb();
     if (asym_mb_works && !barrier_in_all_threads()) {
-        barrier_insist();
+        barrier_retry();
     }
     barrier_done(number);
 }
 
-AsymMoment asym_mb_moment(void)
+AsymCount asym_mb_begun(void)
 {
     /* The caller's writes come before the barriers that are not counted yet */
     smp_mb();
     return qatomic_read(&barriers.begun);
 }
 
-bool asym_mb_passed(AsymMoment moment)
+bool asym_mb_done_since(AsymCount begun)
 {
-    return (int)(qatomic_load_acquire(&barriers.done) - moment) > 0;
+    return (int)(qatomic_load_acquire(&barriers.done) - begun) > 0;
 }

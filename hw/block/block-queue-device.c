@@ -54,7 +54,7 @@ const char *block_queue_device_id(DeviceState *dev)
 }
 
 /* A virtio device lies in the memory of its parent, the transport. */
-Object *block_queue_device_hold(BlockQueueDevice *device)
+Object *block_queue_device_ref(BlockQueueDevice *device)
 {
     Object *obj = OBJECT(device->dev);
     Object *parent = obj->parent;
@@ -66,7 +66,7 @@ Object *block_queue_device_hold(BlockQueueDevice *device)
     return parent;
 }
 
-void block_queue_device_release(BlockQueueDevice *device, Object *parent)
+void block_queue_device_unref(BlockQueueDevice *device, Object *parent)
 {
     object_unref(OBJECT(device->dev));
     object_unref(parent);
@@ -77,10 +77,10 @@ void block_queue_device_release(BlockQueueDevice *device, Object *parent)
 static void device_resized_bh(void *opaque)
 {
     BlockQueueDevice *device = opaque;
-    Object *parent = block_queue_device_hold(device);
+    Object *parent = block_queue_device_ref(device);
 
     device->ops->resized(device);
-    block_queue_device_release(device, parent);
+    block_queue_device_unref(device, parent);
 }
 
 /* Called in any thread; to tell the driver is the main loop's. */
@@ -222,7 +222,7 @@ void block_queue_device_place_node(BlockQueueDevice *device)
     if (queue_iothreads_place_node(&device->map, device->blk, &err)) {
         return;
     }
-    if (device->ops->node_stays_silently) {
+    if (device->ops->ignore_node_error) {
         error_free(err);
     } else {
         warn_report_err(err);
@@ -301,7 +301,7 @@ void block_queue_device_begin(BlockQueueDevice *device)
     device->resize_bh = qemu_bh_new(device_resized_bh, device);
     /*
      * A drain waits until the queues are idle.  A request that the block layer
-     * would put aside for the time of the drain would never let them be.
+     * queued for the time of the drain would never let them be.
      */
     blk_set_disable_request_queuing(device->blk, true);
     blk_set_dev_ops(device->blk, &device_dev_ops, device);

@@ -118,15 +118,15 @@ static void move_to_main_loop(VirtIOBlock *s)
 static void virtio_blk_queues_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
-    Object *parent = block_queue_device_hold(&s->common);
+    Object *parent = block_queue_device_ref(&s->common);
 
     virtio_blk_report_faults(s);
     move_to_main_loop(s);
     virtio_blk_start_new_rings(s);
-    block_queue_device_release(&s->common, parent);
+    block_queue_device_unref(&s->common, parent);
 }
 
-static void queue_ask(VirtIOBlkQueue *q)
+static void queue_schedule_control(VirtIOBlkQueue *q)
 {
     qemu_bh_schedule(q->dev->queues_bh);
 }
@@ -137,10 +137,10 @@ static void queue_ring_is_another(VirtIOBlkQueue *q)
 }
 
 static const VirtIOBlkControlOps queue_control_ops = {
-    .need_main_loop = queue_ask,
-    .ring_is_missing = queue_ask,
+    .need_main_loop = queue_schedule_control,
+    .ring_is_missing = queue_schedule_control,
     .ring_is_another = queue_ring_is_another,
-    .report_fault = queue_ask,
+    .report_fault = queue_schedule_control,
 };
 
 /*
@@ -153,7 +153,7 @@ static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
     switch (block_queue_life(&q->common)) {
     case BLOCK_QUEUE_RUNNING:
         return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
-               virtio_blk_ring_is_direct(q, view) &&
+               virtio_blk_ring_can_be_native(q, view) &&
                virtio_blk_ring_is_current(q);
     case BLOCK_QUEUE_FAULTED:
         /* It reads its ring no more and must not keep old memory alive. */
@@ -199,7 +199,7 @@ static void virtio_blk_memory_bh(void *opaque)
     if (!s->view_source) {
         return;
     }
-    parent = block_queue_device_hold(&s->common);
+    parent = block_queue_device_ref(&s->common);
     view = ring_view_source_acquire(s->view_source);
     if (!readers_are_right(s, view)) {
         BlockDriverState *bs = block_queue_device_pause(&s->common);
@@ -216,7 +216,7 @@ static void virtio_blk_memory_bh(void *opaque)
         block_queue_look(&virtio_blk_get_queue(s, i)->common);
     }
     s->memory_gone = false;
-    block_queue_device_release(&s->common, parent);
+    block_queue_device_unref(&s->common, parent);
 }
 
 /* Called in the middle of a memory transaction: no waiting here. */
@@ -358,7 +358,7 @@ bool virtio_blk_any_held(VirtIOBlock *s)
  * driver has started the device, the transport has started the notifiers
  * already.  If it could not, or if the device has none, calls start here.
  */
-static void vm_goes_on(VirtIOBlock *s)
+static void vm_started(VirtIOBlock *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
@@ -383,7 +383,7 @@ static void virtio_blk_vm_state_changed(BlockQueueDevice *common, bool running)
     VirtIOBlock *s = container_of(common, VirtIOBlock, common);
 
     if (running) {
-        vm_goes_on(s);
+        vm_started(s);
     } else {
         /* Notifiers are stopped by the transport. */
         virtio_blk_stop_calls(s);

@@ -70,7 +70,7 @@ bool virtio_blk_any_held(VirtIOBlock *s);
 
 /* The rest is called by the base. */
 
-/** virtio_blk_reset: VirtioDeviceClass.reset; drops requests held back. */
+/** virtio_blk_reset: VirtioDeviceClass.reset; drops held requests. */
 void virtio_blk_reset(VirtIODevice *vdev);
 
 /** virtio_blk_queue_reset: VirtioDeviceClass.queue_reset, of queue @n. */

@@ -10,7 +10,7 @@
  *                     +- started:      signal the host notifier
  *                     +- no eventfds:  run the queue here, in the main loop
  *
- * Without notifiers of both kinds a queue can not leave the main loop.  BQL.
+ * Without notifiers of both kinds a queue cannot leave the main loop.  BQL.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

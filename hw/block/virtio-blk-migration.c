@@ -2,7 +2,7 @@
  * virtio-blk: what travels with a migration
  *
  *    base's VirtIODevice state (ring positions handed over in pre_save)
- *    { 1, [queue], element }...   requests held back by werror/rerror=stop
+ *    { 1, [queue], element }...   requests held by werror/rerror=stop
  *    0
  *
  * The stream is stock QEMU's, in both directions.  The base's element speaks
@@ -28,7 +28,7 @@ int virtio_blk_pre_save(void *opaque)
      */
     if (virtio_vdev_has_feature(vdev, VIRTIO_F_IN_ORDER) &&
         virtio_blk_any_held(s)) {
-        error_report("%s: a failed request can not be migrated with in_order; "
+        error_report("%s: a failed request cannot be migrated with in_order; "
                      "let the VM go on first", s->common.name);
         return -EBUSY;
     }

@@ -96,7 +96,7 @@ static int queue_take_native(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 
     /* RAM that was plugged after the batch began is no reason to move. */
     if (unlikely(ret == -EAGAIN) &&
-        !ring_view_source_is_current(q->ring.src, q->ring.hold->view) &&
+        !ring_view_source_is_current(q->ring.src, q->ring.view_ref->view) &&
         vring_switch_view(&q->ring)) {
         ret = vring_take_into(&q->ring, &req->chain, req->inline_iov,
                               VIRTIO_BLK_INLINE_SEGMENTS);

@@ -211,8 +211,8 @@ void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
  * most.
  * @size: set to the slab's number, for virtio_blk_segments_put()
  *
- * Returns NULL when there is none, which does not happen while the queue is
- * not starved.  Owner thread.
+ * Returns NULL when there is none, which happens only while the queue is short
+ * of segment lists.  Owner thread.
  */
 struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
                                       uint8_t *size);
@@ -220,8 +220,8 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
 /**
  * virtio_blk_segments_put: give a list back.
  *
- * If the queue was starved it goes on in a bottom half.  Owner thread, or
- * control with the queue quiesced.
+ * A queue that was short of segment lists goes on in a bottom half.  Owner
+ * thread, or control with the queue quiesced.
  */
 void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
                              uint8_t size);

@@ -121,7 +121,7 @@ static bool reader_needs_main(VirtIOBlkQueue *q)
 
 /*
  * Set the ring up from what the driver has configured.  Requests that were
- * held back when the VM was stopped keep what they know of the old ring.
+ * held when the VM was stopped keep what they know of the old ring.
  */
 void virtio_blk_ring_attach(VirtIOBlkQueue *q)
 {
@@ -209,7 +209,7 @@ bool virtio_blk_ring_is_current(VirtIOBlkQueue *q)
            now.big_endian == then->big_endian;
 }
 
-bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view)
+bool virtio_blk_ring_can_be_native(VirtIOBlkQueue *q, const RingView *view)
 {
     VRingConfig config;
 

@@ -46,8 +46,11 @@ void virtio_blk_ring_detach(VirtIOBlkQueue *q);
  */
 bool virtio_blk_ring_is_current(VirtIOBlkQueue *q);
 
-/** virtio_blk_ring_is_direct: could our reader have it in @view?  Always. */
-bool virtio_blk_ring_is_direct(VirtIOBlkQueue *q, const RingView *view);
+/**
+ * virtio_blk_ring_can_be_native: whether our reader could read it in @view.
+ * Always.
+ */
+bool virtio_blk_ring_can_be_native(VirtIOBlkQueue *q, const RingView *view);
 
 /**
  * virtio_blk_queue_update_context: have the queue in the right thread.

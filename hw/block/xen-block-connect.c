@@ -354,7 +354,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
         return;
     }
     block_queue_device_quiesce_begin(common);
-    /* Not only waits: requests that a throttle holds back go ahead. */
+    /* Not only waits: requests that wait for a throttle go ahead. */
     blk_drain(blk);
     block_queue_device_quiesce_wait(common);
     timer_del(blockdev->tick_timer);

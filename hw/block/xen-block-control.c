@@ -268,7 +268,7 @@ const BlockQueueDeviceOps xen_block_device_ops = {
     .move_queue = xen_block_move_queue,
     /* A node that was replaced or reopened may have another size. */
     .drain_may_resize = true,
-    .node_stays_silently = true,
+    .ignore_node_error = true,
 };
 
 void xen_block_control_begin(XenBlockDevice *blockdev)

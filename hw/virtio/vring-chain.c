@@ -26,7 +26,8 @@ void vring_chain_report(const VRingChain *chain)
     for (unsigned i = 0; i < chain->in_num; i++) {
         const struct iovec *iov = &chain->iov[chain->out_num + i];
 
-        ring_view_mark_written(chain->hold->view, iov->iov_base, iov->iov_len);
+        ring_view_mark_written(chain->view_ref->view, iov->iov_base,
+                               iov->iov_len);
     }
 }
 
@@ -107,7 +108,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
         const RingViewRange *range = NULL;
         unsigned n = chain->out_num + chain->in_num;
         size_t size = len;
-        void *host = ring_view_map(chain->hold->view, &r->hint, addr, &size,
+        void *host = ring_view_map(chain->view_ref->view, &r->hint, addr, &size,
                                    is_write, &range);
 
         if (n == chain->room && !vring_longer_list(r, chain)) {
@@ -121,7 +122,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
             host = vring_map_slow(r, chain, addr, &size, is_write);
         }
         if (!host) {
-            return vring_malformed(r, chain, "buffer can not be mapped");
+            return vring_malformed(r, chain, "buffer cannot be mapped");
         }
         chain->iov[n] = (struct iovec) { .iov_base = host, .iov_len = size };
         if (is_write) {
@@ -146,7 +147,7 @@ static int vring_copy_table(VRing *r, VRingChain *chain, hwaddr addr,
 
     while (len) {
         size_t size = len;
-        const void *host = ring_view_map(chain->hold->view, &r->hint, addr,
+        const void *host = ring_view_map(chain->view_ref->view, &r->hint, addr,
                                          &size, false, NULL);
 
         if (host) {
@@ -157,7 +158,7 @@ static int vring_copy_table(VRing *r, VRingChain *chain, hwaddr addr,
                                     len, false) == MEMTX_OK) {
             size = len;
         } else {
-            return vring_malformed(r, chain, "indirect table can not be read");
+            return vring_malformed(r, chain, "indirect table cannot be read");
         }
         copy += size;
         addr += size;
@@ -182,7 +183,8 @@ int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
         return vring_malformed(r, chain, "indirect table's length is no "
                                "multiple of 16, or zero");
     }
-    host = ring_view_map(chain->hold->view, &r->hint, addr, &size, false, NULL);
+    host = ring_view_map(chain->view_ref->view, &r->hint, addr, &size, false,
+                         NULL);
     if (host && size == len && QEMU_PTR_IS_ALIGNED(host, sizeof(uint64_t))) {
         *table = host;
         return 0;
@@ -192,7 +194,7 @@ int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                                "scattered");
     }
     if (len - 1 > HWADDR_MAX - addr) {
-        return vring_malformed(r, chain, "indirect table can not be read");
+        return vring_malformed(r, chain, "indirect table cannot be read");
     }
     if (!r->table) {
         r->table = g_malloc(VRING_MAX_SEGMENTS * sizeof(struct vring_desc));
@@ -204,7 +206,7 @@ int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
 void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written)
 {
     vring_chain_unmap(r, chain, written);
-    if (chain->track || chain->hold != r->hold) {
+    if (chain->track || chain->view_ref != r->view_ref) {
         vring_chain_report(chain);
     }
 }
@@ -212,7 +214,7 @@ void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written)
 hwaddr vring_chain_address(const VRingChain *chain, unsigned segment)
 {
     const uint8_t *host = chain->iov[segment].iov_base;
-    const RingView *view = chain->hold->view;
+    const RingView *view = chain->view_ref->view;
 
     for (const VRingSlow *s = chain->slow; s; s = s->next) {
         if (s->host == host) {

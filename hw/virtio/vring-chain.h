@@ -44,7 +44,7 @@ static inline void vring_chain_begin(VRing *r, VRingChain *chain)
     chain->track = false;
     chain->out_len = 0;
     chain->in_len = 0;
-    chain->hold = r->hold;
+    chain->view_ref = r->view_ref;
 }
 
 /*
@@ -78,7 +78,7 @@ typedef struct VRingWalk {
 static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
 {
     return (VRingWalk) {
-        .range = &chain->hold->view->ranges[r->hint],
+        .range = &chain->view_ref->view->ranges[r->hint],
         .iov = chain->iov + chain->out_num + chain->in_num,
         .end = chain->iov + chain->room,
         .in_num = chain->in_num,
@@ -182,7 +182,7 @@ int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
         return 0;
     }
     ret = vring_map_table(r, chain, addr, len, &found);
-    w->range = &chain->hold->view->ranges[r->hint];
+    w->range = &chain->view_ref->view->ranges[r->hint];
     *table = found;
     return ret;
 }
@@ -198,7 +198,7 @@ static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 {
     vring_walk_store(w, chain);
     r->inuse += chain->ndescs;
-    chain->hold->inflight++;
+    chain->view_ref->inflight++;
 }
 
 /* Unmap slow segments and report written pages: vring_push()'s rare part. */
@@ -208,10 +208,11 @@ void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written);
 static inline void vring_push_chain(VRing *r, VRingChain *chain,
                                     uint32_t written)
 {
-    if (unlikely(chain->slow || chain->track || chain->hold != r->hold)) {
+    if (unlikely(chain->slow || chain->track ||
+                 chain->view_ref != r->view_ref)) {
         vring_chain_written(r, chain, written);
     }
-    chain->hold->inflight--;
+    chain->view_ref->inflight--;
     chain->next = r->pushed;
     r->pushed = chain;
     r->inuse -= chain->ndescs;
@@ -222,8 +223,8 @@ static inline void vring_push_chain(VRing *r, VRingChain *chain,
 static inline void vring_mark_own(VRing *r, const void *host, size_t len)
 {
     if (unlikely(r->used_track ||
-                 !ring_view_source_is_current(r->src, r->hold->view))) {
-        ring_view_mark_written(r->hold->view, host, len);
+                 !ring_view_source_is_current(r->src, r->view_ref->view))) {
+        ring_view_mark_written(r->view_ref->view, host, len);
     }
 }
 

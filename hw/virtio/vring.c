@@ -53,37 +53,37 @@ void vring_cleanup(VRing *r)
     r->as = NULL;
 }
 
-static VRingHold *vring_hold_new(RingView *view)
+static VRingViewRef *view_ref_new(RingView *view)
 {
-    VRingHold *hold = g_new0(VRingHold, 1);
+    VRingViewRef *ref = g_new0(VRingViewRef, 1);
 
-    hold->view = view;
-    return hold;
+    ref->view = view;
+    return ref;
 }
 
 static void vring_release_retired(VRing *r)
 {
-    VRingHold **p = &r->retired;
+    VRingViewRef **p = &r->retired;
 
     while (*p) {
-        VRingHold *hold = *p;
+        VRingViewRef *ref = *p;
 
-        if (hold->inflight) {
-            p = &hold->next;
+        if (ref->inflight) {
+            p = &ref->next;
             continue;
         }
-        *p = hold->next;
-        ring_view_unref(hold->view);
-        g_free(hold);
+        *p = ref->next;
+        ring_view_unref(ref->view);
+        g_free(ref);
     }
 }
 
 /* No new chains for the present view; it goes with its last chain. */
-static void vring_retire_hold(VRing *r)
+static void vring_retire_view(VRing *r)
 {
-    r->hold->next = r->retired;
-    r->retired = r->hold;
-    r->hold = NULL;
+    r->view_ref->next = r->retired;
+    r->retired = r->view_ref;
+    r->view_ref = NULL;
     if (!r->pushed) {
         vring_release_retired(r);
     }
@@ -134,7 +134,7 @@ static bool vring_find_areas(const VRing *r, const RingView *view,
 
 static void vring_use_view(VRing *r, RingView *view, const VRingAreas *areas)
 {
-    r->hold = vring_hold_new(view);
+    r->view_ref = view_ref_new(view);
     r->hint = 0;
     r->desc = areas->desc;
     r->avail = areas->avail;
@@ -182,7 +182,7 @@ void vring_detach(VRing *r)
     if (!vring_attached(r)) {
         return;
     }
-    vring_retire_hold(r);
+    vring_retire_view(r);
     r->src = NULL;
     r->desc = NULL;
     r->avail = NULL;
@@ -207,7 +207,7 @@ bool vring_switch_view(VRing *r)
     }
     /* vring_publish() will find the view current and not look for these. */
     vring_report_pushed(r);
-    vring_retire_hold(r);
+    vring_retire_view(r);
     vring_use_view(r, view, &areas);
     return true;
 }
@@ -261,7 +261,7 @@ void vring_drop(VRing *r, VRingChain *chain)
 {
     vring_chain_unmap(r, chain, 0);
     vring_chain_report(chain);
-    chain->hold->inflight--;
+    chain->view_ref->inflight--;
     r->inuse -= chain->ndescs;
     if (!r->pushed) {
         vring_release_retired(r);
@@ -271,7 +271,7 @@ void vring_drop(VRing *r, VRingChain *chain)
 /* The used entries of this batch, and the index that shows them. */
 static void vring_report_used(const VRing *r)
 {
-    const RingView *view = r->hold->view;
+    const RingView *view = r->view_ref->view;
     size_t entry = r->packed ? sizeof(struct vring_packed_desc)
                              : sizeof(struct vring_used_elem);
     uint8_t *base = r->packed ? (uint8_t *)r->packed_desc
@@ -292,7 +292,7 @@ static void vring_report_used(const VRing *r)
 /* vring_publish()'s rare part: logging, or a view that has changed. */
 static void vring_published_rare(VRing *r)
 {
-    bool late = !ring_view_source_is_current(r->src, r->hold->view);
+    bool late = !ring_view_source_is_current(r->src, r->view_ref->view);
 
     if (late) {
         vring_report_pushed(r);
@@ -321,7 +321,7 @@ bool vring_publish(VRing *r)
      */
     smp_mb();
     if (unlikely(r->used_track || r->retired ||
-                 !ring_view_source_is_current(r->src, r->hold->view))) {
+                 !ring_view_source_is_current(r->src, r->view_ref->view))) {
         vring_published_rare(r);
     }
     wanted = r->packed ? vring_packed_wants_interrupt(r)

@@ -60,8 +60,8 @@ typedef struct InFlight {
     /* Counts the times that requests were told to be careful again */
     unsigned era;
 
-    /* When that was last: atomic */
-    AsymMoment closed;
+    /* How many barriers had begun when that was last: atomic */
+    AsymCount closed;
 
     /* Made when the slot's thread first counts something here */
     ThreadShards shards;    /* InFlightShard */

@@ -22,11 +22,8 @@
 /* Whether asym_mb_light() may be empty; set before main(), then constant */
 extern bool asym_mb_works;
 
-/*
- * How many asym_mb_heavy() have begun so far: a moment among them.  Wraps.
- * Zero is before main().
- */
-typedef unsigned AsymMoment;
+/* How many asym_mb_heavy() have begun.  Wraps.  Zero is before main(). */
+typedef unsigned AsymCount;
 
 /**
  * asym_mb_heavy: a full barrier in every thread of the process.
@@ -37,20 +34,22 @@ typedef unsigned AsymMoment;
 void asym_mb_heavy(void);
 
 /**
- * asym_mb_moment: the moment at which the caller's writes so far are made.
+ * asym_mb_begun: how many asym_mb_heavy() have begun.  One that is not counted
+ * yet begins after all that the caller has written so far.
  *
  * Any thread.  A full barrier for the caller.
  */
-AsymMoment asym_mb_moment(void);
+AsymCount asym_mb_begun(void);
 
 /**
- * asym_mb_passed: whether an asym_mb_heavy() that has returned, in whatever
- * thread, began after @moment.
+ * asym_mb_done_since: whether an asym_mb_heavy() that @begun does not count has
+ * returned, in whatever thread.
+ * @begun: from asym_mb_begun()
  *
  * If so it is as if the caller had executed one of its own since then, and
  * what it reads from now on needs no other.  Any thread.
  */
-bool asym_mb_passed(AsymMoment moment);
+bool asym_mb_done_since(AsymCount begun);
 
 /**
  * asym_mb_light: where an asym_mb_heavy() of another thread may strike.

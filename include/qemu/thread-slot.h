@@ -1,17 +1,17 @@
 /*
  * A small number for every thread, to index data kept per thread
  *
- * An object that many threads write keeps an array of THREAD_SLOTS_ALL
- * pieces, each on cache lines of its own:
+ * An object that many threads write has a shard for each of THREAD_SLOTS_ALL
+ * numbers, each on cache lines of its own (thread-shards.h):
  *
  *      slot 0   slot 1   slot 2  ...  slot 255     slot 256
  *      main     IOThread IOThread     IOThread     everybody else
  *      `--------- one writer each ----------'      locked
  *
  * A thread gets the lowest number that is free when it first asks and gives
- * it back when it ends, so a piece outlives its writers and passes from one
+ * it back when it ends, so a shard outlives its writers and passes from one
  * to the next.  Threads that come when all numbers are taken share the last
- * piece, which its users have to lock.
+ * shard, which its users have to lock.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,7 +24,7 @@
 /* The number that all further threads share. */
 #define THREAD_SLOT_SHARED  THREAD_SLOTS
 
-/* How many pieces an object needs. */
+/* How many shards an object may have. */
 #define THREAD_SLOTS_ALL    (THREAD_SLOTS + 1)
 
 /* Apart enough for the adjacent-line prefetcher, which fetches pairs of 64. */

@@ -188,7 +188,7 @@ void vblk_machine_migrate_wait(VblkMachine *m);
  * pipe that nobody reads.
  * @pages: return when so many pages of RAM are on their way
  *
- * It can not end before vblk_machine_stream_end(): a pipe's buffer has room for
+ * It cannot end before vblk_machine_stream_end(): a pipe's buffer has room for
  * some thousand empty pages.
  *
  * Returns: the stream, for vblk_machine_stream_end().

@@ -15,7 +15,7 @@
 /* The device, to commands that do not look below its name */
 #define VBLK_PLAY_QOM "/machine/peripheral/disk0/virtio-backend"
 
-/* A limit that holds back all of a load */
+/* A limit that makes all of a load wait */
 #define VBLK_PLAY_SLOW 1
 
 /**

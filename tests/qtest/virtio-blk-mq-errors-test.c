@@ -107,7 +107,7 @@ static char *run_state(VblkMachine *m)
     return state;
 }
 
-/* Let time pass until the machine stops; then all requests are held back. */
+/* Let time pass until the machine stops; then all requests are held. */
 static void wait_stopped(Fixture *f)
 {
     gint64 start = g_get_monotonic_time();

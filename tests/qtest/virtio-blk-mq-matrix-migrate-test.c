@@ -39,7 +39,7 @@ static void migrate(VblkPlay *p)
     vblk_image_free(file);
 }
 
-/* Requests that the limit holds back when the migration stops the guest */
+/* Requests that wait for the limit when the migration stops the guest */
 static void play_load(VblkPlay *p)
 {
     VblkLoad *writes, *reads;

@@ -96,7 +96,7 @@ static void play_reset_stopped(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/* A failed request is held back when the driver resets the device. */
+/* A failed request is held when the driver resets the device. */
 static void play_reset_held(VblkPlay *p)
 {
     VblkLoad *load = vblk_play_start_held(p);

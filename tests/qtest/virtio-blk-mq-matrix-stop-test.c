@@ -68,7 +68,7 @@ static void play_exposed(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/* Requests that a throttled disk holds back end with the stop, or later. */
+/* Requests that wait for a throttled disk end with the stop, or later. */
 static void play_load(VblkPlay *p)
 {
     VblkFreeze *f;

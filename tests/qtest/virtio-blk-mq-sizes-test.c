@@ -226,7 +226,7 @@ static void stream_set_size(const char *file, uint64_t desc, uint32_t old,
     close(fd);
 }
 
-/* @to reads a stream and says that it can not be. */
+/* @to reads a stream and says that it cannot be. */
 static void check_stream_fails(VblkMachine *to, const char *file)
 {
     g_autofree char *uri = g_strdup_printf("file:%s", file);

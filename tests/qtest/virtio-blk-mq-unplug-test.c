@@ -36,7 +36,7 @@ static VblkDevice *plug(VblkMachine *m, const char *json)
     return d;
 }
 
-/* Requests that the slow disk holds back, taken by the device. */
+/* Requests that wait for the slow disk, taken by the device. */
 static void load(VblkDevice *d)
 {
     for (unsigned i = 0; i < QUEUES * 4; i++) {

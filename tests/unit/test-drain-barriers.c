@@ -27,9 +27,9 @@ static BlockBackend *disk_open(uint64_t latency_ns)
     return blk_new_open(NULL, NULL, options, BDRV_O_RDWR, &error_abort);
 }
 
-static unsigned barriers_since(AsymMoment before)
+static unsigned barriers_since(AsymCount before)
 {
-    return asym_mb_moment() - before;
+    return asym_mb_begun() - before;
 }
 
 typedef struct Load {
@@ -65,7 +65,7 @@ static void test_single(void)
 {
     BlockBackend *blk = disk_open(0);
     IOThread *iothread = iothread_new();
-    AsymMoment before = asym_mb_moment();
+    AsymCount before = asym_mb_begun();
 
     for (int i = 0; i < 10; i++) {
         blk_drain(blk);
@@ -74,7 +74,7 @@ static void test_single(void)
 
     for (int round = 0; round < 3; round++) {
         load_in(iothread, blk, 1000);
-        before = asym_mb_moment();
+        before = asym_mb_begun();
         for (int i = 0; i < 10; i++) {
             blk_drain(blk);
         }
@@ -82,7 +82,7 @@ static void test_single(void)
     }
 
     load_in(iothread, blk, 3);
-    before = asym_mb_moment();
+    before = asym_mb_begun();
     blk_drain(blk);
     g_assert_cmpuint(barriers_since(before), ==, 0);
 
@@ -95,19 +95,19 @@ static void test_all(void)
 {
     BlockBackend *blk[NODES];
     IOThread *iothread = iothread_new();
-    AsymMoment before;
+    AsymCount before;
 
     for (int i = 0; i < NODES; i++) {
         blk[i] = disk_open(0);
     }
-    before = asym_mb_moment();
+    before = asym_mb_begun();
     bdrv_drain_all();
     g_assert_cmpuint(barriers_since(before), ==, 0);
 
     for (int i = 0; i < NODES; i += 2) {
         load_in(iothread, blk[i], 1000);
     }
-    before = asym_mb_moment();
+    before = asym_mb_begun();
     for (int i = 0; i < 10; i++) {
         bdrv_drain_all();
     }

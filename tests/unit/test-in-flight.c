@@ -75,9 +75,9 @@ static void test_count(void)
 }
 
 /* How many barriers have struck since @before. */
-static unsigned barriers_since(AsymMoment before)
+static unsigned barriers_since(AsymCount before)
 {
-    return asym_mb_moment() - before;
+    return asym_mb_begun() - before;
 }
 
 /* Enough for the thread to do without barriers of its own. */
@@ -93,7 +93,7 @@ static void go_light(InFlight *in_flight)
 static void test_close(void)
 {
     g_autofree InFlight *in_flight = g_new0(InFlight, 2);
-    AsymMoment before;
+    AsymCount before;
 
     for (int round = 0; round < 3; round++) {
         go_light(&in_flight[0]);
@@ -101,7 +101,7 @@ static void test_close(void)
         in_flight_inc(&in_flight[0]);
         in_flight_close(&in_flight[0]);
         in_flight_close(&in_flight[1]);
-        before = asym_mb_moment();
+        before = asym_mb_begun();
 
         g_assert_cmpuint(in_flight_count(&in_flight[0]), ==, 1);
         g_assert_cmpuint(barriers_since(before), ==, 0);
@@ -123,7 +123,7 @@ static void test_close(void)
 static void test_close_idle(void)
 {
     g_autofree InFlight *in_flight = g_new0(InFlight, 1);
-    AsymMoment before = asym_mb_moment();
+    AsymCount before = asym_mb_begun();
 
     for (int round = 0; round < 5; round++) {
         in_flight_close(in_flight);

@@ -300,9 +300,9 @@ static void test_alert(void)
 }
 
 /* How many barriers have struck since @before. */
-static unsigned barriers_since(AsymMoment before)
+static unsigned barriers_since(AsymCount before)
 {
-    return asym_mb_moment() - before;
+    return asym_mb_begun() - before;
 }
 
 #define NODES 200
@@ -316,7 +316,7 @@ static void test_sweep(void)
     uint8_t buf[REGION_BYTES];
     BlockDriverState *bs[NODES];
     BlockBackend *blk[NODES];
-    AsymMoment before;
+    AsymCount before;
 
     state = g_new0(TestState, 1);
     for (int i = 0; i < NODES; i++) {
@@ -331,7 +331,7 @@ static void test_sweep(void)
     for (int round = 0; round < 3; round++) {
         unsigned barriers = round ? 0 : 1;
 
-        before = asym_mb_moment();
+        before = asym_mb_begun();
         bdrv_drain_all_begin();
         g_assert_cmpuint(barriers_since(before), ==, barriers);
         for (int i = 0; i < NODES; i++) {

@@ -25,7 +25,7 @@ static void expect_fault(Driver *d, const char *fault)
     }
     g_assert_cmpuint(dma_mapped, ==, 0);
     g_assert_cmpuint(d->r.inuse, ==, 0);
-    g_assert_cmpuint(d->r.hold->inflight, ==, 0);
+    g_assert_cmpuint(d->r.view_ref->inflight, ==, 0);
 }
 
 typedef struct BadChain {
@@ -42,20 +42,20 @@ static const BadChain bad_chains[] = {
     { "readable descriptor after", 2, { { BUF, 1, F_WRITE }, { BUF, 16, 0 } } },
     { "readable descriptor after", 3,
       { { BUF, 1, 0 }, { MMIO, 16, F_WRITE }, { BUF, 16, 0 } } },
-    { "can not be mapped", 1, { { 0x60000, 16, 0 } } },
-    { "can not be mapped", 1, { { 0x60000, 16, F_WRITE } } },
-    { "can not be mapped", 1, { { ROM, 16, F_WRITE } } },
-    { "can not be mapped", 2, { { ROM, 16, 0 }, { ROM, 16, F_WRITE } } },
-    { "can not be mapped", 2, { { MMIO, 16, 0 }, { ROM, 16, F_WRITE } } },
-    { "can not be mapped", 1, { { MID + MID_SIZE - 8, 16, 0 } } },
-    { "can not be mapped", 1, { { ROM + ROM_SIZE - 1, 2, 0 } } },
-    { "can not be mapped", 2,
+    { "cannot be mapped", 1, { { 0x60000, 16, 0 } } },
+    { "cannot be mapped", 1, { { 0x60000, 16, F_WRITE } } },
+    { "cannot be mapped", 1, { { ROM, 16, F_WRITE } } },
+    { "cannot be mapped", 2, { { ROM, 16, 0 }, { ROM, 16, F_WRITE } } },
+    { "cannot be mapped", 2, { { MMIO, 16, 0 }, { ROM, 16, F_WRITE } } },
+    { "cannot be mapped", 1, { { MID + MID_SIZE - 8, 16, 0 } } },
+    { "cannot be mapped", 1, { { ROM + ROM_SIZE - 1, 2, 0 } } },
+    { "cannot be mapped", 2,
       { { BUF, 16, 0 }, { MMIO + MMIO_SIZE - 100, 101, F_WRITE } } },
-    { "can not be mapped", 1, { { 0, UINT32_MAX, 0 } } },
+    { "cannot be mapped", 1, { { 0, UINT32_MAX, 0 } } },
     { "end of the address space", 1, { { UINT64_MAX, 2, 0 } } },
     { "end of the address space", 1, { { -16ull, 4096, F_WRITE } } },
     { "end of the address space", 1, { { -16ull, UINT32_MAX, 0 } } },
-    { "can not be mapped", 1, { { UINT64_MAX, 1, 0 } } },
+    { "cannot be mapped", 1, { { UINT64_MAX, 1, 0 } } },
     { "more than 2^32", 3, { { VAST, 0x80000000, 0 },
                              { VAST, 0x80000000, F_WRITE },
                              { BUF, 1, F_WRITE } } },
@@ -135,10 +135,10 @@ static void test_bad_tables(const void *packed)
     bad_table(packed, (Desc) { TABLE, 17, F_INDIRECT }, "multiple of 16");
     bad_table(packed, (Desc) { TABLE, UINT32_MAX, F_INDIRECT },
               "multiple of 16");
-    bad_table(packed, (Desc) { 0x60000, 16, F_INDIRECT }, "can not be read");
-    bad_table(packed, (Desc) { -16ull, 32, F_INDIRECT }, "can not be read");
+    bad_table(packed, (Desc) { 0x60000, 16, F_INDIRECT }, "cannot be read");
+    bad_table(packed, (Desc) { -16ull, 32, F_INDIRECT }, "cannot be read");
     bad_table(packed, (Desc) { MID + MID_SIZE - 16, 32, F_INDIRECT },
-              "can not be read");
+              "cannot be read");
     bad_table(packed, (Desc) { MID - 16, 1025 * 16, F_INDIRECT },
               "overlong");
     bad_table(packed, (Desc) { 0x60000, 0xfffffff0, F_INDIRECT }, "overlong");
@@ -445,7 +445,7 @@ static void test_random(const void *packed)
         vring_set_notification(&d->r, false);
         vring_set_notification(&d->r, true);
         g_assert_cmpuint(d->r.inuse, ==, 0);
-        g_assert_cmpuint(d->r.hold->inflight, ==, 0);
+        g_assert_cmpuint(d->r.view_ref->inflight, ==, 0);
         driver_free(d);
     }
     /* Both ways were gone often, or the numbers are badly chosen. */

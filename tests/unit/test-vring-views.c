@@ -190,7 +190,7 @@ static void test_views(const void *packed)
     g_assert(vring_refresh(&d->r));
     driver_add(d, request + 2, 1, 3);
     c3 = driver_take(d);
-    g_assert(c1.hold == c2.hold && c3.hold != c1.hold);
+    g_assert(c1.view_ref == c2.view_ref && c3.view_ref != c1.view_ref);
     driver_answer(d, &c1, 1);
     driver_answer(d, &c3, 1);
     drain_call_rcu();

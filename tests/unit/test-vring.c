@@ -237,7 +237,7 @@ static void test_mmio(const void *packed)
     driver_free(d);
 }
 
-/* An owner that can not wait for the BQL leaves such chains in the ring. */
+/* An owner that cannot wait for the BQL leaves such chains in the ring. */
 static void test_direct_only(const void *packed)
 {
     static const Desc mmio[] = { { BUF, 16, 0 }, { MMIO, 100, F_WRITE } };

@@ -74,7 +74,7 @@ typedef struct BlockQueueDeviceOps {
     bool (*in_main_loop)(BlockQueueDevice *device, unsigned index);
 
     bool drain_may_resize;      /* look at the size at the end of each drain */
-    bool node_stays_silently;   /* no warning if others keep the node */
+    bool ignore_node_error;   /* no warning if others keep the node */
 } BlockQueueDeviceOps;
 
 struct BlockQueueDevice {
@@ -117,16 +117,16 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
 void block_queue_device_unrealize(BlockQueueDevice *device);
 
 /**
- * block_queue_device_hold: keep the device in memory
+ * block_queue_device_ref: keep the device in memory
  *
  * For a bottom half that polls: the device may be unplugged meanwhile.
  *
- * Returns: what block_queue_device_release() wants.
+ * Returns: what block_queue_device_unref() wants.
  */
-Object *block_queue_device_hold(BlockQueueDevice *device);
+Object *block_queue_device_ref(BlockQueueDevice *device);
 
-/** block_queue_device_release: undo that */
-void block_queue_device_release(BlockQueueDevice *device, Object *parent);
+/** block_queue_device_unref: undo that */
+void block_queue_device_unref(BlockQueueDevice *device, Object *parent);
 
 /**
  * block_queue_device_begin: be told of drains, sizes and the VM's state.

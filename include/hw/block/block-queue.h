@@ -194,7 +194,7 @@ static inline void block_queue_request_begin(BlockQueue *queue)
 }
 
 /**
- * block_queue_requests_end: @n requests were answered or put aside for a retry.
+ * block_queue_requests_end: @n requests were answered, or are held.
  *
  * Must come after the last use of the queue on behalf of the requests, for
  * control may go on from here.  Owner thread.

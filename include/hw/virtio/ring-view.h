@@ -144,7 +144,7 @@ typedef void RingViewChangedFn(void *opaque, bool gone);
  * @changed: may be NULL
  *
  * Under the BQL.  The first view is there on return, and @changed is not
- * called for it.  Where the host can not keep guest RAM mapped (Xen's map
+ * called for it.  Where the host cannot keep guest RAM mapped (Xen's map
  * cache) and behind a vIOMMU, views are empty, nothing is direct, and the
  * source is @partial.
  */

@@ -111,11 +111,11 @@ typedef struct VRingState {
  * One queue's reference on a view, with the number of chains in flight that
  * are mapped by it.  Touched by the queue's thread alone.
  */
-typedef struct VRingHold {
+typedef struct VRingViewRef {
     RingView *view;
     unsigned inflight;
-    struct VRingHold *next;     /* in r->retired */
-} VRingHold;
+    struct VRingViewRef *next;  /* in r->retired */
+} VRingViewRef;
 
 /*
  * A descriptor chain that the driver has made available.  Filled in by
@@ -133,7 +133,7 @@ struct VRingChain {
     uint64_t in_len;
     uint16_t room;          /* segments that @iov has room for */
     struct iovec *iov;      /* the caller's, or r->iov until the next take */
-    VRingHold *hold;        /* what keeps the memory alive */
+    VRingViewRef *view_ref; /* what keeps the memory alive */
     VRingChain *next;       /* pushed and not yet published */
 };
 
@@ -152,7 +152,7 @@ struct VRing {
         struct vring_packed_desc_event *device_event;
     };
     struct iovec *iov;          /* the thread's scratch, VRING_MAX_SEGMENTS */
-    VRingHold *hold;            /* the view that new chains are mapped by */
+    VRingViewRef *view_ref;     /* the view that new chains are mapped by */
     RingViewSource *src;
 
     uint16_t num;
@@ -185,7 +185,7 @@ struct VRing {
     VRingConfig config;
     AddressSpace *as;
     void *table;                /* copy of a scattered indirect table */
-    VRingHold *retired;         /* older views with requests in flight */
+    VRingViewRef *retired;      /* older views with requests in flight */
 };
 
 /**
@@ -239,7 +239,7 @@ void vring_cleanup(VRing *r);
  * vring_attach: find the ring in guest memory
  * @src: outlives the attachment
  *
- * Returns false, and stays detached, when the ring can not be used here: an
+ * Returns false, and stays detached, when the ring cannot be used here: an
  * area that is not wholly inside one range of RAM, not writable where it must
  * be or not aligned; a split ring whose size is no power of 2; a big-endian
  * driver.  The caller then uses the base's virtqueue calls.
@@ -272,7 +272,7 @@ void vring_get_state(const VRing *r, VRingState *state);
 
 /*
  * Sets the positions; chains between the two count as in flight.  Returns
- * false, with nothing changed, if a ring of this size can not be there.
+ * false, with nothing changed, if a ring of this size cannot be there.
  */
 bool vring_set_state(VRing *r, const VRingState *state);
 
@@ -295,7 +295,7 @@ bool vring_switch_view(VRing *r);
  */
 static inline bool vring_refresh(VRing *r)
 {
-    if (likely(ring_view_source_is_current(r->src, r->hold->view))) {
+    if (likely(ring_view_source_is_current(r->src, r->view_ref->view))) {
         return true;
     }
     return vring_switch_view(r);
@@ -319,7 +319,7 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base;
  * those that are not negotiated are logged with -d guest_errors.
  * Buffers that are not direct RAM go through the DMA API and may be bounced
- * (@chain->slow); what can not be mapped that way is a fault.
+ * (@chain->slow); what cannot be mapped that way is a fault.
  *
  * Reading or writing MMIO takes the BQL, and its holder may be waiting for
  * this thread (drain).  So an owner outside of the main loop sets
@@ -387,8 +387,8 @@ static inline void vring_adopt(VRing *r, VRingChain *chain)
     chain->in_num = 0;
     chain->slow = NULL;
     chain->track = false;
-    chain->hold = r->hold;
-    chain->hold->inflight++;
+    chain->view_ref = r->view_ref;
+    chain->view_ref->inflight++;
     if (!r->packed) {
         chain->ndescs = 1;
     }
