@@ -225,7 +225,7 @@ void block_queue_device_place_node(BlockQueueDevice *device)
     if (device->ops->ignore_node_error) {
         error_free(err);
     } else {
-        warn_report_err(err);
+        warn_reportf_err(err, "%s: ", device->name);
     }
 }
 

@@ -61,6 +61,7 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     }
     block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STARTING);
 
+    /* These messages are QEMU's, word by word: tools may look for them. */
     ret = k->set_guest_notifiers(bus->parent, n, true);
     if (ret != 0) {
         error_report("virtio-blk failed to set guest notifier (%d), "

@@ -419,8 +419,8 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
                                    params->domid, ring->grefs,
                                    PROT_READ | PROT_WRITE);
     if (!map) {
-        error_setg_errno(errp, errno, "failed to map ring %u",
-                         ring->common.index);
+        error_setg_errno(errp, errno, "%s, queue %u: failed to map the ring",
+                         ring->disk->name, ring->common.index);
         return false;
     }
     ring->sring = map;
@@ -452,15 +452,17 @@ static bool ring_bind(XenBlockRing *ring, const XenBlockRingParams *params,
 
     ring->channel = qemu_xen_evtchn_open();
     if (!ring->channel) {
-        error_setg_errno(errp, errno, "failed to open the event channel "
-                         "device");
+        error_setg_errno(errp, errno, "%s, queue %u: failed to open the event "
+                         "channel device", ring->disk->name,
+                         ring->common.index);
         return false;
     }
     port = qemu_xen_evtchn_bind_interdomain(ring->channel, params->domid,
                                             params->event_channel);
     if (port < 0) {
-        error_setg_errno(errp, errno, "failed to bind event channel %u of "
-                         "ring %u", params->event_channel, ring->common.index);
+        error_setg_errno(errp, errno, "%s, queue %u: failed to bind event "
+                         "channel %u", ring->disk->name, ring->common.index,
+                         params->event_channel);
         qemu_xen_evtchn_close(ring->channel);
         ring->channel = NULL;
         return false;
