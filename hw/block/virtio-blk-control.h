@@ -19,7 +19,7 @@
 /**
  * virtio_blk_queues_init: make the queues, with their IOThreads; none listens.
  *
- * Returns false with @errp set, and nothing made, when the properties ask for
+ * Returns: false with @errp set, and nothing made, when the properties ask for
  * IOThreads that there are not or that kicks could not reach.
  */
 bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp);
@@ -86,7 +86,9 @@ void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq);
 
 /**
  * virtio_blk_start_ioeventfd: VirtioDeviceClass.start_ioeventfd; starts the
- * queues.  Returns -ENOSYS when kicks remain calls.
+ * queues.
+ *
+ * Returns: -ENOSYS when kicks remain calls.
  */
 int virtio_blk_start_ioeventfd(VirtIODevice *vdev);
 
@@ -104,7 +106,7 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f);
 /**
  * virtio_blk_load_device: VirtioDeviceClass.load.
  *
- * Returns -EINVAL, with one line said, for a stream that cannot be.
+ * Returns: -EINVAL, with one line said, for a stream that cannot be.
  */
 int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id);
 

@@ -147,7 +147,9 @@ static inline bool virtio_blk_queue_is_native(const VirtIOBlkQueue *q)
  * everywhere in QEMU, or it would start and stop itself from in there.  Only
  * the main loop touches MMIO.
  *
- * Returns what virtio_blk_queue_guard_end() wants.  Owner thread.
+ * Owner thread.
+ *
+ * Returns: what virtio_blk_queue_guard_end() wants.
  */
 static inline bool virtio_blk_queue_guard_begin(VirtIOBlkQueue *q)
 {
@@ -211,8 +213,10 @@ void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
  * most.
  * @size: set to the slab's number, for virtio_blk_segments_put()
  *
- * Returns NULL when there is none, which happens only while the queue is short
- * of segment lists.  Owner thread.
+ * Owner thread.
+ *
+ * Returns: NULL when there is none, which happens only while the queue is short
+ * of segment lists.
  */
 struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
                                       uint8_t *size);

@@ -123,8 +123,8 @@ bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
 /**
  * virtio_blk_zone_command: serve a zone command.
  *
- * Returns the status for the driver (VIRTIO 1.2, 5.2.6.2); *@fault is set to
- * a constant text when the driver's buffers make an answer impossible.
+ * Returns: the status for the driver (VIRTIO 1.2, 5.2.6.2); *@fault is set to a
+ * constant text when the driver's buffers make an answer impossible.
  */
 uint8_t coroutine_fn virtio_blk_zone_command(VirtIOBlkRequest *req,
                                              const char **fault);
@@ -137,7 +137,7 @@ void virtio_blk_zone_config(VirtIOBlock *s, struct virtio_blk_config *config);
 /**
  * virtio_blk_request_parse: header, status and data (VIRTIO 1.2, 5.2.6).
  *
- * Returns NULL, or a constant text naming what the driver did wrong.
+ * Returns: NULL, or a constant text naming what the driver did wrong.
  */
 const char *virtio_blk_request_parse(VirtIOBlkRequest *req);
 

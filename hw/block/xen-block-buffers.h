@@ -49,6 +49,7 @@ static inline void *xen_block_buffers_get(XenBlockBuffers *b)
     return b->free[b->nr_free];
 }
 
+/** xen_block_buffers_put: give a buffer back. */
 static inline void xen_block_buffers_put(XenBlockBuffers *b, void *buf)
 {
     b->free[b->nr_free++] = buf;

@@ -194,6 +194,7 @@ void xen_block_grants_copy(XenBlockGrants *g, bool to_domain,
 /** xen_block_grants_trim: gives back the memory that only copies need. */
 void xen_block_grants_trim(XenBlockGrants *g);
 
+/** xen_block_grants_persistent: whether grants stay mapped. */
 static inline bool xen_block_grants_persistent(const XenBlockGrants *g)
 {
     return g->buckets;

@@ -21,7 +21,11 @@ typedef struct VRingDescCopy {
     uint64_t rest;
 } VRingDescCopy;
 
-/* Two loads of 8 bytes, never repeated: the guest may change it meanwhile. */
+/**
+ * vring_copy_desc: copy a descriptor out of the guest's reach.
+ *
+ * Two loads of 8 bytes, never repeated: the guest may change it meanwhile.
+ */
 static inline VRingDescCopy vring_copy_desc(const void *desc)
 {
     const volatile uint64_t *p = desc;      /* the compiler must not reload */
@@ -30,12 +34,16 @@ static inline VRingDescCopy vring_copy_desc(const void *desc)
     return (VRingDescCopy) { le64_to_cpu(addr), le64_to_cpu(rest) };
 }
 
+/** vring_desc_len: the length of the buffer that a descriptor names. */
 static inline uint32_t vring_desc_len(VRingDescCopy d)
 {
     return d.rest;
 }
 
-/* Clear @chain but for its list, so that segments can be added to it. */
+/**
+ * vring_chain_begin: clear @chain but for its list, so that segments can be
+ * added to it.
+ */
 static inline void vring_chain_begin(VRing *r, VRingChain *chain)
 {
     chain->out_num = 0;
@@ -47,16 +55,19 @@ static inline void vring_chain_begin(VRing *r, VRingChain *chain)
     chain->view_ref = r->view_ref;
 }
 
-/*
- * Name what is wrong with the ring and let go of the chain that was being
- * read.  Returns -EINVAL.
+/**
+ * vring_malformed: name what is wrong with the ring and let go of the chain
+ * that was being read.
+ *
+ * Returns: -EINVAL.
  */
 int vring_malformed(VRing *r, VRingChain *chain, const char *fault);
 
-/*
- * Add one descriptor's buffer to the chain, whatever it takes: other ranges,
- * several segments, the DMA API.  Returns 0, or -EINVAL after
- * vring_malformed(), or -EAGAIN as vring_take().
+/**
+ * vring_add_segment: add one descriptor's buffer to the chain, whatever it
+ * takes: other ranges, several segments, the DMA API.
+ *
+ * Returns: 0, or -EINVAL after vring_malformed(), or -EAGAIN as vring_take().
  */
 int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                       bool is_write);
@@ -75,6 +86,7 @@ typedef struct VRingWalk {
     bool track;
 } VRingWalk;
 
+/** vring_walk_load: begin a walk, or go on with one, from what @chain has. */
 static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
 {
     return (VRingWalk) {
@@ -88,6 +100,7 @@ static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
     };
 }
 
+/** vring_walk_store: write the sums of a walk to @chain. */
 static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
 {
     chain->out_num = w.iov - chain->iov - w.in_num;
@@ -141,21 +154,34 @@ slow:
     return ret;
 }
 
-/*
- * An indirect table, wherever it lies: *@table is its address, in guest memory
- * (copy each entry once) or of a copy.  Both layouts' entries have 16 bytes.
- * Returns as vring_add_segment().
+/**
+ * vring_map_table: find an indirect table, wherever it lies.
+ * @table: set to its address, in guest memory (copy each entry once) or of a
+ *         copy
+ *
+ * Both layouts' entries have 16 bytes.
+ *
+ * Returns: as vring_add_segment().
  */
 int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                     const struct vring_desc **table);
 
-/* The pages that a chain's segments lie in have been written. */
+/**
+ * vring_chain_report: the pages that a chain's segments lie in have been
+ * written.
+ */
 void vring_chain_report(const VRingChain *chain);
 
-/* Unmap slow segments, of which @written bytes in all were written. */
+/**
+ * vring_chain_unmap: unmap slow segments, of which @written bytes in all were
+ * written.
+ */
 void vring_chain_unmap(VRing *r, VRingChain *chain, uint64_t written);
 
-/* Tell the driver's author of a table that it had no right to use. */
+/**
+ * vring_log_indirect: tell the driver's author of a table that it had no right
+ * to use.
+ */
 void vring_log_indirect(void);
 
 /**
@@ -187,13 +213,16 @@ int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     return ret;
 }
 
-/* Is the sum of the chain's buffers more than 2^32 bytes (2.7.4.2)? */
+/**
+ * vring_walk_is_overlong: whether the sum of the chain's buffers is more than
+ * 2^32 bytes (2.7.4.2).
+ */
 static inline bool vring_walk_is_overlong(VRingWalk w)
 {
     return w.out_len + w.in_len > UINT64_C(1) << 32;
 }
 
-/* The chain is whole and goes to the caller. */
+/** vring_chain_end: the chain is whole and goes to the caller. */
 static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 {
     vring_walk_store(w, chain);
@@ -201,10 +230,16 @@ static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
     chain->view_ref->inflight++;
 }
 
-/* Unmap slow segments and report written pages: vring_push()'s rare part. */
+/**
+ * vring_chain_written: unmap slow segments and report written pages, which is
+ * the rare part of vring_push().
+ */
 void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written);
 
-/* vring_push()'s common part; the used entry's contents are the layout's. */
+/**
+ * vring_push_chain: the common part of vring_push().  The contents of the used
+ * entry are the layout's.
+ */
 static inline void vring_push_chain(VRing *r, VRingChain *chain,
                                     uint32_t written)
 {
@@ -219,7 +254,10 @@ static inline void vring_push_chain(VRing *r, VRingChain *chain,
     r->unpublished += chain->ndescs;
 }
 
-/* Report a write to the ring itself, if anybody wants to hear of it. */
+/**
+ * vring_mark_own: report a write to the ring itself, if anybody wants to hear
+ * of it.
+ */
 static inline void vring_mark_own(VRing *r, const void *host, size_t len)
 {
     if (unlikely(r->used_track ||

@@ -9,13 +9,46 @@
 
 #include "hw/virtio/vring.h"
 
+/** vring_empty_split: vring_empty() of a split ring. */
 bool vring_empty_split(const VRing *r);
+
+/** vring_empty_packed: vring_empty() of a packed ring. */
 bool vring_empty_packed(const VRing *r);
+
+/**
+ * vring_split_publish: make the used entries of all pushed chains visible, with
+ * one index.
+ */
 void vring_split_publish(VRing *r);
+
+/**
+ * vring_split_wants_interrupt: whether the driver wants an interrupt for what
+ * was published.  The caller has executed a full barrier since.
+ */
 bool vring_split_wants_interrupt(VRing *r);
+
+/**
+ * vring_split_set_notification: vring_set_notification() of a split ring; the
+ * caller executes the barrier.
+ */
 void vring_split_set_notification(VRing *r, bool enable);
+
+/**
+ * vring_packed_publish: make the used descriptors of all pushed chains visible,
+ * the first one last.
+ */
 void vring_packed_publish(VRing *r);
+
+/**
+ * vring_packed_wants_interrupt: whether the driver wants an interrupt for what
+ * was published.  The caller has executed a full barrier since.
+ */
 bool vring_packed_wants_interrupt(VRing *r);
+
+/**
+ * vring_packed_set_notification: vring_set_notification() of a packed ring; the
+ * caller executes the barrier.
+ */
 void vring_packed_set_notification(VRing *r, bool enable);
 
 #endif /* HW_VIRTIO_VRING_LAYOUT_H */

@@ -85,6 +85,10 @@ extern struct foreignmem_backend_ops xen_standin_foreignmem_ops;
 
 extern struct xenstore_backend_ops xen_standin_xenstore_ops;
 
+/**
+ * xen_standin_xenstore_init: an empty store.
+ * @nested: the property nested-watches
+ */
 void xen_standin_xenstore_init(unsigned int nested);
 
 /**
@@ -110,7 +114,10 @@ typedef struct XenStandinWatches {
 
 /** xen_standin_watches_init: @nested is the property nested-watches */
 void xen_standin_watches_init(unsigned int nested);
+
+/** xen_standin_watches_open: a handle is opened, and has no watch yet */
 void xen_standin_watches_open(XenStandinWatches *list);
+
 /**
  * xen_standin_watches_close: the handle is closed, and has no watch.  libxen's
  * handles insist on that, too.
@@ -121,6 +128,8 @@ void xen_standin_watches_close(XenStandinWatches *list);
 struct qemu_xs_watch *xen_standin_watch_add(XenStandinWatches *list,
                                             const char *path, bool relative,
                                             xs_watch_fn fn, void *opaque);
+
+/** xen_standin_watch_drop: end a watch; its events are not delivered */
 void xen_standin_watch_drop(struct qemu_xs_watch *w);
 
 /**
@@ -140,6 +149,7 @@ bool xen_standin_path_is_below(const char *path, const char *dir);
 
 extern struct evtchn_backend_ops xen_standin_evtchn_ops;
 
+/** xen_standin_evtchn_init: no port yet for the guest @domid */
 void xen_standin_evtchn_init(uint16_t domid);
 
 /**
@@ -187,6 +197,7 @@ typedef struct XenStandinGrantStats {
     uint64_t unmaps;            /* calls that unmapped */
 } XenStandinGrantStats;
 
+/** xen_standin_gnttab_init: no table yet for the guest @domid */
 void xen_standin_gnttab_init(uint16_t domid, const XenStandinLimits *limits);
 
 /**
@@ -201,6 +212,7 @@ int xen_standin_gnttab_setup(uint64_t frame, uint64_t nr_frames);
 /** xen_standin_gnttab_set_limit: how many grants may be mapped at once */
 void xen_standin_gnttab_set_limit(uint64_t nr_grants);
 
+/** xen_standin_gnttab_get_stats: what was asked for so far */
 void xen_standin_gnttab_get_stats(XenStandinGrantStats *stats);
 
 /*

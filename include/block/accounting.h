@@ -133,7 +133,8 @@ void block_acct_add_interval(BlockAcctStats *stats, unsigned interval_length);
 
 /**
  * block_acct_interval_next: the interval after @s, or the first if @s is NULL.
- * Returns NULL after the last.
+ *
+ * Returns: NULL after the last.
  */
 BlockAcctTimedStats *block_acct_interval_next(BlockAcctStats *stats,
                                               BlockAcctTimedStats *s);
@@ -197,7 +198,7 @@ double block_acct_queue_depth(BlockAcctTimedStats *stats,
  * block_latency_histogram_set: count latencies of @type from zero, in the bins
  * that @boundaries (nanoseconds) make.
  *
- * Returns -EINVAL, with nothing changed, unless there is a boundary and they
+ * Returns: -EINVAL, with nothing changed, unless there is a boundary and they
  * ascend from above zero.
  */
 int block_latency_histogram_set(BlockAcctStats *stats, enum BlockAcctType type,

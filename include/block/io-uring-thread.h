@@ -41,7 +41,7 @@
  *
  * Falls back to an ordinary ring on kernels before 5.19.
  *
- * Returns 0, or the negative errno of io_uring_queue_init().
+ * Returns: 0, or the negative errno of io_uring_queue_init().
  */
 static inline int io_uring_thread_init(struct io_uring *ring, unsigned entries,
                                        bool one_thread)
@@ -81,7 +81,7 @@ static inline bool io_uring_thread_ready(struct io_uring *ring)
  *
  * Spares the kernel the copy of a list of one.
  *
- * Returns false, with @sqe as it was, if @qiov has several buffers, or if the
+ * Returns: false, with @sqe as it was, if @qiov has several buffers, or if the
  * ring does not have the flags of a ring for one thread: then the kernel may be
  * older than 5.6, which brought these operations.
  */

@@ -27,8 +27,10 @@
  *
  * @flags: what the L1 entry has to have, 0 or QCOW_OFLAG_COPIED
  *
- * During a request, without the lock.  Returns a negative errno value if the
- * table cannot be read.  0 does not mean that it is in the cache.
+ * During a request, without the lock.
+ *
+ * Returns: a negative errno value if the table cannot be read.  0 does not mean
+ * that it is in the cache.
  */
 int coroutine_fn GRAPH_RDLOCK
 qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);

@@ -24,10 +24,11 @@
  *         other
  * @host_offset: where @offset lies in the data file, 0 if there is no cluster
  *
- * Any thread, during a request.  Returns false, with nothing changed, if the
- * caller has to take the lock and call qcow2_get_host_offset(): the table is
- * not cached or just changing, the image is corrupt here or just being opened,
- * or the cluster is compressed.
+ * Any thread, during a request.
+ *
+ * Returns: false, with nothing changed, if the caller has to take the lock and
+ * call qcow2_get_host_offset(): the table is not cached or just changing, the
+ * image is corrupt here or just being opened, or the cluster is compressed.
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
@@ -39,8 +40,10 @@ qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
  * All @bytes bytes lie one after the other, from @host_offset on, in clusters
  * with data that are used once, and nothing else lies there.
  *
- * Any thread, during a request.  Returns false, and @host_offset means nothing,
- * if the caller has to take the lock and call qcow2_alloc_host_offset().
+ * Any thread, during a request.
+ *
+ * Returns: false, and @host_offset means nothing, if the caller has to take the
+ * lock and call qcow2_alloc_host_offset().
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset, unsigned bytes,

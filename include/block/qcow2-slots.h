@@ -74,7 +74,9 @@ typedef struct Qcow2Slots {
  * qcow2_slots_new: @nb slots, all hidden.
  *
  * @tables is their memory, @table_size bytes (a power of two) each, and
- * outlives them.  Returns NULL if there is no memory.
+ * outlives them.
+ *
+ * Returns: NULL if there is no memory.
  */
 Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables);
 
@@ -162,7 +164,7 @@ static inline bool qcow2_slots_retry(Qcow2Slots *slots, unsigned begin)
     return seqlock_read_retry(&slots->changes, begin);
 }
 
-/* The slot that has @table. */
+/** qcow2_slots_slot: the slot that has @table. */
 static inline Qcow2Slot *qcow2_slots_slot(Qcow2Slots *slots,
                                           const uint64_t *table)
 {

@@ -49,8 +49,10 @@ void throttle_shares_free(ThrottleShares *shares);
  * throttle_shares_take: let a request of @bytes through, if the share of the
  * thread with number @slot is large enough.
  *
- * That thread, without the lock.  Returns whether it may go; otherwise the
- * caller takes the lock and asks the buckets.
+ * That thread, without the lock.
+ *
+ * Returns: whether it may go; otherwise the caller takes the lock and asks the
+ * buckets.
  */
 bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
                           ThrottleDirection direction, uint64_t bytes);

@@ -75,7 +75,9 @@ typedef struct TrackedWalk {
 /**
  * tracked_requests_add: @req begins; its fields are set.
  *
- * Any thread, without the lock.  Returns what tracked_requests_remove() wants.
+ * Any thread, without the lock.
+ *
+ * Returns: what tracked_requests_remove() wants.
  */
 TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
                                   struct BdrvTrackedRequest *req);
@@ -83,8 +85,10 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
 /**
  * tracked_requests_remove: the request in @cell ends.
  *
- * Any thread, without the lock.  Returns whether somebody could be waiting for
- * the request: only somebody who found it, as a scanner, could.
+ * Any thread, without the lock.
+ *
+ * Returns: whether somebody could be waiting for the request: only somebody who
+ * found it, as a scanner, could.
  */
 bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
                              TrackedCell *cell);

@@ -33,7 +33,9 @@ extern BriefReader brief_readers[THREAD_SLOTS];
  * brief_read_begin: what is read from now on is not freed.
  *
  * Any thread.  Not to be nested; until brief_read_end() the caller must not
- * yield, sleep or take a lock.  Returns NULL, and nothing is promised, in a
+ * yield, sleep or take a lock.
+ *
+ * Returns: what brief_read_end() wants.  NULL, and nothing is promised, in a
  * thread without a slot of its own.
  */
 static inline BriefReader *brief_read_begin(void)

@@ -54,7 +54,9 @@ typedef struct HBitmapCount {
  *
  * Any thread, while nobody replaces the words.  Threads without a slot of their
  * own exclude each other with a lock.  Writes nothing if the bits are set and
- * found from above.  Returns whether one of them was clear.
+ * found from above.
+ *
+ * Returns: whether one of them was clear.
  */
 bool hbitmap_bits_set(unsigned long *const levels[HBITMAP_LEVELS],
                       HBitmapCount *count, uint64_t first, uint64_t last);
@@ -62,7 +64,9 @@ bool hbitmap_bits_set(unsigned long *const levels[HBITMAP_LEVELS],
 /**
  * hbitmap_bits_reset: clear bits @first to @last of the last of @levels.
  *
- * One thread at a time.  Returns whether one of them was set.
+ * One thread at a time.
+ *
+ * Returns: whether one of them was set.
  */
 bool hbitmap_bits_reset(unsigned long *const levels[HBITMAP_LEVELS],
                         HBitmapCount *count, uint64_t first, uint64_t last);

@@ -56,8 +56,9 @@ static inline void *thread_shards_get(const ThreadShards *shards, unsigned slot)
  * thread_shards_next: the one in slot *@next, or the next behind it.
  * @next: 0 to begin with; set to the slot behind it
  *
- * Any thread.  Shards that are made meanwhile may be missed.  Returns NULL
- * behind the last.
+ * Any thread.  Shards that are made meanwhile may be missed.
+ *
+ * Returns: NULL behind the last.
  */
 void *thread_shards_next(const ThreadShards *shards, unsigned *next);
 

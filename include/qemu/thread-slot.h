@@ -37,7 +37,7 @@
  * has yielded.  The number stays the same for the life of the thread.  What
  * the number's last owner wrote is visible to its next.
  *
- * Returns less than THREAD_SLOTS if no other living thread has that number,
+ * Returns: less than THREAD_SLOTS if no other living thread has that number,
  * THREAD_SLOT_SHARED otherwise.
  */
 unsigned thread_slot(void);

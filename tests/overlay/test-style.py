@@ -17,7 +17,8 @@
 #
 # The licence is the last line of a program's first comment, and a comment that
 # tells what a function, a type or a macro of a header is for reads as
-# kernel-doc:
+# kernel-doc.  Each function that a header outside of tests/ has is described in
+# this way:
 #
 #     /**
 #      * name: what it is, or what it does
@@ -47,6 +48,11 @@ WIDTH = 80
 HEADER_WIDTH = 76
 MAY_BE_WIDE = ('*.hex', 'base.lock', 'trace-events', '*.md', '*.rst', '*.patch',
                'COPYING')
+
+# A function in a header, at its declaration or definition
+FUNCTION = re.compile(
+    r'^(?!typedef\b|extern\b|DECLARE_|OBJECT_)[A-Za-z_][\w \t\n*()]*?'
+    r'\b(\w+)\([^;{}]*\)\s*(?:[A-Z_]+(?:\([^)]*\))?\s*)*[;{]', re.M)
 
 NAMED = re.compile(r'(\w+):(?= )')
 
@@ -119,6 +125,22 @@ def odd_comments(text):
     return odd
 
 
+def bare_functions(text):
+    """Functions that a header declares or defines without kernel-doc, and
+    comments that say otherwise than "Returns: " what is returned."""
+    # Directives may stand between two functions, and are no blank lines.
+    text = re.sub(r'^#(?:.*\\\n)*.*\n', '#\n', text, flags=re.M)
+    bare = []
+    for match in FUNCTION.finditer(text):
+        before = text[:match.start()].rstrip('#\n')
+        comment = before[before.rfind('/*'):] if before.endswith('*/') else ''
+        if not re.match(rf'/\*\*\s*(\* )?{match[1]}:', comment):
+            bare.append(match[1])
+        elif re.search(r'\bReturns (?!at once)', comment):
+            bare.append(f'{match[1]}: Returns without a colon')
+    return bare
+
+
 class StyleTest(unittest.TestCase):
     def test_lines_fit(self):
         wide = [f'{path.relative_to(REPO)}:{number}' for path in all_files()
@@ -162,6 +184,25 @@ class StyleTest(unittest.TestCase):
                for path in program_files() if path.suffix == '.h'
                for line in odd_comments(path.read_text())]
         self.assertEqual(odd, [])
+
+    def test_public_functions_are_described(self):
+        bare = [f'{path.relative_to(REPO)}: {name}' for path in all_files()
+                if path.suffix == '.h' and REPO / 'tests' not in path.parents
+                for name in bare_functions(path.read_text())]
+        self.assertEqual(bare, [])
+
+    def test_bare_functions_are_seen(self):
+        good = ('/** f: do it */\nint f(void);\n\n'
+                '/**\n * g: do it\n *\n * Returns: a number.\n */\n'
+                'static inline struct T *g(T *t,\n                   int n)\n'
+                '{\n    return h(t);\n}\n\n'
+                'typedef void Fn(int n);\nextern int n;\nDECLARE_X(A, b)\n')
+        self.assertEqual(bare_functions(good), [])
+        self.assertEqual(bare_functions(good + 'void h(int n);\n'), ['h'])
+        self.assertEqual(bare_functions('/* f: do it */\nint f(void);\n'),
+                         ['f'])
+        self.assertEqual(bare_functions('/** f: Returns 1. */\nint f(void);\n'),
+                         ['f: Returns without a colon'])
 
     def test_odd_comments_are_seen(self):
         good = ('/* Apart */\n#define N 3\n\n'

@@ -226,7 +226,9 @@ void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
 /**
  * blk_ring_read: a whole request with a buffer of its own
  *
- * @len is a multiple of 512 and at most 11 pages.  Returns the status.
+ * @len is a multiple of 512 and at most 11 pages.
+ *
+ * Returns: the status.
  */
 int blk_ring_read(BlkRing *r, uint64_t sector, void *data, size_t len);
 

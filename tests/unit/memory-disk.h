@@ -62,8 +62,9 @@ void memory_disk_cut(unsigned requests, void (*failing)(void *opaque),
  * memory_disk_power_up: the image becomes what the power failure left of it.
  *
  * That is all that was flushed, and of each sector written since, by chance,
- * the old content or the new one.  Nobody uses the image.  Returns false if the
- * power has not failed: all is there.
+ * the old content or the new one.  Nobody uses the image.
+ *
+ * Returns: false if the power has not failed: all is there.
  */
 bool memory_disk_power_up(GRand *rand);
 

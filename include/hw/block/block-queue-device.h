@@ -103,9 +103,10 @@ const char *block_queue_device_id(DeviceState *dev);
  * @alias: after what the device's IOThreads are called if it has no ID
  * @name: for messages, to be freed by block_queue_device_unrealize()
  *
- * There is no queue yet, and nobody is told of the device.  Returns false with
- * @errp set, and nothing held, when @conf asks for IOThreads that there are
- * not; @name is freed then, too.
+ * There is no queue yet, and nobody is told of the device.
+ *
+ * Returns: false with @errp set, and nothing held, when @conf asks for
+ * IOThreads that there are not; @name is freed then, too.
  */
 bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 BlockBackend *blk,
@@ -222,8 +223,9 @@ void block_queue_device_place_node(BlockQueueDevice *device);
  *         there at present comes up in @iothread
  * @iothread: NULL for the main loop
  *
- * Drains the device for a moment; the guest may go on meanwhile.  Returns
- * false with @errp set when notifications do not reach IOThreads.
+ * Drains the device for a moment; the guest may go on meanwhile.
+ *
+ * Returns: false with @errp set when notifications do not reach IOThreads.
  */
 bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
                                      IOThread *iothread, Error **errp);

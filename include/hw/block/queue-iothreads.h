@@ -71,7 +71,7 @@ const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise);
  * "@alias-iothreadN" or, if one of these names is taken, "@alias-2-iothreadN"
  * and so on.
  *
- * Returns false with @errp set, and nothing held, when the properties
+ * Returns: false with @errp set, and nothing held, when the properties
  * contradict each other or name what does not exist, or if @id is set and one
  * of the names is taken.
  */

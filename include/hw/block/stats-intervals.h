@@ -36,7 +36,11 @@ typedef struct StatsIntervals {
 /** stats_intervals_describe: what "-device TYPE,help" says of it. */
 void stats_intervals_describe(ObjectClass *klass);
 
-/** stats_intervals_check: returns false with @errp set if one is 0. */
+/**
+ * stats_intervals_check: are they all larger than 0?
+ *
+ * Returns: false with @errp set if one is not.
+ */
 bool stats_intervals_check(const StatsIntervals *intervals, Error **errp);
 
 /**

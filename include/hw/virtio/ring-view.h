@@ -79,14 +79,16 @@ struct RingViewSource {
  * @ranges: sorted by @start, not overlapping; copied
  * @n: how many, may be 0
  *
- * Returns the view with one reference, for the caller.
+ * Returns: the view with one reference, for the caller.
  */
 RingView *ring_view_new_from_ranges(const RingViewRange *ranges, unsigned n);
 
-/* Any thread that holds a reference. */
+/** ring_view_ref: take a reference.  Any thread that holds one. */
 void ring_view_ref(RingView *view);
 
-/*
+/**
+ * ring_view_unref: drop a reference.
+ *
  * Any thread.  With the last reference the memory regions are let go of
  * later, by the RCU thread under the BQL, because that may finalize objects.
  */
@@ -100,6 +102,8 @@ void ring_view_unref(RingView *view);
  * ring_view_source_destroy().
  */
 void ring_view_source_init(RingViewSource *src, RingView *view);
+
+/** ring_view_source_destroy: end what ring_view_source_init() has begun. */
 void ring_view_source_destroy(RingViewSource *src);
 
 /**
@@ -151,10 +155,14 @@ typedef void RingViewChangedFn(void *opaque, bool gone);
 RingViewSource *ring_view_source_new(AddressSpace *as,
                                      RingViewChangedFn *changed, void *opaque);
 
-/* Under the BQL.  Queues must be detached; views may still be referenced. */
+/**
+ * ring_view_source_free: end what ring_view_source_new() has begun.
+ *
+ * Under the BQL.  Queues must be detached; views may still be referenced.
+ */
 void ring_view_source_free(RingViewSource *src);
 
-/* The rest of ring_view_map(); use that. */
+/** ring_view_map_slow: the rest of ring_view_map(); use that. */
 void *ring_view_map_slow(const RingView *view, RingViewHint *hint,
                          hwaddr addr, size_t *len, bool is_write,
                          const RingViewRange **range);
@@ -167,7 +175,7 @@ void *ring_view_map_slow(const RingView *view, RingViewHint *hint,
  * @is_write: the device is going to write
  * @range: out, the range that was hit; may be NULL
  *
- * Returns NULL when @addr is not RAM that the device may access directly:
+ * Returns: NULL when @addr is not RAM that the device may access directly:
  * unmapped, MMIO, read-only for a write, or @addr + @len beyond 2^64.
  */
 static inline void *ring_view_map(const RingView *view, RingViewHint *hint,

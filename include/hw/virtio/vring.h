@@ -198,16 +198,23 @@ void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
 
 /**
  * vring_load_from_vdev: take over from the base's VirtQueue
- * vring_store_to_vdev() - hand back to it
  *
  * Under the BQL, with nobody at work on the queue, the ring attached.  For a
- * split ring the base keeps no copy of the used index that can be read, it is
- * taken from the ring; loading returns false, as vring_set_state() does, for
- * a used index that the guest has scribbled on.  Storing counts chains in
- * flight as the VirtQueue's own; the device may end them there, as elements
- * with the chain's id and ndescs and no segments.
+ * split ring the base keeps no copy of the used index that can be read; it is
+ * taken from the ring.
+ *
+ * Returns: false, as vring_set_state(), for a used index that the guest has
+ * scribbled on.
  */
 bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
+
+/**
+ * vring_store_to_vdev: hand back to the base's VirtQueue
+ *
+ * Under the BQL, with nobody at work on the queue, the ring attached.  Chains
+ * in flight count as the VirtQueue's own; the device may end them there, as
+ * elements with the chain's id and ndescs and no segments.
+ */
 void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 
 /**
@@ -232,19 +239,21 @@ static inline bool vring_is_set_up(const VRing *r)
     return r->as != NULL;
 }
 
-/* Free what vring_setup() made.  Detached, no chain in flight. */
+/**
+ * vring_cleanup: free what vring_setup() made.  Detached, no chain in flight.
+ */
 void vring_cleanup(VRing *r);
 
 /**
  * vring_attach: find the ring in guest memory
  * @src: outlives the attachment
  *
- * Returns false, and stays detached, when the ring cannot be used here: an
+ * In the owner's thread, or with nobody at work on the queue.
+ *
+ * Returns: false, and stays detached, when the ring cannot be used here: an
  * area that is not wholly inside one range of RAM, not writable where it must
  * be or not aligned; a split ring whose size is no power of 2; a big-endian
  * driver.  The caller then uses the base's virtqueue calls.
- *
- * In the owner's thread, or with nobody at work on the queue.
  */
 bool vring_attach(VRing *r, RingViewSource *src);
 
@@ -263,35 +272,43 @@ bool vring_can_attach(const VRingConfig *config, const RingView *view);
  */
 void vring_detach(VRing *r);
 
+/** vring_attached: between vring_attach() and vring_detach()? */
 static inline bool vring_attached(const VRing *r)
 {
     return r->desc != NULL;
 }
 
+/** vring_get_state: the ring's positions. */
 void vring_get_state(const VRing *r, VRingState *state);
 
-/*
- * Sets the positions; chains between the two count as in flight.  Returns
- * false, with nothing changed, if a ring of this size cannot be there.
+/**
+ * vring_set_state: set the positions; chains between the two count as in
+ * flight.
+ *
+ * Returns: false, with nothing changed, if a ring of this size cannot be there.
  */
 bool vring_set_state(VRing *r, const VRingState *state);
 
-/* Forget the last interrupt: the next vring_publish() wants one. */
+/**
+ * vring_invalidate_signalled_used: forget the last interrupt, so that the next
+ * vring_publish() wants one.
+ */
 static inline void vring_invalidate_signalled_used(VRing *r)
 {
     r->signalled_used_valid = false;
 }
 
-/* The rest of vring_refresh(); use that. */
+/** vring_switch_view: the rest of vring_refresh(); use that. */
 bool vring_switch_view(VRing *r);
 
 /**
  * vring_refresh: follow changes of guest memory
  *
- * At the start of every batch.  Returns false when the ring lies in memory
- * that is not direct any more: the ring goes on by its old view, so that
- * chains in flight can end, but the caller should stop taking new ones and
- * go over to the base.
+ * At the start of every batch.
+ *
+ * Returns: false when the ring lies in memory that is not direct any more: the
+ * ring goes on by its old view, so that chains in flight can end, but the
+ * caller should stop taking new ones and go over to the base.
  */
 static inline bool vring_refresh(VRing *r)
 {
@@ -301,7 +318,10 @@ static inline bool vring_refresh(VRing *r)
     return vring_switch_view(r);
 }
 
+/** vring_take_split: vring_take_into() of a split ring; use that. */
 int vring_take_split(VRing *r, VRingChain *chain);
+
+/** vring_take_packed: vring_take_into() of a packed ring; use that. */
 int vring_take_packed(VRing *r, VRingChain *chain);
 
 /**
@@ -311,19 +331,20 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  * @room: how many @iov has room for, VRING_MAX_SEGMENTS at most; a chain of
  *        more has its @iov in @r->iov, to be copied
  *
- * Returns 1 with a chain, 0 when there is none, -EINVAL when the ring is
- * malformed: vring_fault() names the fault and the device needs a reset.
- * With @r->direct_only -EAGAIN, and the chain stays in the ring, when a part
- * of it is not direct RAM.
  * A chain has at least one segment, none of them empty.  Indirect tables are
  * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base;
- * those that are not negotiated are logged with -d guest_errors.
- * Buffers that are not direct RAM go through the DMA API and may be bounced
- * (@chain->slow); what cannot be mapped that way is a fault.
+ * those that are not negotiated are logged with -d guest_errors.  Buffers that
+ * are not direct RAM go through the DMA API and may be bounced (@chain->slow);
+ * what cannot be mapped that way is a fault.
  *
  * Reading or writing MMIO takes the BQL, and its holder may be waiting for
  * this thread (drain).  So an owner outside of the main loop sets
  * @r->direct_only, and has the main loop serve the ring when it must.
+ *
+ * Returns: 1 with a chain, 0 when there is none, -EINVAL when the ring is
+ * malformed: vring_fault() names the fault and the device needs a reset.  With
+ * @r->direct_only -EAGAIN, and the chain stays in the ring, when a part of it
+ * is not direct RAM.
  */
 static inline int vring_take_into(VRing *r, VRingChain *chain,
                                   struct iovec *iov, unsigned room)
@@ -340,13 +361,16 @@ static inline int vring_take(VRing *r, VRingChain *chain)
     return vring_take_into(r, chain, r->iov, VRING_MAX_SEGMENTS);
 }
 
-/* What was wrong; a constant string, NULL if nothing was. */
+/** vring_fault: what was wrong; a constant string, NULL if nothing was. */
 static inline const char *vring_fault(const VRing *r)
 {
     return r->fault;
 }
 
+/** vring_push_split: vring_push() to a split ring; use that. */
 void vring_push_split(VRing *r, VRingChain *chain, uint32_t written);
+
+/** vring_push_packed: vring_push() to a packed ring; use that. */
 void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
 
 /**
@@ -368,8 +392,9 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 /**
  * vring_publish: show all pushed chains to the driver
  *
- * Returns true if the driver wants an interrupt for them.  Cheap when
- * nothing was pushed.
+ * Cheap when nothing was pushed.
+ *
+ * Returns: true if the driver wants an interrupt for them.
  */
 bool vring_publish(VRing *r);
 

@@ -26,6 +26,7 @@ typedef struct XenGuestLog {
 /** xen_guest_log_init: with all lines there are to be had */
 void xen_guest_log_init(XenGuestLog *log);
 
+/** xen_guest_log_destroy: nobody uses it any more */
 void xen_guest_log_destroy(XenGuestLog *log);
 
 /**
