@@ -88,8 +88,8 @@ void queue_iothreads_describe(ObjectClass *klass)
     object_class_property_set_description(klass, "iothread",
         "IOThread that serves all queues");
     object_class_property_set_description(klass, "iothreads",
-        "Number of IOThreads that the device makes for its queues, or auto: "
-        "one for each queue, but no more than host CPUs");
+        "Number of IOThreads that the device makes for its queues; auto makes "
+        "one per queue, or one per host CPU if these are fewer");
 }
 
 bool queue_iothreads_wanted(const QueueIOThreadsConf *conf)

@@ -12,7 +12,8 @@
 void stats_intervals_describe(ObjectClass *klass)
 {
     object_class_property_set_description(klass, "stats-intervals",
-        "Seconds over which to average latencies and queue depths, a list");
+        "List of intervals, in seconds, over which latencies and queue depths "
+        "are averaged");
 }
 
 bool stats_intervals_check(const StatsIntervals *intervals, Error **errp)

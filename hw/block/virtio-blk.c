@@ -377,7 +377,7 @@ static void virtio_blk_describe(ObjectClass *klass)
     queue_iothreads_describe(klass);
     stats_intervals_describe(klass);
     object_class_property_set_description(klass, "num-queues",
-        "Number of virtqueues; 65535 is one per vCPU on PCI, else 1");
+        "Number of virtqueues; 65535 means one per vCPU on PCI, else 1");
     object_class_property_set_description(klass, "queue-size",
         "Entries of each virtqueue, a power of 2 from 4 to "
         stringify(VIRTQUEUE_MAX_SIZE));

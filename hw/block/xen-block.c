@@ -431,19 +431,19 @@ static void xen_block_describe(ObjectClass *class)
     queue_iothreads_describe(class);
     stats_intervals_describe(class);
     object_class_property_set_description(class, "num-queues",
-        "Rings to offer (default: one per host CPU, at most 16)");
+        "Number of rings to offer (default: one per host CPU, at most 16)");
     object_class_property_set_description(class, "max-ring-page-order",
-        "A ring has up to 2 to the power of this pages");
+        "Largest ring, as a power of 2: 4 allows rings of 16 pages");
     object_class_property_set_description(class, "persistent-grants",
-        "Map the guest's pages once, not for every request");
+        "Keep the guest's pages mapped between requests");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Bound of mapped pages for all rings, 0: 1056 for each");
+        "Most pages that all rings keep mapped; 0 means 1056 for each ring");
     object_class_property_set_description(class, "max-indirect-segments",
-        "Pages that an indirect request can have, 0: no indirect requests");
+        "Most pages of an indirect request; 0 turns indirect requests off");
     object_class_property_set_description(class, "write-barriers",
-        "Offer the barrier operation to old guests");
+        "Offer write barriers, which only old guests use");
     object_class_property_set_description(class, "batch-copies",
-        "Copy the data of requests that come together in one call");
+        "Copy the data of requests that arrive together with one call");
 }
 
 static BlockQueueDevice *xen_block_get_device(BlockQueueDeviceIf *obj)

@@ -62,7 +62,8 @@ static void virtio_blk_pci_class_init(ObjectClass *klass, ClassInitData *data)
     set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
     device_class_set_props(dc, virtio_blk_pci_properties);
     object_class_property_set_description(klass, "vectors",
-        "MSI-X vectors; 4294967295 is one per virtqueue and one more");
+        "Number of MSI-X vectors; 4294967295 means one per virtqueue, and one "
+        "for the configuration");
     VIRTIO_PCI_CLASS(klass)->realize = virtio_blk_pci_realize;
     pci->class_id = PCI_CLASS_STORAGE_SCSI;
     pci->vendor_id = PCI_VENDOR_ID_REDHAT_QUMRANET;

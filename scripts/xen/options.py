@@ -36,8 +36,8 @@ def usage():
     return ('usage: scripts/run-xen [--check] [--no-colour] '
             '[NAME=VALUE ...]\n\n'
             'Boots a real Xen in QEMU, with a PV domU on a disk that QEMU '
-            'serves from dom0, and\nreports which vCPU, event channel and '
-            'IOThread each of its rings has.\n--check: only say what is '
+            'serves from\ndom0, and reports which vCPU, event channel and '
+            'IOThread each of its rings\nhas.\n--check: only say what is '
             'wrong with the arguments, if anything is.\n\n' + describe(NAMES))
 
 
