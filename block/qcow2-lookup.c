@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
 #include "block/qcow2-metadata.h"
 #include "qemu/atomic.h"
@@ -414,7 +413,6 @@ void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache)
 {
     Qcow2Cache *old = s->l2_table_cache;
 
-    qcow2_load_stale_all(s);
     qatomic_set((void **)&s->l2_table_cache, cache);
     if (s->lookup_slots) {
         qatomic_store_release(&s->lookup_slots, qcow2_cache_slots(cache));

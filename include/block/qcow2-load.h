@@ -43,7 +43,8 @@ qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);
 void qcow2_load_stale(BDRVQcow2State *s, uint64_t table);
 
 /**
- * qcow2_load_stale_all: tables get another size.  Called with the lock held.
+ * qcow2_load_stale_all: tables get another size, by qcow2_lookup_new_cache().
+ * Called with the lock held, or without requests.
  */
 void qcow2_load_stale_all(BDRVQcow2State *s);
 

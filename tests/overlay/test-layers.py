@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 #
-# Who may call whom in the device models.  LAYERS has the order: a source file
-# uses what it has itself and what files below it have, and a header includes
-# headers below it only.  What a lower file wants of a higher one goes through a
-# table of functions that the higher one fills in.
+# Who may call whom in the device models, in the block layer and in util.
+# LAYERS has the order: a source file uses what it has itself and what files
+# below it have, and a header includes headers below it only.  What a lower file
+# wants of a higher one goes through a table of functions that the higher one
+# fills in.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import os
 import re
 import unittest
 from pathlib import Path
@@ -17,6 +17,19 @@ REPO = Path(__file__).resolve().parent.parent.parent
 # From the bottom up.  A header without a source file of its name is a room
 # that the files after it share.
 LAYERS = {
+    'util': [
+        'base-version.h', 'uninitialized.h', 'tsan-guest-memory.h',
+        'thread-slot', 'thread-shards', 'asym-barrier', 'brief-read',
+        'hbitmap-shared', 'coroutine-x86-64', 'fdmon-ring',
+    ],
+    'block': [
+        # Requests of any node
+        'accounting.h', 'accounting-shard.h', 'accounting-latency',
+        'accounting.c', 'in-flight', 'tracked-requests', 'throttle-shares',
+        'chunk-claims', 'io-uring-thread.h', 'fdmon-ring.h',
+        # qcow2
+        'qcow2-slots', 'qcow2-metadata', 'qcow2-lookup', 'qcow2-load',
+    ],
     'hw/virtio': [
         'ring-view', 'ring-view-source', 'vring.h', 'vring-layout.h',
         'vring-chain', 'vring-split', 'vring-packed', 'vring.c', 'vring-vdev',
@@ -48,6 +61,9 @@ LAYERS = {
     ],
 }
 
+# Where the headers of a folder are, beside the folder itself
+HEADERS = {'util': 'include/qemu'}
+
 # A function or an object that other files see, at its definition.
 DEFINITION = re.compile(
     r'^(?!static\b|typedef\b|extern\b|return\b|else\b)'
@@ -66,7 +82,10 @@ def code(text):
 
 
 def definitions(text):
-    return {match[1] for match in DEFINITION.finditer(code(text))}
+    # A static function may have its name on the line after.
+    text = re.sub(r'^(static\b(?:[^\n(){};=]|\(\(\w+\)\))*)\n', r'\1 ',
+                  code(text), flags=re.M)
+    return {match[1] for match in DEFINITION.finditer(text)}
 
 
 def upward(texts, level):
@@ -96,15 +115,12 @@ class LayersTest(unittest.TestCase):
     @staticmethod
     def files(folder):
         """By name: sources beside each other, and their headers anywhere."""
-        names = {}
-        for place in (folder, f'include/{folder}', 'include/hw/virtio'):
-            for name in os.listdir(REPO / place):
-                if place == folder or (folder == 'hw/block' and
-                                       name == 'virtio-blk.h') or \
-                        place == f'include/{folder}':
-                    if name.endswith(('.c', '.h')):
-                        names[name] = (REPO / place / name).read_text()
-        return names
+        headers = HEADERS.get(folder, f'include/{folder}')
+        paths = [*(REPO / folder).glob('*.[ch]'),
+                 *(REPO / headers).glob('*.[ch]')]
+        if folder == 'hw/block':
+            paths.append(REPO / 'include/hw/virtio/virtio-blk.h')
+        return {path.name: path.read_text() for path in paths}
 
     @staticmethod
     def levels(folder):
@@ -135,10 +151,12 @@ class LayersTest(unittest.TestCase):
 
     def test_upward_uses_are_seen(self):
         level = {'low.c': 0, 'low.h': 0, 'high.c': 1, 'high.h': 1}
-        low = '#include "low.h"\nint low(void)\n{\n    return 1;\n}\n'
+        low = ('#include "low.h"\nint low(void)\n{\n    return 1;\n}\n'
+               'static __attribute__((noinline))\nint own(void)\n{\n}\n')
         high = ('#include "high.h"\nstatic int own(void)\n{\n    return 1;\n}\n'
                 'bool *coroutine_fn high_call(int a,\n               int b)\n'
                 '{\n}\nconst Ops high_ops = {\n    .low = low,\n};\n')
+        self.assertEqual(definitions(low), {'low'})
         self.assertEqual(definitions(high), {'high_call', 'high_ops'})
         good = {'low.c': low, 'high.c': high, 'high.h': '#include "low.h"\n'}
         self.assertEqual(upward(good, level), [])
