@@ -196,11 +196,17 @@ void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
     return device->queues;
 }
 
-void *block_queue_device_steal(BlockQueueDevice *device, unsigned *n)
+void block_queue_device_free(BlockQueueDevice *device,
+                             void (*end)(BlockQueue *queue))
 {
-    *n = device->nr_queues;
+    unsigned n = device->nr_queues;
+    char *queues = g_steal_pointer(&device->queues);
+
     device->nr_queues = 0;
-    return g_steal_pointer(&device->queues);
+    for (unsigned i = 0; i < n; i++) {
+        end((BlockQueue *)(queues + i * device->queue_size));
+    }
+    block_queue_free(queues);
 }
 
 /* IOThreads */

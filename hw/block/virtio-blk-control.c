@@ -482,8 +482,10 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
     return true;
 }
 
-static void queue_destroy(VirtIOBlkQueue *q)
+static void queue_destroy(BlockQueue *queue)
 {
+    VirtIOBlkQueue *q = container_of(queue, VirtIOBlkQueue, common);
+
     assert(block_queue_stopped(&q->common));
     virtio_blk_queue_drop_held(q);
     if (vring_is_set_up(&q->ring)) {
@@ -496,15 +498,8 @@ static void queue_destroy(VirtIOBlkQueue *q)
 
 void virtio_blk_queues_cleanup(VirtIOBlock *s)
 {
-    VirtIOBlkQueue *queues;
-    unsigned n;
-
     g_clear_pointer(&s->memory_bh, qemu_bh_delete);
-    queues = block_queue_device_steal(&s->common, &n);
-    for (unsigned i = 0; i < n; i++) {
-        queue_destroy(&queues[i]);
-    }
-    block_queue_free(queues);
+    block_queue_device_free(&s->common, queue_destroy);
     g_clear_pointer(&s->queues_bh, qemu_bh_delete);
     block_queue_device_unrealize(&s->common);
 }

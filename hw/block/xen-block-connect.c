@@ -290,16 +290,9 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
 }
 
 /* Stopping a ring polls: who comes in meanwhile must find none to stop. */
-static void stop_rings(XenBlockDevice *blockdev)
+static void stop_ring(BlockQueue *queue)
 {
-    unsigned nr_rings;
-    XenBlockRing *rings = block_queue_device_steal(&blockdev->common,
-                                                   &nr_rings);
-
-    for (unsigned i = 0; i < nr_rings; i++) {
-        xen_block_ring_stop(&rings[i]);
-    }
-    block_queue_free(rings);
+    xen_block_ring_stop(container_of(queue, XenBlockRing, common));
 }
 
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
@@ -318,7 +311,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     xen_block_set_sector_size(blockdev, fe.sector_size);
     block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STARTING);
     if (!start_rings(blockdev, &fe, errp)) {
-        stop_rings(blockdev);
+        block_queue_device_free(common, stop_ring);
         block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
         return;
     }
@@ -358,7 +351,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     blk_drain(blk);
     block_queue_device_quiesce_wait(common);
     timer_del(blockdev->tick_timer);
-    stop_rings(blockdev);
+    block_queue_device_free(common, stop_ring);
     queue_iothreads_release_node(&common->map, blk);
     if (common->life == BLOCK_QUEUE_DEVICE_STOPPING) {
         block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);

@@ -157,13 +157,13 @@ void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
                                size_t size);
 
 /**
- * block_queue_device_steal: take the queues away from the device.
- * @n: set to their number
+ * block_queue_device_free: call @end for each queue, and free the memory.
  *
- * Who comes in while the caller ends them finds none.  Free the memory with
- * block_queue_free().
+ * Code that comes in meanwhile, because @end polls, finds a device without
+ * queues.
  */
-void *block_queue_device_steal(BlockQueueDevice *device, unsigned *n);
+void block_queue_device_free(BlockQueueDevice *device,
+                             void (*end)(BlockQueue *queue));
 
 /** block_queue_device_get: the head of queue @index, below nr_queues. */
 static inline BlockQueue *block_queue_device_get(const BlockQueueDevice *device,
