@@ -437,7 +437,8 @@ static void xen_block_describe(ObjectClass *class)
     object_class_property_set_description(class, "persistent-grants",
         "Keep the guest's pages mapped between requests");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Most pages that all rings keep mapped; 0 means 1056 for each ring");
+        "Most pages that all rings keep mapped; 0 means at most "
+        "1056 for each ring");
     object_class_property_set_description(class, "max-indirect-segments",
         "Most pages of an indirect request; 0 turns indirect requests off");
     object_class_property_set_description(class, "write-barriers",
