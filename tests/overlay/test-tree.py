@@ -102,6 +102,13 @@ class TreeTest(unittest.TestCase):
                           and f'<{name[len("docs/"):]}>' not in index], [],
                          'pages that docs/index.rst does not list')
 
+    def test_overlay_page_lists_every_program(self):
+        page = (REPO / 'docs/overlay.rst').read_text()
+        self.assertEqual([name for name in self.files
+                          if re.fullmatch(r'scripts/base/[^/]+\.py', name)
+                          and f'``{os.path.basename(name)}``' not in page], [],
+                         'programs that docs/overlay.rst does not list')
+
     def test_series_lists_every_patch(self):
         lines = [line for line in
                  (REPO / 'patches/series').read_text().splitlines()
