@@ -185,7 +185,7 @@ static void test_stop_read(const VblkVariant *v)
     vblk_disk_stop(&f.disk);
 }
 
-/* The driver resets the device while it holds requests back. */
+/* The driver resets the device while requests are held. */
 static void test_stop_reset(const VblkVariant *v)
 {
     Fixture f = setup(v, "write", "'werror': 'stop', " MAPPED);
