@@ -53,11 +53,11 @@ LISTS = {
 }
 
 
-def output(*words, status=0, **more):
+def output(*words, statuses=(0,), **more):
     done = subprocess.run([str(word) for word in words], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           check=False, **more)
-    if done.returncode != status:
+    if done.returncode not in statuses:
         raise AssertionError(f'{words}: {done.stdout}')
     return done.stdout
 
@@ -92,8 +92,10 @@ class FeaturesTest(unittest.TestCase):
     def test_lists(self):
         for option, wanted in LISTS.items():
             with self.subTest(option):
-                self.check(output(QEMU, option, 'help',
-                                  status=int(option == '-tpmdev')), wanted)
+                # '-tpmdev help' fails with some versions of the base.
+                statuses = (0, 1) if option == '-tpmdev' else (0,)
+                self.check(output(QEMU, option, 'help', statuses=statuses),
+                           wanted)
 
     def test_formats(self):
         text = output(TOOLS / 'qemu-img', '--help')

@@ -98,7 +98,9 @@ static void test_lock(void)
 
     /* The same, opened anew */
     blk_set_force_allow_inactivate(blk);
+    bdrv_drain_all_begin();
     g_assert(bdrv_inactivate(blk_bs(blk), &error_abort) == 0);
+    bdrv_drain_all_end();
     bdrv_activate_all(&error_abort);
     g_assert(qcow2_read_needs_lock(blk, 64 * CLUSTER, SECTOR));
     g_assert(qcow2_read_needs_lock(blk, 0, SECTOR));
