@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/base-version.h"
 #include "block/qcow2-lookup.h"
 #include "qapi/error.h"
 #include "qemu/brief-read.h"
@@ -412,9 +413,15 @@ static void check_resize(BlockBackend *blk, int64_t size)
 
 static void test_resize(void)
 {
-    BlockBackend *blk = image_new(8, "cluster_size=4096");
+    BlockBackend *blk;
     uint64_t *l1_table;
 
+    if (BASE_SINCE(10, 2)) {
+        g_test_skip("the base's cleaner of caches runs in the thread that "
+                    "reads here");
+        return;
+    }
+    blk = image_new(8, "cluster_size=4096");
     check_resize(blk, DISK_BYTES + TABLE_BYTES / 2);
     /* The cache alone */
     l1_table = blk_state(blk)->l1_table;
