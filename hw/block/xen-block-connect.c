@@ -289,7 +289,7 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
     return true;
 }
 
-/* Stopping a ring polls: who comes in meanwhile must find none to stop. */
+/* This polls; block_queue_device_free() has taken the rings away before. */
 static void stop_ring(BlockQueue *queue)
 {
     xen_block_ring_stop(container_of(queue, XenBlockRing, common));
