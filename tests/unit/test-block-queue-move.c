@@ -18,6 +18,7 @@
 typedef struct Fixture {
     BlockQueue queue;
     IOThread *iothreads[3];
+    bool held;                  /* the first IOThread is; atomic */
     QemuEvent go_on;
     AioContext *next;           /* where to move it meanwhile, or NULL */
     unsigned looks;             /* atomic */
@@ -62,7 +63,11 @@ static void hold_thread(void *opaque)
 {
     Fixture *f = opaque;
 
+    qatomic_set(&f->held, true);
+    aio_wait_kick();
     qemu_event_wait(&f->go_on);
+    qatomic_store_release(&f->held, false);
+    aio_wait_kick();
 }
 
 static void come_in(void *opaque)
@@ -93,6 +98,7 @@ static void tear_down(Fixture *f, const void *data)
     block_queue_quiesce_begin(&f->queue);
     block_queue_quiesce_wait(&f->queue);
     block_queue_cleanup(&f->queue);
+    AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_load_acquire(&f->held));
     qemu_event_destroy(&f->go_on);
     for (int i = 0; i < ARRAY_SIZE(f->iothreads); i++) {
         iothread_join(f->iothreads[i]);
@@ -105,6 +111,7 @@ static void move(Fixture *f)
     block_queue_quiesce_begin(&f->queue);
     block_queue_quiesce_wait(&f->queue);
     aio_bh_schedule_oneshot(context(f, 0), hold_thread, f);
+    AIO_WAIT_WHILE_UNLOCKED(NULL, !qatomic_read(&f->held));
     aio_bh_schedule_oneshot(qemu_get_aio_context(), come_in, f);
     block_queue_move(&f->queue, context(f, 1));
     block_queue_quiesce_end(&f->queue);
