@@ -75,8 +75,11 @@ static Fixture setup(const VblkVariant *v, const char *iotype, const char *json)
     return setup_ring(v, iotype, json, SPLIT);
 }
 
-/* A request on each queue, bound to fail, in the hands of the device. */
-static void submit(Fixture *f, bool write)
+/*
+ * A request on each queue, bound to fail, in the hands of the device.  They
+ * cannot fail before the one that is returned has ended.
+ */
+static VblkRequest *submit_slow(Fixture *f, bool write)
 {
     VblkRequest *first = vblk_read_new(f->disk.d->queues[0], 0, VBLK_SECTOR);
 
@@ -92,9 +95,19 @@ static void submit(Fixture *f, bool write)
         vblk_queue_wait_taken(q);
         g_assert_false(f->r[i]->done);
     }
+    return first;
+}
+
+static void finish_first(VblkRequest *first)
+{
     g_assert_cmphex(vblk_request_wait_throttled(first), ==,
                     VIRTIO_BLK_S_OK);
     vblk_request_free(first);
+}
+
+static void submit(Fixture *f, bool write)
+{
+    finish_first(submit_slow(f, write));
 }
 
 static char *run_state(VblkMachine *m)
@@ -207,6 +220,46 @@ static void test_stop_reset(const VblkVariant *v)
     finish_all(&f);
     check_written(&f);
     vblk_disk_stop(&f.disk);
+}
+
+/*
+ * An answer behind a held request is not shown, because answers are in order.
+ * If the driver resets the device, both are dropped.
+ */
+static void check_reset_in_order(const VblkVariant *v, uint64_t ring_features)
+{
+    uint64_t features = ring_features | BIT_ULL(VIRTIO_F_IN_ORDER);
+    Fixture f = setup_ring(v, "write", "'in_order': true, 'werror': 'stop'",
+                           features);
+    VblkRequest *first = submit_slow(&f, true);
+    VblkQueue *q = f.disk.d->queues[QUEUES - 1];
+    VblkRequest *behind = vblk_request_new(q, VIRTIO_BLK_T_GET_ID, 0,
+                                           VIRTIO_BLK_ID_BYTES);
+
+    vblk_request_submit(behind);
+    vblk_queue_wait_taken(q);
+    finish_first(first);
+    wait_stopped(&f);
+    g_assert_false(behind->done);
+    vblk_device_reset(f.disk.d);
+    cont(f.disk.m);
+    vblk_device_start(f.disk.d, features, VBLK_ALL_QUEUES);
+    q = f.disk.d->queues[QUEUES - 1];
+    g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_GET_ID, 0, NULL,
+                                     VIRTIO_BLK_ID_BYTES), ==,
+                    VIRTIO_BLK_S_OK);
+    /* This fails if the device shows a request that nobody has submitted. */
+    vblk_queue_reap(q);
+    submit(&f, true);
+    finish_all(&f);
+    check_written(&f);
+    vblk_disk_stop(&f.disk);
+}
+
+static void test_reset_in_order(const VblkVariant *v)
+{
+    check_reset_in_order(v, SPLIT);
+    check_reset_in_order(v, PACKED);
 }
 
 static void check_statuses(const VblkVariant *v, const char *iotype,
@@ -442,6 +495,7 @@ int main(int argc, char **argv)
                        "'werror': 'stop', " MAPPED, VBLK_BOTH);
     vblk_test_add("errors/stop-read", test_stop_read, VBLK_BOTH);
     vblk_test_add("errors/stop-reset", test_stop_reset, VBLK_BOTH);
+    vblk_test_add("errors/reset-in-order", test_reset_in_order, VBLK_MODERN);
     vblk_test_add("errors/report", test_report, VBLK_BOTH);
     vblk_test_add("errors/ignore", test_ignore, VBLK_BOTH);
     vblk_test_add("errors/default", test_default, VBLK_BOTH);
