@@ -42,7 +42,7 @@ static bool ring_may_take(XenBlockRing *ring)
 {
     return block_queue_listening(&ring->common) &&
            block_queue_running(&ring->common) && !ring->waiting &&
-           !ring->nr_unplaced;
+           !ring->barrier && !ring->nr_unplaced;
 }
 
 static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
@@ -155,15 +155,13 @@ static bool ring_submit_unplaced(XenBlockRing *ring)
     return true;
 }
 
-/* Can the waiting one start?  A barrier has to be the only one in flight. */
+/* Can the waiting one start?  A barrier has to be the only one unanswered. */
 static bool waiting_can_start(XenBlockRing *ring)
 {
     XenBlockRequest *r = ring->waiting;
 
     if (r->req.action == XEN_BLKIF_BARRIER) {
-        /* Bottom halves that resume count as requests in flight, too. */
-        return block_queue_in_flight(&ring->common) ==
-               1u + ring->resume_scheduled + ring->resume_runs;
+        return ring->req_cons - ring->rsp_prod == 1;
     }
     return request_attach_indirect(r);
 }
@@ -172,10 +170,9 @@ static void ring_start_waiting(XenBlockRing *ring)
 {
     XenBlockRequest *r = ring->waiting;
 
+    ring->waiting = NULL;
     if (r->req.action == XEN_BLKIF_BARRIER) {
-        ring->barrier_runs = true; /* and keeps back what follows it */
-    } else {
-        ring->waiting = NULL;
+        ring->barrier = r;
     }
     ring->batch[ring->nr_batch++] = r;
     ring_submit(ring);
@@ -197,7 +194,7 @@ static bool ring_step(XenBlockRing *ring)
         return ring_submit_unplaced(ring);
     }
     if (unlikely(ring->waiting)) {
-        if (ring->barrier_runs || !waiting_can_start(ring)) {
+        if (!waiting_can_start(ring)) {
             return false;
         }
         ring_start_waiting(ring);
@@ -228,9 +225,7 @@ static void ring_resume_bh(void *opaque)
     XenBlockRing *ring = opaque;
 
     ring->resume_scheduled = false;
-    ring->resume_runs = true;
     ring_process(ring);
-    ring->resume_runs = false;
     block_queue_request_end(&ring->common);
 }
 
@@ -286,9 +281,8 @@ static void ring_flush(void *opaque)
         if (unlikely(r->indirect)) {
             block_slab_put(&ring->indirects, r->indirect);
         }
-        if (unlikely(r == ring->waiting)) {
-            ring->waiting = NULL;
-            ring->barrier_runs = false;
+        if (unlikely(r == ring->barrier)) {
+            ring->barrier = NULL;
             ring_resume_later(ring);
         }
         block_slab_put(&ring->requests, r);
@@ -297,7 +291,7 @@ static void ring_flush(void *opaque)
     ring_publish(ring, n);
     trace_xen_block_ring_responses(ring, ring->common.index, n);
 
-    if (unlikely((ring->waiting && !ring->barrier_runs) || ring->nr_unplaced)) {
+    if (unlikely(ring->waiting || ring->nr_unplaced)) {
         ring_resume_later(ring);
     }
     /* Nothing of the ring may be touched after the last one has ended. */

@@ -125,11 +125,10 @@ struct XenBlockRing {
     bool polling;               /* the frontend need not send events */
     bool fault_reported;        /* one bad request in the log is enough */
 
-    /* A request that waits for others, or that others wait for. */
-    XenBlockRequest *waiting;
-    bool barrier_runs;
+    /* At most one of these two is set, and no request is taken meanwhile. */
+    XenBlockRequest *waiting;   /* waits for others to end */
+    XenBlockRequest *barrier;   /* runs, and others wait for its end */
     bool resume_scheduled;      /* a bottom half will take again */
-    bool resume_runs;
 
     /* Each has room for every request of the ring. */
     XenBlockRequest **batch;
