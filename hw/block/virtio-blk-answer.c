@@ -87,6 +87,15 @@ static void queue_flush_base(VirtIOBlkQueue *q)
     }
 }
 
+void virtio_blk_queue_remind(VirtIOBlkQueue *q)
+{
+    if (!virtio_blk_queue_is_native(q)) {
+        queue_flush_base(q);
+    } else if (vring_driver_waits(&q->ring)) {
+        queue_notify(q);
+    }
+}
+
 /* Show the driver the requests from @req on. */
 static void queue_give_back(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 {

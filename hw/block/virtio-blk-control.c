@@ -373,7 +373,8 @@ static void vm_started(VirtIOBlock *s)
     for (unsigned i = 0; i < s->common.nr_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
-        qatomic_set(&q->restart, q->held != NULL);
+        qatomic_store_release(&q->restart, q->held != NULL ||
+                              block_queue_running(&q->common));
         block_queue_look(&q->common);
     }
 }

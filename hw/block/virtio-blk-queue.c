@@ -342,13 +342,26 @@ static void queue_restart_held(VirtIOBlkQueue *q)
     defer_call_end();
 }
 
+/*
+ * The VM goes on.  It may come from a QEMU that has lost an interrupt: stock
+ * QEMU closes the notifier of a queue when it stops, while the queue's IOThread
+ * is about to signal it.  The driver would wait for ever.
+ */
+static void queue_restart(VirtIOBlkQueue *q)
+{
+    if (!virtio_device_disabled(q->vdev)) {
+        virtio_blk_queue_remind(q);
+    }
+    queue_restart_held(q);
+}
+
 static void queue_look(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
-    if (block_queue_running(common) && qatomic_read(&q->restart)) {
+    if (block_queue_running(common) && qatomic_load_acquire(&q->restart)) {
         qatomic_set(&q->restart, false);
-        queue_restart_held(q);
+        queue_restart(q);
     }
     queue_work(q);
 }

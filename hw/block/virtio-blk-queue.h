@@ -109,7 +109,7 @@ struct VirtIOBlkQueue {
     EventNotifier kick;         /* a copy of the VirtQueue's host notifier */
     VirtIOBlkReader reader;
     VirtIOBlkPlace place;       /* atomic: the owner asks for the main loop */
-    bool restart;               /* atomic: run the held requests again */
+    bool restart;               /* atomic: the VM goes on */
     const char *fault;          /* atomic: yet to be reported, or NULL */
 
     /* The owner's. */

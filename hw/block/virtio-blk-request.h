@@ -92,6 +92,12 @@ void virtio_blk_request_hold(VirtIOBlkRequest *req);
  */
 void virtio_blk_request_abandon(VirtIOBlkRequest *req);
 
+/**
+ * virtio_blk_queue_remind: interrupt the driver if it may be waiting for
+ * requests that were answered before.  Owner thread, the ring is up.
+ */
+void virtio_blk_queue_remind(VirtIOBlkQueue *q);
+
 /* virtio-blk-capacity.c: requests beyond the end of the disk */
 
 /**

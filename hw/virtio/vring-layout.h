@@ -27,6 +27,9 @@ void vring_split_publish(VRing *r);
  */
 bool vring_split_wants_interrupt(VRing *r);
 
+/** vring_split_driver_waits: vring_driver_waits() of a split ring. */
+bool vring_split_driver_waits(const VRing *r);
+
 /**
  * vring_split_set_notification: vring_set_notification() of a split ring; the
  * caller executes the barrier.
@@ -44,6 +47,9 @@ void vring_packed_publish(VRing *r);
  * was published.  The caller has executed a full barrier since.
  */
 bool vring_packed_wants_interrupt(VRing *r);
+
+/** vring_packed_driver_waits: vring_driver_waits() of a packed ring. */
+bool vring_packed_driver_waits(const VRing *r);
 
 /**
  * vring_packed_set_notification: vring_set_notification() of a packed ring; the

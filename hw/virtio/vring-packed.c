@@ -188,6 +188,17 @@ bool vring_packed_wants_interrupt(VRing *r)
     return vring_need_event(event, r->used_idx, r->used_idx - r->unpublished);
 }
 
+bool vring_packed_driver_waits(const VRing *r)
+{
+    uint16_t flags = le16_to_cpu(qatomic_read(&r->driver_event->flags));
+
+    if (flags != VRING_PACKED_EVENT_FLAG_DESC) {
+        return flags != VRING_PACKED_EVENT_FLAG_DISABLE;
+    }
+    return le16_to_cpu(qatomic_read(&r->driver_event->off_wrap)) !=
+           (r->used_idx | r->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR);
+}
+
 /* Section 2.8.10; the caller has the barrier. */
 void vring_packed_set_notification(VRing *r, bool enable)
 {

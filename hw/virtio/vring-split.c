@@ -171,21 +171,35 @@ void vring_split_publish(VRing *r)
 }
 
 /* Section 2.7.7; after a full barrier. */
+static bool interrupts_are_on(const VRing *r)
+{
+    uint16_t flags = le16_to_cpu(qatomic_read(&r->avail->flags));
+
+    return !(flags & VRING_AVAIL_F_NO_INTERRUPT);
+}
+
+/* The driver wants an interrupt when this entry is there. */
+static uint16_t used_event(const VRing *r)
+{
+    return le16_to_cpu(qatomic_read(&r->avail->ring[r->num]));
+}
+
 bool vring_split_wants_interrupt(VRing *r)
 {
-    uint16_t event;
-
     if (r->notify_on_empty && !r->inuse && vring_empty_split(r)) {
         return true;
     }
     if (!r->event_idx) {
-        uint16_t flags = le16_to_cpu(qatomic_read(&r->avail->flags));
-
-        return !(flags & VRING_AVAIL_F_NO_INTERRUPT);
+        return interrupts_are_on(r);
     }
-    event = le16_to_cpu(qatomic_read(&r->avail->ring[r->num]));
     return !r->signalled_used_valid ||
-           vring_need_event(event, r->used_idx, r->used_idx - r->unpublished);
+           vring_need_event(used_event(r), r->used_idx,
+                            r->used_idx - r->unpublished);
+}
+
+bool vring_split_driver_waits(const VRing *r)
+{
+    return r->event_idx ? used_event(r) != r->used_idx : interrupts_are_on(r);
 }
 
 /* Section 2.7.10; the caller has the barrier. */

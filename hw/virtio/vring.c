@@ -332,6 +332,12 @@ bool vring_publish(VRing *r)
     return wanted;
 }
 
+bool vring_driver_waits(const VRing *r)
+{
+    return r->packed ? vring_packed_driver_waits(r)
+                     : vring_split_driver_waits(r);
+}
+
 void vring_set_notification(VRing *r, bool enable)
 {
     void *field;

@@ -85,6 +85,52 @@ static void test_packed_event(const VblkVariant *v)
 }
 
 /* Between IOThreads and the main loop, which no guest can see. */
+/*
+ * The interrupt of a request comes, but this driver does not see it, as if the
+ * old QEMU had lost it.  The new one reminds the driver.
+ */
+static void check_reminder(const VblkVariant *v, uint64_t features,
+                           const char *props)
+{
+    VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);
+    VblkRequest *r;
+
+    vblk_device_start(disk.d, features, VBLK_ALL_QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        vblk_queue_suppress(disk.d->queues[q], q != 1);
+        if (features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX)) {
+            vblk_queue_set_event(disk.d->queues[q], 0);
+        }
+    }
+    r = vblk_write_new(disk.d->queues[1], 0, VBLK_SECTOR, 1);
+    vblk_request_submit(r);
+    vblk_vector_wait(disk.d, 2);
+    vblk_disk_migrate(&disk, props);
+    vblk_vector_wait(disk.d, 2);
+    vblk_request_finish(r);
+    vblk_vectors_silent(disk.d);
+    vblk_disk_stop(&disk);
+}
+
+static void test_reminder(const VblkVariant *v)
+{
+    check_reminder(v, 0, PROPS);
+    check_reminder(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
+}
+
+static void test_reminder_packed(const VblkVariant *v)
+{
+    check_reminder(v, BIT_ULL(VIRTIO_F_RING_PACKED), PROPS ",iothread=io0");
+    check_reminder(v, BIT_ULL(VIRTIO_F_RING_PACKED) |
+                   BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS);
+}
+
+/* The base's reader has this ring. */
+static void test_reminder_in_order(const VblkVariant *v)
+{
+    check_reminder(v, BIT_ULL(VIRTIO_F_IN_ORDER), PROPS ",in_order=on");
+}
+
 static void test_other_threads(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
@@ -271,6 +317,11 @@ int main(int argc, char **argv)
     vblk_test_add("migrate/split-event", test_split_event, VBLK_BOTH);
     vblk_test_add("migrate/packed", test_packed, VBLK_Q35_MODERN);
     vblk_test_add("migrate/packed-event", test_packed_event, VBLK_Q35_MODERN);
+    vblk_test_add("migrate/reminder", test_reminder, VBLK_BOTH);
+    vblk_test_add("migrate/reminder-packed", test_reminder_packed,
+                  VBLK_Q35_MODERN);
+    vblk_test_add("migrate/reminder-in-order", test_reminder_in_order,
+                  VBLK_MODERN);
     vblk_test_add("migrate/other-threads", test_other_threads, VBLK_BOTH);
     vblk_test_add("migrate/fewer", test_fewer, VBLK_BOTH);
     vblk_test_add("migrate/untouched", test_untouched, VBLK_BOTH);

@@ -128,6 +128,43 @@ static void test_event_in_batch(const void *packed)
     driver_free(d);
 }
 
+static void test_driver_waits(const void *packed)
+{
+    Driver *d = driver_new(packed, 8, false);
+
+    set_interrupts(d, false);
+    g_assert(!vring_driver_waits(&d->r));
+    set_interrupts(d, true);
+    g_assert(vring_driver_waits(&d->r));
+    driver_free(d);
+}
+
+/* A driver that has seen all asks for an interrupt for the next entry. */
+static void test_driver_waits_event_idx(const void *packed)
+{
+    Driver *d = driver_new(packed, 8, true);
+    uint16_t start = packed ? 6 : 65534;
+
+    driver_seek(d, start, true);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned place = packed ? (start + i) % 8 : start + i;
+        bool wrap = start + i < 8;
+
+        set_event(d, place, wrap);
+        g_assert(!vring_driver_waits(&d->r));
+        driver_one_request(d);
+        g_assert(vring_driver_waits(&d->r));
+    }
+    if (packed) {
+        /* The same place, a round before */
+        set_event(d, (start + 4) % 8, true);
+        g_assert(vring_driver_waits(&d->r));
+        set_interrupts(d, false);
+        g_assert(!vring_driver_waits(&d->r));
+    }
+    driver_free(d);
+}
+
 static void test_suppression(const void *packed)
 {
     Driver *d = driver_new(packed, 8, false);
@@ -188,6 +225,8 @@ int main(int argc, char **argv)
     add("interrupt-flags", test_interrupt_flags);
     add("event-idx", test_event_idx);
     add("event-in-batch", test_event_in_batch);
+    add("driver-waits", test_driver_waits);
+    add("driver-waits-event-idx", test_driver_waits_event_idx);
     add("suppression", test_suppression);
     add("suppression-event-idx", test_suppression_event_idx);
     g_test_add_func("/vring-notify/split/on-empty", test_notify_on_empty);

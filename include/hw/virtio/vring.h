@@ -399,6 +399,15 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 bool vring_publish(VRing *r);
 
 /**
+ * vring_driver_waits: may the driver be waiting for an interrupt for entries
+ * that were published before?
+ *
+ * A driver that names no entry waits whenever it wants interrupts at all.  The
+ * ring is attached, and no chain is pushed and not published.
+ */
+bool vring_driver_waits(const VRing *r);
+
+/**
  * vring_adopt: answer for a chain that another reader took
  * @chain: @id and @ndescs are right; mapped, unmapped and reported by
  *         whoever took it
