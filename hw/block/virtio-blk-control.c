@@ -55,7 +55,7 @@ static void queue_stop(VirtIOBlkQueue *q)
         virtio_blk_ring_hand_over(q);
         virtio_blk_ring_detach(q);
         block_queue_event(&q->common, BLOCK_QUEUE_STOP);
-        qatomic_set(&q->restart, false);
+        qatomic_set(&q->restart, VIRTIO_BLK_RESTART_NONE);
     }
 }
 
@@ -353,6 +353,19 @@ bool virtio_blk_any_held(VirtIOBlock *s)
     return false;
 }
 
+static void queue_ask_to_restart(VirtIOBlkQueue *q)
+{
+    VirtIOBlkRestart restart = VIRTIO_BLK_RESTART_NONE;
+
+    /* A request that fails from now on waits until the VM goes on again. */
+    if (q->held) {
+        restart = VIRTIO_BLK_RESTART_HELD;
+    } else if (block_queue_running(&q->common)) {
+        restart = VIRTIO_BLK_RESTART_REMIND;
+    }
+    qatomic_store_release(&q->restart, restart);
+}
+
 /*
  * The VM goes on, and so do the requests whose failure stopped it.  If the
  * driver has started the device, the transport has started the notifiers
@@ -373,8 +386,7 @@ static void vm_started(VirtIOBlock *s)
     for (unsigned i = 0; i < s->common.nr_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
-        qatomic_store_release(&q->restart, q->held != NULL ||
-                              block_queue_running(&q->common));
+        queue_ask_to_restart(q);
         block_queue_look(&q->common);
     }
 }

@@ -349,18 +349,25 @@ static void queue_restart_held(VirtIOBlkQueue *q)
  */
 static void queue_restart(VirtIOBlkQueue *q)
 {
+    VirtIOBlkRestart restart = qatomic_load_acquire(&q->restart);
+
+    if (restart == VIRTIO_BLK_RESTART_NONE) {
+        return;
+    }
+    qatomic_set(&q->restart, VIRTIO_BLK_RESTART_NONE);
     if (!virtio_device_disabled(q->vdev)) {
         virtio_blk_queue_remind(q);
     }
-    queue_restart_held(q);
+    if (restart == VIRTIO_BLK_RESTART_HELD) {
+        queue_restart_held(q);
+    }
 }
 
 static void queue_look(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
-    if (block_queue_running(common) && qatomic_load_acquire(&q->restart)) {
-        qatomic_set(&q->restart, false);
+    if (block_queue_running(common)) {
         queue_restart(q);
     }
     queue_work(q);

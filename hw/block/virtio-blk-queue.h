@@ -89,6 +89,13 @@ typedef enum VirtIOBlkPlace {
     VIRTIO_BLK_PLACE_MAIN,      /* the main loop, until the driver resets it */
 } VirtIOBlkPlace;
 
+/* What the queue has to do because the VM goes on. */
+typedef enum VirtIOBlkRestart {
+    VIRTIO_BLK_RESTART_NONE,
+    VIRTIO_BLK_RESTART_REMIND,  /* interrupt a driver that may be waiting */
+    VIRTIO_BLK_RESTART_HELD,    /* that, and run the held requests again */
+} VirtIOBlkRestart;
+
 /* Memory for what comes next, see virtio-blk-segments.c. */
 typedef enum VirtIOBlkSupply {
     VIRTIO_BLK_SUPPLY_ENOUGH,
@@ -109,7 +116,7 @@ struct VirtIOBlkQueue {
     EventNotifier kick;         /* a copy of the VirtQueue's host notifier */
     VirtIOBlkReader reader;
     VirtIOBlkPlace place;       /* atomic: the owner asks for the main loop */
-    bool restart;               /* atomic: the VM goes on */
+    VirtIOBlkRestart restart;   /* atomic: control asks, the owner does */
     const char *fault;          /* atomic: yet to be reported, or NULL */
 
     /* The owner's. */

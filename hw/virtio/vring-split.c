@@ -170,7 +170,6 @@ void vring_split_publish(VRing *r)
     qatomic_set(&r->used->idx, cpu_to_le16(r->used_idx));
 }
 
-/* Section 2.7.7; after a full barrier. */
 static bool interrupts_are_on(const VRing *r)
 {
     uint16_t flags = le16_to_cpu(qatomic_read(&r->avail->flags));
@@ -184,6 +183,7 @@ static uint16_t used_event(const VRing *r)
     return le16_to_cpu(qatomic_read(&r->avail->ring[r->num]));
 }
 
+/* Section 2.7.7; after a full barrier. */
 bool vring_split_wants_interrupt(VRing *r)
 {
     if (r->notify_on_empty && !r->inuse && vring_empty_split(r)) {

@@ -84,7 +84,6 @@ static void test_packed_event(const VblkVariant *v)
                BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
 }
 
-/* Between IOThreads and the main loop, which no guest can see. */
 /*
  * The interrupt of a request comes, but this driver does not see it, as if the
  * old QEMU had lost it.  The new one reminds the driver.
@@ -115,6 +114,7 @@ static void check_reminder(const VblkVariant *v, uint64_t features,
 static void test_reminder(const VblkVariant *v)
 {
     check_reminder(v, 0, PROPS);
+    check_reminder(v, 0, PROPS ",ioeventfd=off");
     check_reminder(v, BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
 }
 
@@ -131,6 +131,7 @@ static void test_reminder_in_order(const VblkVariant *v)
     check_reminder(v, BIT_ULL(VIRTIO_F_IN_ORDER), PROPS ",in_order=on");
 }
 
+/* Between IOThreads and the main loop, which no guest can see. */
 static void test_other_threads(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
