@@ -103,9 +103,4 @@ void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size);
  */
 void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache);
 
-/**
- * qcow2_cache_slots: what @cache shows.  In qcow2-cache.c.
- */
-Qcow2Slots *qcow2_cache_slots(Qcow2Cache *cache);
-
 #endif /* BLOCK_QCOW2_LOOKUP_H */

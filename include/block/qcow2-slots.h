@@ -8,8 +8,9 @@
  *        slot[2]        table 0x20000
  *        tables         [ memory of slot 0 ][ slot 1 ][ slot 2 ]...
  *
- * The cache itself belongs to the owner of the image's lock, who shows a slot
- * when its table is whole and hides it before the memory gets another content.
+ * The cache itself belongs to the owner of the image's lock.  The owner shows a
+ * slot when its table is whole, and hides it before the memory gets another
+ * content.
  * Between the two the table's words change one by one; where two of them make
  * an entry, a sequence number of the slot tells of that.
  *
@@ -24,10 +25,10 @@
  * sees the number that had changed before.  One that began after the change
  * finds the slot hidden, or shown again with all of its content.
  *
- * So nobody but who changes the cache writes any of this, except for the mark
- * of use: a reader sets it if it is not set, and the cache counts it as a use
- * when it has to choose a slot, and clears it.  Who has had a table loaded does
- * not mark it, as loading it was counted.
+ * Readers write nothing here but the mark of use: a reader sets it if it is not
+ * set.  When the cache has to choose a slot, it counts the mark as a use and
+ * clears it.  A reader that has had a table loaded does not mark it, as the
+ * cache has counted the load.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -40,7 +41,7 @@
 /* What readers without the lock have done with a table */
 typedef enum Qcow2SlotUse {
     QCOW2_SLOT_IDLE,    /* nothing since the cache last looked */
-    QCOW2_SLOT_LOADED,  /* the same, but one will, who has had it loaded */
+    QCOW2_SLOT_LOADED,  /* nothing yet; the reader that loaded it will read */
     QCOW2_SLOT_USED,
 } Qcow2SlotUse;
 
@@ -69,6 +70,13 @@ typedef struct Qcow2Slots {
 
     Qcow2Slot slot[];
 } Qcow2Slots;
+
+struct Qcow2Cache;
+
+/**
+ * qcow2_cache_slots: what @cache shows.  In qcow2-cache.c.
+ */
+Qcow2Slots *qcow2_cache_slots(struct Qcow2Cache *cache);
 
 /**
  * qcow2_slots_new: @nb slots, all hidden.
@@ -116,8 +124,9 @@ static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
 }
 
 /**
- * qcow2_slots_loaded: the next who reads slot @i is who loaded it, which the
- * cache has counted already.  Called with the lock held, before it is shown.
+ * qcow2_slots_loaded: the next reader of slot @i is the one that loaded it, and
+ * the cache has counted the load.  Called with the lock held, before the slot
+ * is shown.
  */
 static inline void qcow2_slots_loaded(Qcow2Slots *slots, unsigned i)
 {

@@ -36,18 +36,18 @@ IDENTITY = {f'GIT_{who}_{what}': value
 
 
 class Step:
-    """A commit: patches, and files of ours."""
+    """A commit: a patch or a subject of its own, and files of ours."""
 
-    def __init__(self, subject, patches=()):
+    def __init__(self, subject, patch=None):
         self.subject = subject      # None: the patch has one
         self.body = []
-        self.patches = list(patches)
+        self.patch = patch
         self.patterns = []
         self.files = []
 
     def message(self):
         if self.subject is None:
-            return self.patches[0].read_text().split('\n--- ')[0]
+            return self.patch.read_text().split('\n--- ')[0]
         return '\n'.join([self.subject, '', *self.body])
 
 
@@ -61,13 +61,11 @@ def read_plan(path):
         if line.startswith('= '):
             steps.append(Step(line[2:].strip()))
         elif not line[0].isspace():
-            steps.append(Step(None, [path.parent / text]))
+            steps.append(Step(None, path.parent / text))
         elif not steps:
             raise Refusal(f'{path.name}, line {number}: a file of no commit')
         elif text.startswith('|'):
             steps[-1].body.append(text[1:].strip())
-        elif text.endswith('.patch'):
-            steps[-1].patches.append(path.parent / text)
         else:
             steps[-1].patterns += text.split()
     return steps
@@ -81,36 +79,32 @@ def whole_plan(repo, fixes_only):
     """
     by_group = groups(repo)
     if fixes_only:
-        return [Step(None, [patch]) for patch in by_group['fixes']]
+        return [Step(None, patch) for patch in by_group['fixes']]
     plan = read_plan(repo / 'patches' / 'export')
-    gathered = [patch for step in plan if step.subject is not None
-                for patch in step.patches]
     left = [patch for name in ('fixes', 'speed', 'devices')
-            for patch in by_group[name] if patch not in gathered]
+            for patch in by_group[name]]
     steps, components = [], []
     for step in plan:
         if step.subject is not None:
             components.append(step)
             continue
-        patch = step.patches[0]
-        if patch not in left:
-            raise Refusal(f'patches/export: {patch.name} is not in the '
+        if step.patch not in left:
+            raise Refusal(f'patches/export: {step.patch.name} is not in the '
                           'series, or not in its order')
-        while left[0] != patch:
-            steps.append(Step(None, [left.pop(0)]))
+        while left[0] != step.patch:
+            steps.append(Step(None, left.pop(0)))
         left.pop(0)
         steps += [*components, step]
         components = []
-    return [*steps, *(Step(None, [patch]) for patch in left), *components]
+    return [*steps, *(Step(None, patch) for patch in left), *components]
 
 
 def fit(steps, repo, lock):
     """The steps for the base of @lock, which may need other patches."""
     for step in steps:
-        found = [variant(repo, lock, patch.name) for patch in step.patches]
-        step.patches = [patch for patch in found if patch]
-    return [step for step in steps
-            if step.patches or step.subject is not None]
+        if step.patch:
+            step.patch = variant(repo, lock, step.patch.name)
+    return [step for step in steps if step.patch or step.subject is not None]
 
 
 def our_files(repo):
@@ -262,7 +256,7 @@ def export(folder, source, lock, fixes_only, repo=REPO):
         check_includes(repo, steps)
     steps = fit(steps, repo, lock)
     if not fixes_only:
-        steps[:0] = [Step(None, [patch]) for patch in own_patches(repo, lock)]
+        steps[:0] = [Step(None, patch) for patch in own_patches(repo, lock)]
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     source.unpack(folder, folder.parent / 'export.log')
@@ -275,8 +269,8 @@ def export(folder, source, lock, fixes_only, repo=REPO):
     branch.commit(f'QEMU {version} as its package has it')
     branch.git('tag', 'base')
     for step in steps:
-        for patch in step.patches:
-            branch.apply(patch)
+        if step.patch:
+            branch.apply(step.patch)
         if not fixes_only:
             branch.take(step.files)
             branch.join()
