@@ -9,9 +9,9 @@
  *        blank                   copies of blank   copies of blank
  *        latency (sums) <------- windows           windows
  *
- * Both are off unless a user asks for them.  Who counts takes its shard's lock,
- * who changes what is counted takes the locks of all shards, so that boundaries
- * and bins, intervals and windows always fit.
+ * Both are off unless a user asks for them.  A request takes the lock of its
+ * shard to count.  A change of what is counted takes the locks of all shards,
+ * so that boundaries and bins, intervals and windows always fit.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

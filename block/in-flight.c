@@ -59,7 +59,7 @@ void start_carefully(InFlight *in_flight, InFlightShard *shard, unsigned slot)
     if (++shard->careful >= CAREFUL_REQUESTS) {
         shard->careful = 0;
         qatomic_set(&shard->light_era, qatomic_read(&in_flight->era) + 1);
-        /* Who closes sees this, or the next requests see that it has closed */
+        /* in_flight_close() sees this, or later requests see that it closed */
         smp_mb();
     }
 }
@@ -71,7 +71,7 @@ void in_flight_inc(InFlight *in_flight)
 
     count_up(&shard->started, slot);
     asym_mb_light();
-    /* After the count: the barrier of the next era counts who finds this one */
+    /* After the count: a request of this era is counted by the next barrier */
     if (unlikely(shard->light_era != qatomic_read(&in_flight->era) + 1)) {
         start_carefully(in_flight, shard, slot);
     }

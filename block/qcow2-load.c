@@ -115,7 +115,7 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     }
 
     qemu_co_mutex_lock(&s->lock);
-    /* A table that is cached and not shown is shown by the next who gets it */
+    /* If it is cached and not shown, the next use under the lock shows it */
     if (qcow2_lookup_misses(s, offset, flags, &table) &&
         !qcow2_cache_is_table_offset(s->l2_table_cache, table)) {
         bytes = s->l2_slice_size * l2_entry_size(s);

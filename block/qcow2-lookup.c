@@ -14,8 +14,9 @@
 #include "qemu/memalign.h"
 
 /*
- * A slot's memory gets another content while a late reader looks at it, who
- * then forgets what it saw: ThreadSanitizer knows no sequence locks.
+ * A slot's memory may get another content while a late reader looks at it.  The
+ * reader then forgets what it saw.  ThreadSanitizer does not know such sequence
+ * locks.
  */
 #ifdef CONFIG_TSAN
 #define READS_LATE __attribute__((noinline, no_sanitize("thread")))
@@ -401,7 +402,7 @@ void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)
     uint64_t *old = s->l1_table;
 
     assert(size >= s->l1_size);
-    /* Who sees the new size is not to find the old table */
+    /* A reader that sees the new size must not find the old table */
     qatomic_store_release(&s->l1_table, table);
     qatomic_store_release(&s->l1_size, size);
     brief_read_wait();

@@ -1,5 +1,5 @@
 /*
- * Which clusters of a qcow2 image hold metadata, for whoever writes data
+ * Which clusters of a qcow2 image hold metadata, for requests that write data
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -168,7 +168,7 @@ void qcow2_metadata_forget(BDRVQcow2State *s)
 }
 
 /*
- * What who writes asks
+ * What requests that write data ask
  */
 
 bool qcow2_metadata_misses(BlockDriverState *bs, uint64_t offset,

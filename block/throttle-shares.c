@@ -26,7 +26,7 @@
 
 /* The counts wrap; only differences are used. */
 typedef struct ThrottleShare {
-    /* Used so far: written by the owner, read by who collects */
+    /* Used so far: written by the owner, read by the collector */
     Stat64 used[THROTTLE_MAX][THROTTLE_KINDS];
 
     /* Where it ends, if it is of this epoch.  The owner, with the lock */
@@ -235,7 +235,7 @@ static uint64_t new_share(ThrottleShares *shares, ThrottleState *ts,
     if (most == UNLIMITED) {
         return most;
     }
-    /* One part is left for who comes next */
+    /* One part is left for the next thread that comes */
     mine = MIN(most / (MAX(shares->holders, shares->last_holders) + 1),
                most - MIN(most, promised));
     for (unsigned b = 0; b < 2; b++) {

@@ -81,7 +81,7 @@ static unsigned long cell_bit(TrackedCell *cell)
     return 1UL << ((uintptr_t)cell / sizeof(*cell) % BITS_PER_LONG);
 }
 
-/* Called by the owner.  What was done before is seen by who sees them free. */
+/* Called by the owner.  A thread that sees them free sees what came before. */
 static inline void cells_free(TrackedChunk *chunk, unsigned long bits)
 {
     TrackedShard *shard = chunk->home;

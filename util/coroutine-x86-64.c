@@ -10,13 +10,13 @@
  *     | r14 r15      | <- sp   | 0 0             | <- sp
  *     '--------------'         '-----------------'
  *
- * Who switches away pushes the registers that the ABI preserves and stores its
- * stack pointer; who is switched to pops them.  A request switches two to four
- * times, and with sigsetjmp() and siglongjmp(), as the portable backends do
- * it, each time costs some 90 instructions, most of them in libc for what
- * coroutines do not use.  A new coroutine is a stack that looks as if it had
- * switched away at its first instruction, so none of ucontext's system calls
- * is needed to make one.
+ * The side that switches away pushes the registers that the ABI preserves and
+ * stores its stack pointer.  The side that is switched to pops them.  A request
+ * switches two to four times.  With sigsetjmp() and siglongjmp(), as in the
+ * portable backends, each time costs some 90 instructions, most of them in libc
+ * for what coroutines do not use.  A new coroutine is a stack that looks as if
+ * it had switched away at its first instruction, so none of ucontext's system
+ * calls is needed to make one.
  *
  * Not for shadow stacks (-fcf-protection=return), SafeStack and the
  * sanitizers, which have to be told of each switch: the build takes another

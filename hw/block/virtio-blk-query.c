@@ -8,7 +8,7 @@
  *     quiesced:   control may look itself --------------+--> VirtQueue
  *     the base reads the ring:                               has it already
  *
- * Nothing is drained for that: who looks for a request that hangs sees it.
+ * Nothing is drained for that, so a user can see a request that hangs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,7 +38,7 @@ static void queue_query_bh(void *opaque)
 
     if (q->common.ctx == qemu_get_current_aio_context() && working &&
         queue_reads_natively(q)) {
-        /* Who has asked holds the BQL and waits. */
+        /* The thread that asked holds the BQL and waits. */
         vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
         query->answered = true;
     }

@@ -7,9 +7,9 @@
  *
  * A chunk is what one call has mapped: one area of memory, unmapped with one
  * call, as libxengnttab wants it.  A use stamps the grant and counts the user
- * of its chunk, so that it touches no other grant's memory.  Who needs room
- * looks at some chunks at the head, which go to the tail, but for the one that
- * was not used for longest: that one is unmapped.
+ * of its chunk, so that it touches no other grant's memory.  To make room, some
+ * chunks at the head are looked at.  The one that was not used for longest is
+ * unmapped, and the others go to the tail.
  *
  * A frontend that uses more pages than may stay mapped would have each of them
  * replace another.  So only as many as may be mapped are replaced between two

@@ -133,7 +133,7 @@ struct qemu_xs_watch *xen_standin_watch_add(XenStandinWatches *list,
 void xen_standin_watch_drop(struct qemu_xs_watch *w);
 
 /**
- * xen_standin_watches_fire: tell whoever watches that @path has changed
+ * xen_standin_watches_fire: tell those that watch @path that it has changed
  *
  * With @exact, only those that watch @path itself: it went with its parent.
  */

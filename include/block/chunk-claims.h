@@ -6,8 +6,8 @@
  * it waits, having those of the words below.  So two requests for different
  * regions write different words, and no two wait for each other.
  *
- *      who claims                      who returns
- *      ----------                      -----------
+ *      claimer                         owner, when it is done
+ *      -------                         ----------------------
  *      waiters++                       clear the bits
  *      (full barrier)                  (full barrier)
  *      find the bits clear?            waiters? wake them
@@ -64,7 +64,7 @@ void coroutine_fn chunk_claims_wait(ChunkClaims *claims, uint64_t chunk);
 
 /**
  * chunk_claims_return: the caller has chunks @first to @last, and no longer
- * needs them.  What it did is visible to who takes them next.  Any thread.
+ * needs them.  What it did is visible to the next owner.  Any thread.
  */
 void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
                                       uint64_t last);

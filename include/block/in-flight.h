@@ -77,8 +77,8 @@ void in_flight_inc(InFlight *in_flight);
 
 /**
  * in_flight_dec: a request has ended, and @in_flight may be gone as soon as
- * another thread finds the count zero.  Any thread.  Who waits for the count
- * is to be woken with aio_wait_kick().
+ * another thread finds the count zero.  Any thread.  The caller wakes threads
+ * that wait for the count, with aio_wait_kick().
  */
 void in_flight_dec(InFlight *in_flight);
 

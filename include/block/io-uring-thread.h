@@ -9,13 +9,13 @@
  *
  * By default the kernel interrupts the thread that has submitted a request, at
  * once and wherever it runs, to post the result.  A thread that is about to
- * ask for results anyway need not be: they are posted when it next enters the
- * kernel, many at a time.  Who watches the completion queue without entering
- * the kernel has to look at the flag as well.
+ * ask for results anyway does not need that: the kernel posts them when the
+ * thread next enters it, many at a time.  A thread that watches the completion
+ * queue without entering the kernel has to look at the flag as well.
  *
  * That would be wrong for the main loop's ring.  vCPU threads that hold the BQL
- * submit to it too, and one that is back in the guest would not come to post
- * the result before it leaves the guest for some other reason.
+ * submit to it too.  The result of such a request would be posted only when the
+ * vCPU leaves the guest for some other reason.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -37,7 +37,8 @@
  * io_uring_thread_init: set a ring up
  * @ring: to be set up
  * @entries: of the submission queue
- * @one_thread: whether all who submit are the thread that waits for the results
+ * @one_thread: whether the thread that waits for results is the only one that
+ *              submits
  *
  * Falls back to an ordinary ring on kernels before 5.19.
  *

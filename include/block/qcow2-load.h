@@ -1,8 +1,8 @@
 /*
  * Loading L2 tables of a qcow2 image without holding its lock meanwhile
  *
- *  who finds that a table is not cached    others
- *  ------------------------------------    ------
+ *  a request whose table is not cached     others
+ *  -----------------------------------     ------
  *  lock, enter the load, unlock            the same table: wait for the load
  *  read the table into a buffer            another one: a load of their own
  *  lock, put it into the cache, unlock     lock, load the same, change it: the

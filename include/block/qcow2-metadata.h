@@ -1,13 +1,13 @@
 /*
- * Which clusters of a qcow2 image hold metadata, for whoever writes data
+ * Which clusters of a qcow2 image hold metadata, for requests that write data
  *
  * Before data is written to a cluster, the base looks through all tables for
  * one that lies there: a corrupt image may say so.  That takes the image's lock
- * and as long as the tables are many.  Here is what it looks for, as a set of
- * cluster numbers that can be asked without the lock.
+ * and takes the longer, the more tables there are.  This set of cluster numbers
+ * has what the base looks for, and can be asked without the lock.
  *
- *      owner of the lock                     who writes data
- *      -----------------                     ---------------
+ *      owner of the lock                     request that writes data
+ *      -----------------                     ------------------------
  *      qcow2_metadata_learn(), all there is  brief_read_begin()
  *      qcow2_metadata_add(), new ones        qcow2_metadata_misses()?  write
  *      qcow2_metadata_forget()               otherwise look as the base does
@@ -42,7 +42,7 @@ void qcow2_metadata_add(BDRVQcow2State *s, uint64_t offset);
  * qcow2_metadata_forget: the set is unknown from now on.
  *
  * Called with the lock held or without requests, when more has changed than
- * single clusters.  Waits for those who ask.
+ * single clusters.  Waits for requests that are asking.
  */
 void qcow2_metadata_forget(BDRVQcow2State *s);
 

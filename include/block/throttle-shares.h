@@ -5,16 +5,16 @@
  *      used   70 of 100     used   10 of 100     level of each bucket
  *        ^ own line           ^ own line           + what was used since
  *
- * A thread may use its share without asking.  What it has used is added to the
- * buckets by whoever next looks at them; a share is a promise that there is
- * room, not a use.  So what a thread leaves is lost to nobody, and a request
- * that is let through by a share would have been let through by the buckets:
- * shares are given only as long as the level, all that may be used without
+ * A thread may use its share without asking.  The next thread that looks at
+ * the buckets adds what has been used.  A share is a promise that there is
+ * room, and is not a use yet, so what a thread leaves unused is not lost.  A
+ * request that a share lets through would have been let through by the buckets,
+ * too: shares are given only as long as the level, all that may be used without
  * asking, and a margin fit into each bucket.
  *
  * All shares are void when the group's epoch changes: as soon as a request has
  * to wait, so that those behind it queue; when limits are changed; and once a
- * second, so that who has not come back leaves its part to others.
+ * second, so that a thread that does not come back leaves its part to others.
  *
  * What threads use is added to the buckets later.  So the level of a bucket may
  * be too low, by all shares at most.  For each direction these are the amount

@@ -6,8 +6,8 @@
  *        shards[slot of thread B]   cells: [    ][req][    ][    ]...
  *
  * A request sits in a cell of the thread that begins it from its begin to its
- * end.  Whoever has to look at other threads' requests, because it is or meets
- * a serialising request, first raises @alert:
+ * end.  A request that is serialising, or meets one that is, has to look at the
+ * requests of other threads.  Such a scanner first raises @alert:
  *
  *      request begins                  scanner, holding the lock
  *      --------------                  -------------------------
@@ -22,11 +22,10 @@
  *      read alert
  *
  * Begin: the scanner finds the request, or the request sees the alert and
- * waits for its turn to look itself.  End: the alert of a scanner that still
- * found the request is seen by it, and the request goes through the lock
- * before its memory may go; so what a scanner finds stays valid while it holds
- * the lock.  @alert changes only under the lock, so it also covers everybody
- * else who finds it up under the lock.
+ * waits for its turn to look itself.  End: a request that the scanner still
+ * found sees the alert, and takes the lock before its memory is freed.  So what
+ * a scanner finds stays valid while it holds the lock.  @alert changes only
+ * under the lock, so another scanner that finds it up is covered, too.
  *
  * The barrier is needed when @alert goes up only: as long as it stays up, all
  * requests go through the lock.  It comes down some time after the last
@@ -87,8 +86,7 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
  *
  * Any thread, without the lock.
  *
- * Returns: whether somebody could be waiting for the request: only somebody who
- * found it, as a scanner, could.
+ * Returns: whether a scanner may have found the request and be waiting for it.
  */
 bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
                              TrackedCell *cell);

@@ -1,8 +1,8 @@
 /*
  * Reading what may be replaced and freed, at the cost of two plain stores
  *
- *      reader                          who replaces
- *      ------                          ------------
+ *      reader                          writer
+ *      ------                          ------
  *      brief_read_begin()              pointer = new
  *        (asym_mb_light)               brief_read_wait()
  *      read the pointer, use it          (asym_mb_heavy)

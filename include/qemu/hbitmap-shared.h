@@ -9,14 +9,14 @@
  * Any number of threads set bits while one, whose caller excludes others of
  * its kind with a lock, clears some, iterates and counts.
  *
- * Who sets a bit of the last level then looks at those above it, from below
- * upwards, and sets what is missing, also if the bit was set before.  Who
- * clears goes upwards, too: it clears the bit above a word that it has found
+ * A setter sets a bit of the last level, then looks at those above it, from
+ * below upwards, and sets what is missing, also if the bit was set before.  The
+ * clearer goes upwards, too: it clears the bit above a word that it has found
  * empty, and then looks at the word again.  Each writes one word and then reads
  * the other, so at least one of them sees what the other did:
  *
- *      setter                          who clears
- *      ------                          ----------
+ *      setter                          clearer
+ *      ------                          -------
  *      set a bit in the word           find the word empty
  *      (full barrier)                  clear the bit above
  *      find the bit above clear?       (full barrier)
@@ -27,8 +27,8 @@
  * skips such a bit.
  *
  * Each thread counts the bits that it has set.  It marks its count before it
- * sets the first and takes the mark back when it has counted them; who adds the
- * counts up waits for that.
+ * sets the first and takes the mark back when it has counted them.  A thread
+ * that adds the counts up waits for that.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -75,8 +75,8 @@ bool hbitmap_bits_reset(unsigned long *const levels[HBITMAP_LEVELS],
  * hbitmap_bits_count: how many bits are set.
  *
  * Any thread.  If nobody clears bits meanwhile it is the number at some moment
- * of the call, and all that it counts is found by who iterates.  Waits for a
- * thread that is setting a bit.
+ * of the call, and an iterator finds all that it counts.  Waits for a thread
+ * that is setting a bit.
  */
 uint64_t hbitmap_bits_count(const HBitmapCount *count);
 

@@ -40,7 +40,7 @@ void *thread_shard_alloc(size_t size);
  * @slot: of the calling thread; several threads may come with
  *        THREAD_SLOT_SHARED at once
  *
- * What has been written to @shard is seen by who finds it.
+ * A thread that finds @shard sees what has been written to it before.
  *
  * Returns: the one in @slot.  If that is another, @shard has been freed.
  */

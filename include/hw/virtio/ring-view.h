@@ -198,7 +198,7 @@ static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
 /**
  * ring_view_mark_written: the device has written @len bytes at @host
  *
- * Dirties the pages for all who log, and drops translated code.  @host is
+ * Dirties the pages for all that log them, and drops translated code.  @host is
  * from ring_view_map() on this view; an address that is not in the view is
  * ignored.  What is asked for is decided by the memory region's logging now,
  * not when the view was made.  Any thread.

@@ -36,8 +36,8 @@
  *
  * Dirty logging and translated code
  * ---------------------------------
- * Who reads guest memory behind our back (migration, display, TCG's cache of
- * translated code) has to hear of our writes.  Two rules:
+ * Other parts of QEMU read guest memory as well (migration, display, TCG's
+ * cache of translated code) and have to hear of our writes.  Two rules:
  *
  * 1. Known to be tracked: vring_push() reports the chain's pages before the
  *    used index tells the guest.  The order matters for TCG: a guest must not
