@@ -42,6 +42,9 @@ def spread(queues, iothreads):
 
 
 class Machine:
+    # What the environment of QEMU has besides ours
+    environment = {}
+
     def __init__(self, qemu, image, folder, accel='tcg', vcpus=4,
                  machine='q35', memory=1024, console=None):
         """image: kernel and initramfs, or None: what firmware finds boots.
@@ -132,6 +135,7 @@ class Machine:
             self.process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 pass_fds=[sock.fileno() for sock in theirs],
+                env={**os.environ, **self.environment},
                 preexec_fn=die_with_parent)
         for sock in theirs:
             sock.close()
