@@ -49,7 +49,10 @@
 #define WITH_APIC "-cpu qemu64,pni=off,x2apic=on"
 #define NO_APIC "-cpu qemu64,pni=off,apic=off"
 
-/* Who polls looks at all its queues, whichever was kicked: io0 does not. */
+/*
+ * io0 does not poll: a thread that polls looks at all its queues, also at those
+ * that were not kicked.
+ */
 #define IOTHREADS "-object iothread,id=io0,poll-max-ns=0 " \
                   "-object iothread,id=io1 "
 

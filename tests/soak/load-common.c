@@ -143,7 +143,7 @@ static void *hand(void *number)
         pthread_mutex_lock(&lock);
         hands.at_work--;
         pthread_cond_broadcast(&changed);
-        /* Who has seen something wrong stops, so that it can be looked at. */
+        /* A thread that finds something wrong stops and can be examined. */
         while (hands.wanted == CREW_HELD || failed[0]) {
             pthread_cond_wait(&changed, &lock);
         }

@@ -134,7 +134,7 @@ static void test_looks_meanwhile(Fixture *f, const void *data)
     check_serves(f, context(f, 1));
 }
 
-/* Who came in last knows best where the queue belongs. */
+/* The move that came in last decides where the queue belongs. */
 static void test_moves_meanwhile(Fixture *f, const void *data)
 {
     f->next = context(f, 2);
