@@ -8,9 +8,13 @@
  *
  *      claimer                         owner, when it is done
  *      -------                         ----------------------
- *      waiters++                       clear the bits
+ *      waiting++                       clear the bits
  *      (full barrier)                  (full barrier)
- *      find the bits clear?            waiters? wake them
+ *      find the bits clear?            waiting?  Hand the bits over.
+ *
+ * Chunks go to waiters in the order in which these have come, and nobody
+ * overtakes them: an owner that finds waiters clears its bits and sets theirs
+ * in one step.  While any request waits, all that come take the lock.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,18 +22,19 @@
 #define BLOCK_CHUNK_CLAIMS_H
 
 #include "qemu/coroutine.h"
+#include "qemu/queue.h"
 
 typedef struct ChunkClaims {
     /* NULL before chunk_claims_init() */
     unsigned long *words;
     uint64_t chunks;
 
-    /* How many requests wait: atomic, written with the lock */
-    unsigned waiters;
+    /* How many requests wait or are about to: atomic, written with the lock */
+    unsigned waiting;
 
     /* Protects the queue */
     QemuMutex lock;
-    CoQueue queue;
+    QTAILQ_HEAD(, ChunkWaiter) waiters;
 } ChunkClaims;
 
 /**
@@ -43,8 +48,8 @@ void chunk_claims_init(ChunkClaims *claims, uint64_t chunks);
 void chunk_claims_cleanup(ChunkClaims *claims);
 
 /**
- * chunk_claims_take: claim chunks @first to @last, and wait for those that have
- * them.
+ * chunk_claims_take: claim chunks @first to @last, and wait for requests that
+ * have them or came before.
  *
  * Any thread.  The caller has no other claims.
  */
@@ -52,15 +57,13 @@ void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
                                     uint64_t last);
 
 /**
- * chunk_claims_try: claim @chunk if nobody has it, and tell.  Any thread.
+ * chunk_claims_try: claim @chunk if no request has it or waits for it.
+ *
+ * Any thread.
+ *
+ * Returns: whether the caller has it now.
  */
 bool chunk_claims_try(ChunkClaims *claims, uint64_t chunk);
-
-/**
- * chunk_claims_wait: wait until nobody has @chunk.  It may be taken again when
- * this returns.  Any thread.
- */
-void coroutine_fn chunk_claims_wait(ChunkClaims *claims, uint64_t chunk);
 
 /**
  * chunk_claims_return: the caller has chunks @first to @last, and no longer
