@@ -92,8 +92,11 @@ load_run(BlockDriverState *bs, uint64_t offset, uint64_t table, void *buf)
     ret = bdrv_co_pread(bs->file, table, load.bytes, buf, 0);
 
     qemu_co_mutex_lock(&s->lock);
-    if (load_end(s, &load) && ret >= 0 &&
-        qcow2_lookup_misses(s, offset, 0, &still) && still == table) {
+    if (!load_end(s, &load)) {
+        /* An error means nothing, too: the table may have been replaced */
+        ret = 0;
+    } else if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still) &&
+               still == table) {
         ret = qcow2_cache_insert(bs, s->l2_table_cache, table, buf);
     }
     qemu_co_queue_restart_all(&load.waiters);
