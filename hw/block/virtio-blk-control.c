@@ -133,6 +133,8 @@ static void queue_schedule_control(VirtIOBlkQueue *q)
 
 static void queue_ring_is_another(VirtIOBlkQueue *q)
 {
+    /* The kick has been used up, and the ring may be the old one again. */
+    qatomic_set(&q->dev->look_at_rings, true);
     virtio_blk_schedule_ring_check(q->dev);
 }
 
@@ -144,8 +146,8 @@ static const VirtIOBlkControlOps queue_control_ops = {
 };
 
 /*
- * Guest memory has changed: may a ring be read natively now, or no more?  Or
- * the driver has set a ring up once more.
+ * Guest memory has changed, or the driver has set a ring up once more.  Check
+ * whether each ring still has the right reader.
  */
 
 static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
@@ -211,11 +213,11 @@ static void virtio_blk_memory_bh(void *opaque)
     }
     ring_view_unref(view);
 
-    for (unsigned i = 0; s->memory_gone && i < s->common.nr_queues; i++) {
-        /* An idle queue, too, lets go of it. */
-        block_queue_look(&virtio_blk_get_queue(s, i)->common);
+    if (qatomic_xchg(&s->look_at_rings, false)) {
+        for (unsigned i = 0; i < s->common.nr_queues; i++) {
+            block_queue_look(&virtio_blk_get_queue(s, i)->common);
+        }
     }
-    s->memory_gone = false;
     block_queue_device_unref(&s->common, parent);
 }
 
@@ -224,7 +226,10 @@ static void virtio_blk_memory_changed(void *opaque, bool gone)
 {
     VirtIOBlock *s = opaque;
 
-    s->memory_gone |= gone;
+    if (gone) {
+        /* An idle queue, too, lets go of it. */
+        qatomic_set(&s->look_at_rings, true);
+    }
     qemu_bh_schedule(s->memory_bh);
 }
 
@@ -316,14 +321,23 @@ void virtio_blk_reset(VirtIODevice *vdev)
 void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
+    VirtIOBlkQueue *q;
     BlockDriverState *bs;
 
     if (n >= s->common.nr_queues) {
         return;     /* the transport passes on whatever the driver selects */
     }
+    q = virtio_blk_get_queue(s, n);
     bs = block_queue_device_pause(&s->common);
-    queue_forget_driver(virtio_blk_get_queue(s, n));
-    virtio_blk_queue_update_context(virtio_blk_get_queue(s, n));
+
+    /*
+     * A move runs bottom halves, which may start rings that are down.  The
+     * transport has not forgotten this one yet, so it goes down afterwards.
+     */
+    virtio_blk_queue_drop_held(q);
+    q->place = VIRTIO_BLK_PLACE_OWN;
+    virtio_blk_queue_update_context(q);
+    queue_forget_driver(q);
     block_queue_device_resume(&s->common, bs);
 }
 

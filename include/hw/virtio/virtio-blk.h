@@ -73,7 +73,7 @@ struct VirtIOBlock {
     bool original_wce;
     QEMUBH *queues_bh;          /* a queue wants something */
     QEMUBH *memory_bh;          /* guest memory has changed */
-    bool memory_gone;           /* ... and there is less of it */
+    bool look_at_rings;         /* ... and each queue is to look; atomic */
     bool warned_of_main_loop;   /* that it has to serve a queue */
 };
 
