@@ -21,11 +21,16 @@ IMAGES = 'images'
 
 
 def memory(process):
-    """Private memory; the guest's is shared."""
-    for line in Path(f'/proc/{process}/status').read_text().splitlines():
-        if line.startswith('RssAnon:'):
-            return int(line.split()[1]) << 10
-    raise RunError(f'process {process} has no RssAnon')
+    """Private memory, but for what TCG has translated, which grows up to a
+    limit of its own.  The guest's memory is shared."""
+    size, counts = 0, False
+    for line in Path(f'/proc/{process}/smaps').read_text().splitlines():
+        head = re.match(r'[0-9a-f]+-[0-9a-f]+ (\S+) ', line)
+        if head:
+            counts = 'x' not in head[1]
+        elif counts and line.startswith('Anonymous:'):
+            size += int(line.split()[1]) << 10
+    return size
 
 
 def threads(process):
