@@ -6,7 +6,7 @@
  *         error, hotplug-error          why, for people
  *         hotplug-status = "error"      for a toolstack
  *
- *     who does what                         what we do
+ *     event                                 what we do
  *     frontend closes                       state = Closed
  *     toolstack detaches: online = 0        state = Closed
  *     toolstack takes the directory away    forget it

@@ -110,8 +110,6 @@ unsigned xen_blkif_ring_size(const XenBlkifLayout *layout, unsigned nr_pages);
  * xen_blkif_decode: read a request and check it.
  * @slot: the ring entry, 4-byte aligned, in shared memory
  * @segs: room for %BLKIF_MAX_SEGMENTS_PER_REQUEST segments
- * @req->id and @req->operation are valid whatever is returned; the latter is
- * that of the segments for an indirect request, as Linux has it on both ends.
  *
  * An indirect request's segments are yet to be read from its @req->nr_indirect
  * pages with xen_blkif_decode_indirect().  @req->id and @req->operation are

@@ -127,7 +127,11 @@ static inline BlockQueueLife block_queue_life(const BlockQueue *queue)
     return qatomic_read(&queue->life);
 }
 
-/** block_queue_running: does the queue serve its ring?  As above. */
+/**
+ * block_queue_running: does the queue serve its ring?
+ *
+ * See block_queue_life() for when this is exact.
+ */
 static inline bool block_queue_running(const BlockQueue *queue)
 {
     return block_queue_life(queue) == BLOCK_QUEUE_RUNNING;
