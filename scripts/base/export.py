@@ -29,10 +29,11 @@ JOINED = ('meson.build', 'trace-events')
 FOLDERS = ('block', 'hw', 'include', 'qapi', 'util', 'tests/qtest',
            'tests/unit')
 
-IDENTITY = {f'GIT_{who}_{what}': value
-            for who in ('AUTHOR', 'COMMITTER')
-            for what, value in (('NAME', 'qemu-mq'),
-                                ('EMAIL', 'qemu-mq@localhost'))}
+# Of the commit that is not a change, and of all where git knows no user
+NOBODY = {f'GIT_{who}_{what}': value
+          for who in ('AUTHOR', 'COMMITTER')
+          for what, value in (('NAME', 'qemu-mq'),
+                              ('EMAIL', 'qemu-mq@localhost'))}
 
 
 class Step:
@@ -191,11 +192,21 @@ class Branch:
         self.present = set()
         self.joined = {}        # path: what of ours stands at its end
         self.log = folder.parent / 'export.log'
+        self.identity = NOBODY
+
+    def sign_as_user(self):
+        """Further commits are the user's, if git knows who that is."""
+        if subprocess.run(['git', 'config', 'user.email'], cwd=self.folder,
+                          stdout=subprocess.DEVNULL, check=False).returncode:
+            say('git config user.email is not set: the commits are signed off '
+                'by nobody, and cannot be sent')
+        else:
+            self.identity = {}
 
     def git(self, *arguments, stdin=None):
         done = subprocess.run(['git', *arguments], cwd=self.folder, text=True,
                               input=stdin, capture_output=True, check=False,
-                              env=IDENTITY | os.environ)
+                              env=self.identity | os.environ)
         if done.returncode:
             raise Refusal(f'git {arguments[0]}: {done.stderr.strip()}')
         return done.stdout
@@ -268,6 +279,7 @@ def export(folder, source, lock, fixes_only, repo=REPO):
     say(f'committing QEMU {version}')
     branch.commit(f'QEMU {version} as its package has it')
     branch.git('tag', 'base')
+    branch.sign_as_user()
     for step in steps:
         if step.patch:
             branch.apply(step.patch)
