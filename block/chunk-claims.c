@@ -10,15 +10,6 @@
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
 
-/* A request that waits for all of @mask; on its coroutine's stack */
-typedef struct ChunkWaiter {
-    unsigned long *word;
-    unsigned long mask;
-    Coroutine *co;
-    bool granted;
-    QTAILQ_ENTRY(ChunkWaiter) next;
-} ChunkWaiter;
-
 /* Bits of the word @i that lie from @first to @last. */
 static unsigned long word_mask(uint64_t i, uint64_t first, uint64_t last)
 {
@@ -37,19 +28,30 @@ void chunk_claims_init(ChunkClaims *claims, uint64_t chunks)
 {
     claims->words = bitmap_new(chunks);
     claims->chunks = chunks;
-    claims->waiting = 0;
+    claims->waiters = 0;
     qemu_mutex_init(&claims->lock);
-    QTAILQ_INIT(&claims->waiters);
+    qemu_co_queue_init(&claims->queue);
 }
 
 void chunk_claims_cleanup(ChunkClaims *claims)
 {
     if (claims->words) {
-        assert(!claims->waiting);
         qemu_mutex_destroy(&claims->lock);
         g_free(claims->words);
         claims->words = NULL;
     }
+}
+
+static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
+                                       unsigned long mask)
+{
+    QEMU_LOCK_GUARD(&claims->lock);
+    qatomic_inc(&claims->waiters);
+    smp_mb__after_rmw();
+    while (qatomic_read(word) & mask) {
+        qemu_co_queue_wait(&claims->queue, &claims->lock);
+    }
+    qatomic_dec(&claims->waiters);
 }
 
 /* Set the bits of @mask unless one of them is set. */
@@ -68,90 +70,6 @@ static bool try_word(unsigned long *word, unsigned long mask)
     return false;
 }
 
-/* try_word(), behind those that wait for one of the bits.  With the lock. */
-static bool try_word_in_turn(ChunkClaims *claims, unsigned long *word,
-                             unsigned long mask)
-{
-    ChunkWaiter *w;
-
-    QTAILQ_FOREACH(w, &claims->waiters, next) {
-        if (w->word == word && (w->mask & mask)) {
-            return false;
-        }
-    }
-    return try_word(word, mask);
-}
-
-/*
- * What @word is with the bits of those waiters that can have theirs now, and
- * do not overtake another one.  Marks them.  With the lock.
- */
-static unsigned long grant(ChunkClaims *claims, unsigned long *word,
-                           unsigned long bits)
-{
-    unsigned long wanted = 0;
-    ChunkWaiter *w;
-
-    QTAILQ_FOREACH(w, &claims->waiters, next) {
-        if (w->word != word) {
-            continue;
-        }
-        w->granted = !((bits | wanted) & w->mask);
-        if (w->granted) {
-            bits |= w->mask;
-        } else {
-            wanted |= w->mask;
-        }
-    }
-    return bits;
-}
-
-/*
- * Clear the bits of @mask and set those of waiters, in one step: other threads
- * may be trying to claim chunks without the lock.
- */
-static void hand_over(ChunkClaims *claims, unsigned long *word,
-                      unsigned long mask)
-{
-    QEMU_LOCK_GUARD(&claims->lock);
-    unsigned long seen, old = qatomic_read(word);
-    ChunkWaiter *w, *next;
-
-    do {
-        seen = old;
-        old = qatomic_cmpxchg(word, seen, grant(claims, word, seen & ~mask));
-    } while (old != seen);
-
-    QTAILQ_FOREACH_SAFE(w, &claims->waiters, next, next) {
-        if (w->granted) {
-            QTAILQ_REMOVE(&claims->waiters, w, next);
-            qatomic_set(&claims->waiting, claims->waiting - 1);
-            aio_co_wake(w->co);
-        }
-    }
-}
-
-/* As chunk_claims_take(), for bits of a word. */
-static void coroutine_fn take_in_turn(ChunkClaims *claims, unsigned long *word,
-                                      unsigned long mask)
-{
-    ChunkWaiter w = {
-        .word = word, .mask = mask, .co = qemu_coroutine_self(),
-    };
-
-    WITH_QEMU_LOCK_GUARD(&claims->lock) {
-        qatomic_set(&claims->waiting, claims->waiting + 1);
-        smp_mb();
-        if (try_word_in_turn(claims, word, mask)) {
-            qatomic_set(&claims->waiting, claims->waiting - 1);
-            return;
-        }
-        QTAILQ_INSERT_TAIL(&claims->waiters, &w, next);
-    }
-    qemu_coroutine_yield();
-    assert(w.granted);
-}
-
 void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
                                     uint64_t last)
 {
@@ -159,37 +77,26 @@ void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
     for (uint64_t i = BIT_WORD(first); i <= BIT_WORD(last); i++) {
         unsigned long mask = word_mask(i, first, last);
 
-        if (qatomic_read(&claims->waiting) ||
-            !try_word(&claims->words[i], mask)) {
-            take_in_turn(claims, &claims->words[i], mask);
+        while (!try_word(&claims->words[i], mask)) {
+            wait_for_word(claims, &claims->words[i], mask);
         }
     }
 }
 
 bool chunk_claims_try(ChunkClaims *claims, uint64_t chunk)
 {
+    assert(chunk < claims->chunks);
+    return try_word(&claims->words[BIT_WORD(chunk)], BIT_MASK(chunk));
+}
+
+void coroutine_fn chunk_claims_wait(ChunkClaims *claims, uint64_t chunk)
+{
     unsigned long *word = &claims->words[BIT_WORD(chunk)];
 
     assert(chunk < claims->chunks);
-    if (likely(!qatomic_read(&claims->waiting))) {
-        return try_word(word, BIT_MASK(chunk));
+    if (qatomic_read(word) & BIT_MASK(chunk)) {
+        wait_for_word(claims, word, BIT_MASK(chunk));
     }
-    QEMU_LOCK_GUARD(&claims->lock);
-    return try_word_in_turn(claims, word, BIT_MASK(chunk));
-}
-
-static void coroutine_fn return_word(ChunkClaims *claims, unsigned long *word,
-                                     unsigned long mask)
-{
-    if (likely(!qatomic_read(&claims->waiting))) {
-        qatomic_and(word, ~mask);
-        smp_mb__after_rmw();
-        if (likely(!qatomic_read(&claims->waiting))) {
-            return;
-        }
-        mask = 0;
-    }
-    hand_over(claims, word, mask);
 }
 
 void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
@@ -197,7 +104,12 @@ void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
 {
     assert(last < claims->chunks);
     for (uint64_t i = BIT_WORD(first); i <= BIT_WORD(last); i++) {
-        return_word(claims, &claims->words[i], word_mask(i, first, last));
+        qatomic_and(&claims->words[i], ~word_mask(i, first, last));
+    }
+    smp_mb__after_rmw();
+    if (qatomic_read(&claims->waiters)) {
+        QEMU_LOCK_GUARD(&claims->lock);
+        qemu_co_queue_restart_all(&claims->queue);
     }
 }
 

@@ -8,13 +8,9 @@
  *
  *      claimer                         owner, when it is done
  *      -------                         ----------------------
- *      waiting++                       clear the bits
+ *      waiters++                       clear the bits
  *      (full barrier)                  (full barrier)
- *      find the bits clear?            waiting?  Hand the bits over.
- *
- * Chunks go to waiters in the order in which these have come, and nobody
- * overtakes them: an owner that finds waiters clears its bits and sets theirs
- * in one step.  While any request waits, all that come take the lock.
+ *      find the bits clear?            waiters? wake them
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,19 +18,18 @@
 #define BLOCK_CHUNK_CLAIMS_H
 
 #include "qemu/coroutine.h"
-#include "qemu/queue.h"
 
 typedef struct ChunkClaims {
     /* NULL before chunk_claims_init() */
     unsigned long *words;
     uint64_t chunks;
 
-    /* How many requests wait or are about to: atomic, written with the lock */
-    unsigned waiting;
+    /* How many requests wait: atomic, written with the lock */
+    unsigned waiters;
 
     /* Protects the queue */
     QemuMutex lock;
-    QTAILQ_HEAD(, ChunkWaiter) waiters;
+    CoQueue queue;
 } ChunkClaims;
 
 /**
@@ -48,8 +43,8 @@ void chunk_claims_init(ChunkClaims *claims, uint64_t chunks);
 void chunk_claims_cleanup(ChunkClaims *claims);
 
 /**
- * chunk_claims_take: claim chunks @first to @last, and wait for requests that
- * have them or came before.
+ * chunk_claims_take: claim chunks @first to @last, and wait for those that have
+ * them.
  *
  * Any thread.  The caller has no other claims.
  */
@@ -57,13 +52,15 @@ void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
                                     uint64_t last);
 
 /**
- * chunk_claims_try: claim @chunk if no request has it or waits for it.
- *
- * Any thread.
- *
- * Returns: whether the caller has it now.
+ * chunk_claims_try: claim @chunk if nobody has it, and tell.  Any thread.
  */
 bool chunk_claims_try(ChunkClaims *claims, uint64_t chunk);
+
+/**
+ * chunk_claims_wait: wait until nobody has @chunk.  It may be taken again when
+ * this returns.  Any thread.
+ */
+void coroutine_fn chunk_claims_wait(ChunkClaims *claims, uint64_t chunk);
 
 /**
  * chunk_claims_return: the caller has chunks @first to @last, and no longer

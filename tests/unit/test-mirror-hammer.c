@@ -83,7 +83,7 @@ static void coroutine_fn claim_entry(void *opaque)
         } else if (chunk_claims_try(&c->claims, first)) {
             last = first;
         } else {
-            yield_in_place();
+            chunk_claims_wait(&c->claims, first);
             continue;
         }
 
