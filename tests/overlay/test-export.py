@@ -145,18 +145,6 @@ class ExportTest(unittest.TestCase):
         self.assertIn('hw/part.c comes before include/later.h',
                       self.refused())
 
-    def test_component_with_patches(self):
-        write(self.tree.path / 'patches/export', '''= hw: all of it
-    0100-fix.patch
-    0010-device.patch
-    hw/* include/part.h
-''')
-        status, _out, err = self.make()
-        self.assertEqual((status, err), (0, ''))
-        log = self.git('log', '--format=%s', 'base..', cwd=self.branch)
-        self.assertEqual(log, 'hw: all of it\n')
-        self.assertEqual(self.show('HEAD', 'hw/kept.c'), 'kept less\n')
-
     def test_next_base(self):
         """Another base gets its variants, and not what it does without."""
         self.base = FakeBase(self.base.path, '10.2.1')
