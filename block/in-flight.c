@@ -71,7 +71,7 @@ void in_flight_inc(InFlight *in_flight)
 
     count_up(&shard->started, slot);
     asym_mb_light();
-    /* After the count: a request of this era is counted by the next barrier */
+    /* Read after the count, so that the next era's barrier finds the request */
     if (unlikely(shard->light_era != qatomic_read(&in_flight->era) + 1)) {
         start_carefully(in_flight, shard, slot);
     }

@@ -22,6 +22,7 @@
 #include "qemu/iov.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
+#include "thread-syscall.h"
 
 typedef struct Loop {
     AioContext *ctx;
@@ -251,29 +252,12 @@ static void check_all(Loop *loop)
     check_request(loop);
 }
 
-/* Until the thread is in one of these system calls */
-static void wait_asleep(Loop *loop, long number, long other)
-{
-    g_autofree char *path = g_strdup_printf("/proc/self/task/%d/syscall",
-                                            (int)loop->tid);
-    gint64 start = g_get_monotonic_time();
-    long now;
-
-    do {
-        g_autofree char *text = NULL;
-
-        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        now = g_ascii_isdigit(*text) ? atol(text) : -1;
-        g_assert_cmpint(g_get_monotonic_time() - start, <, 60 * G_USEC_PER_SEC);
-    } while (now != number && now != other);
-}
-
 static void wait_idle(Loop *loop)
 {
 #ifdef __NR_epoll_wait
-    wait_asleep(loop, __NR_epoll_wait, __NR_epoll_pwait);
+    thread_syscall_wait(loop->tid, __NR_epoll_wait, __NR_epoll_pwait);
 #else
-    wait_asleep(loop, __NR_epoll_pwait, __NR_epoll_pwait);
+    thread_syscall_wait(loop->tid, __NR_epoll_pwait, __NR_epoll_pwait);
 #endif
 }
 
@@ -293,9 +277,9 @@ static void test_in_flight(void)
     Pipe p = pipe_new();
     Request *r = request_new(loop, p.fds[0]);
 
-    wait_asleep(loop, __NR_io_uring_enter, __NR_io_uring_enter);
+    thread_syscall_wait(loop->tid, __NR_io_uring_enter, __NR_io_uring_enter);
     check_all(loop);
-    wait_asleep(loop, __NR_io_uring_enter, __NR_io_uring_enter);
+    thread_syscall_wait(loop->tid, __NR_io_uring_enter, __NR_io_uring_enter);
     pipe_put(&p, 42);
     request_finish(r, 42);
     wait_idle(loop);

@@ -19,6 +19,7 @@
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
 #include "tests/unit/iothread.h"
+#include "thread-syscall.h"
 
 #define MIB         (1024 * 1024)
 #define SHORT       (64 * 1024)
@@ -78,22 +79,10 @@ static void write_wait(Write *w)
 /* Until the thread of @w waits for a lock */
 static void write_wait_locked(Write *w)
 {
-    gint64 start = g_get_monotonic_time();
-    g_autofree char *path = NULL;
-    long number;
-
     while (!qatomic_read(&w->tid)) {
         g_thread_yield();
     }
-    path = g_strdup_printf("/proc/self/task/%d/syscall", w->tid);
-    do {
-        g_autofree char *text = NULL;
-
-        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        number = g_ascii_isdigit(*text) ? atol(text) : -1;
-        g_assert_cmpint(g_get_monotonic_time() - start, <,
-                        60 * G_USEC_PER_SEC);
-    } while (number != SYS_futex);
+    thread_syscall_wait(w->tid, SYS_futex, SYS_futex);
 }
 
 static void test_bitmap_first(void)
