@@ -15,7 +15,6 @@
 
 #include "qemu/osdep.h"
 #include "block/block_int.h"
-#include "block/qcow2.h"
 #include "block/snapshot.h"
 #include "qapi/error.h"
 #include "qemu/cutils.h"
