@@ -10,6 +10,15 @@
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
 
+/* A request that waits for all of @mask; on its coroutine's stack */
+typedef struct ChunkWaiter {
+    unsigned long *word;
+    unsigned long mask;
+    Coroutine *co;
+    bool granted;
+    QTAILQ_ENTRY(ChunkWaiter) next;
+} ChunkWaiter;
+
 /* Bits of the word @i that lie from @first to @last. */
 static unsigned long word_mask(uint64_t i, uint64_t first, uint64_t last)
 {
@@ -28,30 +37,19 @@ void chunk_claims_init(ChunkClaims *claims, uint64_t chunks)
 {
     claims->words = bitmap_new(chunks);
     claims->chunks = chunks;
-    claims->waiters = 0;
+    claims->waiting = 0;
     qemu_mutex_init(&claims->lock);
-    qemu_co_queue_init(&claims->queue);
+    QTAILQ_INIT(&claims->waiters);
 }
 
 void chunk_claims_cleanup(ChunkClaims *claims)
 {
     if (claims->words) {
+        assert(!claims->waiting);
         qemu_mutex_destroy(&claims->lock);
         g_free(claims->words);
         claims->words = NULL;
     }
-}
-
-static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
-                                       unsigned long mask)
-{
-    QEMU_LOCK_GUARD(&claims->lock);
-    qatomic_inc(&claims->waiters);
-    smp_mb__after_rmw();
-    while (qatomic_read(word) & mask) {
-        qemu_co_queue_wait(&claims->queue, &claims->lock);
-    }
-    qatomic_dec(&claims->waiters);
 }
 
 /* Set the bits of @mask unless one of them is set. */
@@ -70,6 +68,70 @@ static bool try_word(unsigned long *word, unsigned long mask)
     return false;
 }
 
+/*
+ * Give @word, whose bits are @bits, to those waiters that can have all of theirs
+ * now: mark them, and return the bits as they are then.  With the lock.
+ */
+static unsigned long grant(ChunkClaims *claims, unsigned long *word,
+                           unsigned long bits)
+{
+    ChunkWaiter *w;
+
+    QTAILQ_FOREACH(w, &claims->waiters, next) {
+        if (w->word == word) {
+            w->granted = !(bits & w->mask);
+            bits |= w->granted ? w->mask : 0;
+        }
+    }
+    return bits;
+}
+
+/*
+ * Clear the bits of @mask and set those of waiters, in one step: other threads
+ * may be trying to claim chunks without the lock.
+ */
+static void hand_over(ChunkClaims *claims, unsigned long *word,
+                      unsigned long mask)
+{
+    QEMU_LOCK_GUARD(&claims->lock);
+    unsigned long seen, old = qatomic_read(word);
+    ChunkWaiter *w, *next;
+
+    do {
+        seen = old;
+        old = qatomic_cmpxchg(word, seen, grant(claims, word, seen & ~mask));
+    } while (old != seen);
+
+    QTAILQ_FOREACH_SAFE(w, &claims->waiters, next, next) {
+        if (w->granted) {
+            QTAILQ_REMOVE(&claims->waiters, w, next);
+            qatomic_set(&claims->waiting, claims->waiting - 1);
+            aio_co_wake(w->co);
+        }
+    }
+}
+
+/* Claim the bits of @mask, behind requests that already wait for them. */
+static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
+                                      unsigned long mask)
+{
+    ChunkWaiter w = {
+        .word = word, .mask = mask, .co = qemu_coroutine_self(),
+    };
+
+    WITH_QEMU_LOCK_GUARD(&claims->lock) {
+        qatomic_set(&claims->waiting, claims->waiting + 1);
+        smp_mb();
+        if (try_word(word, mask)) {
+            qatomic_set(&claims->waiting, claims->waiting - 1);
+            return;
+        }
+        QTAILQ_INSERT_TAIL(&claims->waiters, &w, next);
+    }
+    qemu_coroutine_yield();
+    assert(w.granted);
+}
+
 void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
                                     uint64_t last)
 {
@@ -77,26 +139,24 @@ void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
     for (uint64_t i = BIT_WORD(first); i <= BIT_WORD(last); i++) {
         unsigned long mask = word_mask(i, first, last);
 
-        while (!try_word(&claims->words[i], mask)) {
+        if (!try_word(&claims->words[i], mask)) {
             wait_for_word(claims, &claims->words[i], mask);
         }
     }
 }
 
-bool chunk_claims_try(ChunkClaims *claims, uint64_t chunk)
+static void coroutine_fn return_word(ChunkClaims *claims, unsigned long *word,
+                                     unsigned long mask)
 {
-    assert(chunk < claims->chunks);
-    return try_word(&claims->words[BIT_WORD(chunk)], BIT_MASK(chunk));
-}
-
-void coroutine_fn chunk_claims_wait(ChunkClaims *claims, uint64_t chunk)
-{
-    unsigned long *word = &claims->words[BIT_WORD(chunk)];
-
-    assert(chunk < claims->chunks);
-    if (qatomic_read(word) & BIT_MASK(chunk)) {
-        wait_for_word(claims, word, BIT_MASK(chunk));
+    if (likely(!qatomic_read(&claims->waiting))) {
+        qatomic_and(word, ~mask);
+        smp_mb__after_rmw();
+        if (likely(!qatomic_read(&claims->waiting))) {
+            return;
+        }
+        mask = 0;
     }
+    hand_over(claims, word, mask);
 }
 
 void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
@@ -104,13 +164,23 @@ void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
 {
     assert(last < claims->chunks);
     for (uint64_t i = BIT_WORD(first); i <= BIT_WORD(last); i++) {
-        qatomic_and(&claims->words[i], ~word_mask(i, first, last));
+        return_word(claims, &claims->words[i], word_mask(i, first, last));
     }
-    smp_mb__after_rmw();
-    if (qatomic_read(&claims->waiters)) {
-        QEMU_LOCK_GUARD(&claims->lock);
-        qemu_co_queue_restart_all(&claims->queue);
+}
+
+bool coroutine_fn chunk_claims_try(ChunkClaims *claims, uint64_t first,
+                                   uint64_t last)
+{
+    assert(last < claims->chunks);
+    for (uint64_t i = BIT_WORD(first); i <= BIT_WORD(last); i++) {
+        if (!try_word(&claims->words[i], word_mask(i, first, last))) {
+            if (i > BIT_WORD(first)) {
+                chunk_claims_return(claims, first, i * BITS_PER_LONG - 1);
+            }
+            return false;
+        }
     }
+    return true;
 }
 
 bool chunk_claims_empty(ChunkClaims *claims)

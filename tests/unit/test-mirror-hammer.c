@@ -80,10 +80,8 @@ static void coroutine_fn claim_entry(void *opaque)
         }
         if (i % 8) {
             chunk_claims_take(&c->claims, first, last);
-        } else if (chunk_claims_try(&c->claims, first)) {
-            last = first;
-        } else {
-            chunk_claims_wait(&c->claims, first);
+        } else if (!chunk_claims_try(&c->claims, first, last)) {
+            yield_in_place();
             continue;
         }
 
