@@ -104,7 +104,7 @@ const char *queue_iothreads_alias(BlockBackend *blk, const char *otherwise)
     if (!*name && blk_bs(blk)) {
         name = bdrv_get_node_name(blk_bs(blk));
     }
-    /* '#': QEMU has made it up, of a number that nobody can predict. */
+    /* QEMU itself makes names that begin with '#'; they have random digits. */
     return *name && *name != '#' ? name : otherwise;
 }
 
@@ -198,7 +198,10 @@ static char *owned_id_taken(const char *owner, unsigned n)
     return NULL;
 }
 
-/* After whom @n IOThreads are called; NULL with @errp set if it cannot be. */
+/*
+ * Choose the first part of the names of @n IOThreads.  Returns NULL with @errp
+ * set if a name with @id is taken.
+ */
 static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
                                 Error **errp)
 {

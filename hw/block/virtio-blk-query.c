@@ -1,14 +1,14 @@
 /*
- * virtio-blk: where in its ring a queue is, for those who ask
+ * virtio-blk: report a queue's position in its ring to the monitor
  *
  *     x-query-virtio-queue-status, -element       (main loop, BQL)
  *         |  VirtioDeviceClass.queue_sync
  *         v
- *     listening:  a bottom half in the owner's thread --+
- *     quiesced:   control may look itself --------------+--> VirtQueue
- *     the base reads the ring:                               has it already
+ *     queue is listening:  a bottom half in the owner's thread --+
+ *     queue is quiesced:   control reads the position itself ----+-> VirtQueue
+ *     QEMU's virtio.c reads the ring:  the position is there already
  *
- * Nothing is drained for that, so a user can see a request that hangs.
+ * A query does not drain the queue, so it also works when a request hangs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

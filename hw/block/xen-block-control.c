@@ -106,7 +106,10 @@ static void xen_block_halt_rings(XenBlockDevice *blockdev)
     }
 }
 
-/* What the rings do follows.  For the first start of the VM that is nothing. */
+/*
+ * Also starts or stops the rings.  At the first start of the VM nothing
+ * changes, because a new device has XEN_BLOCK_VM_RUNS.
+ */
 static void xen_block_set_vm(XenBlockDevice *blockdev, XenBlockVM to)
 {
     if (blockdev->vm == to) {
@@ -129,14 +132,15 @@ static void xen_block_vm_state_changed(BlockQueueDevice *common, bool running)
 }
 
 /*
- * Rings keep what they have needed: mapped grants, buffers, requests.  They
- * give it back in a while, and at once some of it if others in the domain
- * would have it.
+ * A ring keeps mapped grants, buffers and requests that it has needed, for
+ * later use.  It gives back what it has not used for a while.  If another ring
+ * of the domain was refused grants, it also gives back some that it has used
+ * lately.
  */
 
 #define TICK_MS 10000
 
-/* After so many ticks without a request nothing is kept. */
+/* After this number of ticks without a request the ring keeps nothing. */
 #define IDLE_TICKS XEN_BLOCK_GRANTS_IDLE_TICKS
 
 static void trimmed(struct rcu_head *head)
@@ -145,8 +149,9 @@ static void trimmed(struct rcu_head *head)
 }
 
 /*
- * What rings free stays with the allocator of their threads.  QEMU's RCU
- * thread gives such memory back to the host after it has run a callback.
+ * Memory that a ring frees stays with the allocator of the ring's thread.
+ * QEMU's RCU thread gives such memory back to the host after it has run a
+ * callback.
  */
 static void trim_memory(void)
 {

@@ -1,9 +1,10 @@
 /*
- * How much a Xen guest can make us say in the log
+ * A limit for the log lines that a Xen guest can cause
  *
- * One number is kept, the time at which the burst would be whole again.  A
- * line moves it on by an interval, and may be said if that is not further
- * away than a whole burst takes.
+ * XenGuestLog keeps one number: the time at which XEN_GUEST_LOG_BURST lines
+ * will be left again.  Each line moves this time by one interval into the
+ * future.  A line is dropped if the time would then be further away than
+ * XEN_GUEST_LOG_BURST intervals.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

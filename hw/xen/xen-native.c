@@ -1,9 +1,9 @@
 /*
- * What the base's operations for a real Xen take from us
+ * Our functions for QEMU's xen-operations.c, which talks to a real Xen
  *
- * Xen's libraries write a line to stderr whenever a call fails, and a guest
- * can make calls fail as often as it likes: it only has to name grants that
- * are none.  With a logger of ours they do not.
+ * Xen's libraries write a line to stderr whenever a call fails.  A guest can
+ * make calls fail as often as it likes, by naming grants that do not exist.
+ * Our logger bounds the number of lines.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -23,7 +23,7 @@ void xen_native_get_limits(uint32_t domid, XenGnttabLimits *limits)
     struct gnttab_query_size query = { .dom = domid };
 
     if (xc_gnttab_query_size(xen_xc, &query) || query.status) {
-        return;     /* only a privileged domain is told */
+        return;     /* Xen answers only to a privileged domain */
     }
     limits->grant_entries = query.max_nr_frames * V1_ENTRIES_PER_FRAME;
     if (xc_gnttab_get_version(xen_xc, domid) == 2) {

@@ -8,11 +8,14 @@
  *                                              v
  *                                    virtio-blk, Xen PV disk
  *
- * What control does is the same for every device with queues, whatever their
- * rings look like.  Such a device embeds a BlockQueueDevice, which knows its
- * queues by their heads (block-queue.h), and tells by BlockQueueDeviceOps what
- * is its own.  All functions run in the main loop's thread under the BQL,
- * unless told otherwise.
+ * Control drains, resizes, lists and moves the queues of both devices in the
+ * same way, although their rings differ.  That code is here.  Each device
+ * embeds a BlockQueueDevice, and each of its queues begins with a BlockQueue
+ * (block-queue.h).  BlockQueueDeviceOps are the functions in which the two
+ * devices differ.
+ *
+ * All functions run in the main loop's thread under the BQL, unless their
+ * comment says otherwise.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,49 +35,59 @@
  *    +--------+  realize  +---------+ --- driver, cont ---> +----------+
  *    | absent | <-------> | stopped | <-- no notifiers ---- | starting |
  *    +--------+ unrealize +---------+                       +----------+
- *                          ^   |  ^                              |
- *                reset,    |   |  +--- stopping <-- notifiers <--+
- *                stop   calls <+        (reset, stop)
- *                         kick, cont
+ *                          ^  |  ^                               |
+ *              reset, stop |  |  +-----------+                   |
+ *                          |  | kick, cont   |                   v
+ *            +-----------------+       +----------+  reset, +-----------+
+ *            | served by calls |       | stopping | <------ | served by |
+ *            +-----------------+       +----------+  stop   | notifiers |
+ *                                                           +-----------+
  *
- * While it has notifiers each queue is served in its own thread: eventfds for
- * virtio-blk, event channels for the Xen PV disk.  With calls (ioeventfd=off,
- * or eventfds could not be had) the main loop serves all queues of a virtio-blk
- * device; each start tries anew to get eventfds.
+ * In the state "served by notifiers" each queue is served in its own thread.
+ * Its notifier is an eventfd for virtio-blk, and an event channel for the Xen
+ * PV disk.  In the state "served by calls" the main loop serves all queues of
+ * a virtio-blk device, because ioeventfd is off or QEMU could not get
+ * eventfds.  Each start tries again to get eventfds.
  */
 typedef enum BlockQueueDeviceLife {
-    BLOCK_QUEUE_DEVICE_ABSENT,      /* not realized, or not any more */
+    BLOCK_QUEUE_DEVICE_ABSENT,      /* before realize, or after unrealize */
     BLOCK_QUEUE_DEVICE_STOPPED,
     BLOCK_QUEUE_DEVICE_STARTING,
-    BLOCK_QUEUE_DEVICE_NOTIFIERS,
+    BLOCK_QUEUE_DEVICE_NOTIFIERS,   /* served by notifiers */
     BLOCK_QUEUE_DEVICE_STOPPING,
-    BLOCK_QUEUE_DEVICE_CALLS,
+    BLOCK_QUEUE_DEVICE_CALLS,       /* served by calls */
     BLOCK_QUEUE_DEVICE_LIFE__MAX
 } BlockQueueDeviceLife;
 
 typedef struct BlockQueueDevice BlockQueueDevice;
 
 typedef struct BlockQueueDeviceOps {
-    /* The disk may have another size now.  Not called after unrealize. */
+    /* The size of the disk may have changed.  Not called after unrealize. */
     void (*resized)(BlockQueueDevice *device);
 
-    /* The VM runs, or does so no more. */
+    /* The VM has started or has stopped. */
     void (*vm_state_changed)(BlockQueueDevice *device, bool running);
 
-    /* Optional: can notifications reach an IOThread?  False with @errp set. */
+    /*
+     * Optional.  Return true if notifications can reach an IOThread, or false
+     * with @errp set.
+     */
     bool (*check_iothread)(BlockQueueDevice *device, Error **errp);
 
     /*
-     * Move queue @index, which is quiesced, to where it belongs now by the
-     * device's QueueIOThreads.
+     * Move queue @index to the AioContext that the device's QueueIOThreads
+     * have for it.  The queue is quiesced.
      */
     void (*move_queue)(BlockQueueDevice *device, unsigned index);
 
-    /* Optional: does the main loop serve queue @index, wherever it belongs? */
+    /*
+     * Optional.  Return true if the main loop serves queue @index, although
+     * the queue may have an IOThread.
+     */
     bool (*in_main_loop)(BlockQueueDevice *device, unsigned index);
 
     bool drain_may_resize;      /* look at the size at the end of each drain */
-    bool ignore_node_error;   /* no warning if others keep the node */
+    bool ignore_node_error;     /* no warning if the node cannot be moved */
 } BlockQueueDeviceOps;
 
 struct BlockQueueDevice {
@@ -85,28 +98,36 @@ struct BlockQueueDevice {
     char *name;                 /* for messages: virtio-blk 'disk0' */
 
     BlockQueueDeviceLife life;
-    void *queues;               /* each begins with a BlockQueue */
-    size_t queue_size;
-    unsigned nr_queues;         /* as many are set up at present */
+    void *queues;               /* an array; each begins with a BlockQueue */
+    size_t queue_size;          /* bytes of one queue */
+    unsigned nr_queues;         /* queues that are set up at present */
     QueueIOThreads map;         /* of all queues that the device can have */
     QEMUBH *resize_bh;
     VMChangeStateEntry *vm_change;
 };
 
-/** block_queue_device_id: what the user calls @dev, or its proxy; or NULL. */
+/**
+ * block_queue_device_id: return the ID that the user gave to @dev.
+ *
+ * If @dev itself has none, this is the ID of the device whose bus it is on,
+ * such as the proxy of a virtio device.
+ *
+ * Returns: the ID, or NULL if there is none.
+ */
 const char *block_queue_device_id(DeviceState *dev);
 
 /**
  * block_queue_device_realize: find or make the IOThreads of a device.
- * @conf: lives until block_queue_device_unrealize()
- * @num_queues: as many queues as the device can have
- * @alias: after what the device's IOThreads are called if it has no ID
- * @name: for messages, to be freed by block_queue_device_unrealize()
+ * @conf: must stay valid until block_queue_device_unrealize()
+ * @num_queues: the largest number of queues that the device can have
+ * @alias: a name for the device's IOThreads if the device has no ID
+ * @name: the device in messages; block_queue_device_unrealize() frees it
  *
- * There is no queue yet, and nobody is told of the device.
+ * This makes no queue, and no op is called before block_queue_device_begin().
  *
- * Returns: false with @errp set, and nothing held, when @conf asks for
- * IOThreads that there are not; @name is freed then, too.
+ * Returns: true, or false with @errp set if the device cannot have the
+ * IOThreads that @conf asks for.  After a failure @name is freed, and the
+ * device holds no reference.
  */
 bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 BlockBackend *blk,
@@ -114,25 +135,30 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 QueueIOThreadsConf *conf, unsigned num_queues,
                                 const char *alias, char *name, Error **errp);
 
-/** block_queue_device_unrealize: undo that, when all queues are gone. */
+/**
+ * block_queue_device_unrealize: undo block_queue_device_realize().
+ *
+ * The device must have no queue any more.
+ */
 void block_queue_device_unrealize(BlockQueueDevice *device);
 
 /**
  * block_queue_device_ref: keep the device in memory
  *
- * For a bottom half that polls: the device may be unplugged meanwhile.
+ * A bottom half that runs a nested event loop needs this, because the device
+ * may be unplugged in that loop.
  *
- * Returns: what block_queue_device_unref() wants.
+ * Returns: the argument @parent of block_queue_device_unref().
  */
 Object *block_queue_device_ref(BlockQueueDevice *device);
 
-/** block_queue_device_unref: undo that */
+/** block_queue_device_unref: undo block_queue_device_ref() */
 void block_queue_device_unref(BlockQueueDevice *device, Object *parent);
 
 /**
- * block_queue_device_begin: be told of drains, sizes and the VM's state.
+ * block_queue_device_begin: register for drains, resizes and run states.
  *
- * From here on the ops are called.
+ * From now on the ops are called.
  */
 void block_queue_device_begin(BlockQueueDevice *device);
 
@@ -140,18 +166,18 @@ void block_queue_device_begin(BlockQueueDevice *device);
 void block_queue_device_end(BlockQueueDevice *device);
 
 /**
- * block_queue_device_set_life: let the device's life go on to @to.
+ * block_queue_device_set_life: change the device's state to @to.
  *
- * Nobody else changes it.
+ * This is the only function that changes it.
  */
 void block_queue_device_set_life(BlockQueueDevice *device,
                                  BlockQueueDeviceLife to);
 
 /**
- * block_queue_device_alloc: memory for @n queues of @size bytes, zeroed.
+ * block_queue_device_alloc: allocate @n queues of @size bytes, all zero.
  *
- * The caller sets them up one after the other, and counts each in
- * @device->nr_queues as soon as it is there for drains.
+ * The caller sets up one queue after the other.  It adds 1 to
+ * @device->nr_queues as soon as a queue is ready to be drained.
  */
 void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
                                size_t size);
@@ -159,84 +185,91 @@ void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
 /**
  * block_queue_device_free: call @end for each queue, and free the memory.
  *
- * Code that comes in meanwhile, because @end polls, finds a device without
- * queues.
+ * @end may run a nested event loop.  Code that runs in that loop sees a device
+ * without queues.
  */
 void block_queue_device_free(BlockQueueDevice *device,
                              void (*end)(BlockQueue *queue));
 
-/** block_queue_device_get: the head of queue @index, below nr_queues. */
+/** block_queue_device_get: return queue @index, which is below nr_queues. */
 static inline BlockQueue *block_queue_device_get(const BlockQueueDevice *device,
                                                  unsigned index)
 {
     return (BlockQueue *)((char *)device->queues + index * device->queue_size);
 }
 
-/** block_queue_device_quiesce_begin: the same for each of the queues. */
+/** block_queue_device_quiesce_begin: quiesce all queues; returns at once. */
 void block_queue_device_quiesce_begin(BlockQueueDevice *device);
 
-/** block_queue_device_quiesced: is each of the queues? */
+/** block_queue_device_quiesced: return whether all queues are quiesced. */
 bool block_queue_device_quiesced(BlockQueueDevice *device);
 
-/** block_queue_device_quiesce_wait: for each of the queues, one by one. */
+/** block_queue_device_quiesce_wait: wait until all queues are quiesced. */
 void block_queue_device_quiesce_wait(BlockQueueDevice *device);
 
-/** block_queue_device_quiesce_end: the same for each of the queues. */
+/** block_queue_device_quiesce_end: let all queues go on. */
 void block_queue_device_quiesce_end(BlockQueueDevice *device);
 
 /**
  * block_queue_device_drain_begin: drain the device's node, if it has one.
  *
- * Only that gets the queues quiesced for sure: a request may wait for a
- * throttling timer, and with the VM stopped no timer runs.  It polls.
+ * To quiesce the queues is not enough when a request waits for a throttling
+ * timer: no such timer runs while the VM is stopped.  A drain makes that
+ * request end, too.  This runs a nested event loop.
  *
- * Returns: what block_queue_device_drain_end() wants.
+ * Returns: the argument of block_queue_device_drain_end().
  */
 BlockDriverState *block_queue_device_drain_begin(BlockQueueDevice *device);
 
-/** block_queue_device_drain_end: end a drained section. */
+/** block_queue_device_drain_end: undo block_queue_device_drain_begin(). */
 void block_queue_device_drain_end(BlockDriverState *bs);
 
 /**
  * block_queue_device_pause: drain the node and quiesce all queues.
  *
- * Until block_queue_device_resume() no request is in flight and control may
- * change queues.  For a device whose queues do not come and go meanwhile.
+ * Until block_queue_device_resume() no request is in flight, and control may
+ * change queues.  The device must not make or free a queue during the pause.
  *
- * Returns: what block_queue_device_resume() wants.
+ * Returns: the argument @bs of block_queue_device_resume().
  */
 BlockDriverState *block_queue_device_pause(BlockQueueDevice *device);
 
-/** block_queue_device_resume: end a pause. */
+/** block_queue_device_resume: undo block_queue_device_pause(). */
 void block_queue_device_resume(BlockQueueDevice *device, BlockDriverState *bs);
 
 /**
- * block_queue_device_place_node: have the node beside queue 0, if possible.
+ * block_queue_device_place_node: move the node to the AioContext of queue 0.
  *
- * Requests run wherever it is.  It polls.
+ * If other users of the node prevent the move, the node stays where it is;
+ * requests of all queues work all the same.  This runs a nested event loop.
  */
 void block_queue_device_place_node(BlockQueueDevice *device);
 
 /**
  * block_queue_device_set_iothread: serve queue @index in @iothread from now on.
- * @index: below the number of queues that the device can have; one that is not
- *         there at present comes up in @iothread
+ * @index: below the number of queues that the device can have; a queue that
+ *         does not exist at present will start in @iothread
  * @iothread: NULL for the main loop
  *
- * Drains the device for a moment; the guest may go on meanwhile.
+ * This drains the device for a moment, while the guest goes on.
  *
- * Returns: false with @errp set when notifications do not reach IOThreads.
+ * Returns: true, or false with @errp set if notifications cannot reach an
+ * IOThread.
  */
 bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
                                      IOThread *iothread, Error **errp);
 
-/** block_queue_device_get_iothread: that of queue @index; NULL: main loop. */
+/**
+ * block_queue_device_get_iothread: return the IOThread that serves queue
+ * @index, or NULL if the main loop does.
+ */
 IOThread *block_queue_device_get_iothread(BlockQueueDevice *device,
                                           unsigned index);
 
 /*
- * The interface by which the monitor finds such devices.  It has methods, not
- * the functions above, because a QEMU with no such device has a monitor, too.
+ * The monitor finds devices with queues by this interface.  Its methods are
+ * pointers to functions above: a QEMU that is built without both devices has
+ * a monitor, too, but not these functions.
  */
 
 #define TYPE_BLOCK_QUEUE_DEVICE_IF "block-queue-device"

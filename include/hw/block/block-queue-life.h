@@ -8,23 +8,26 @@
  *       ^   ^       stop                  ring down    |     |
  *       |   +------------------- stop -----------------+     | fault
  *       |                                                    v
- *       |   ring down  +-----------------+  stop  +---------------+
- *       +------------- | faulted stopped | <----> |    faulted    |
- *                      +-----------------+  start +---------------+
- *                                                   | ring down
- *                                                   +---> no ring
+ *       |   ring down  +-------------+  stop  +-----------------+
+ *       +------------- | faulted and | <----- |     faulted     |
+ *                      |   stopped   | -----> |                 |
+ *                      +-------------+  start +-----------------+
+ *                                                | ring down
+ *                                                +---> no ring
  *
- * A queue takes requests in the state "running" only, and only while nothing
- * holds it quiesced.  The two are independent: a queue is quiesced in any
- * state (for a drain, for a move to another thread, for a reset), and the
- * state changes while it is.  block-queue.h has the second picture.
+ * A queue takes requests if it is in the state "running" and is not quiesced.
+ * State and quiescing are independent.  Control quiesces a queue in any state,
+ * for a drain, a reset or a move to another thread, and it changes the state
+ * only of a queue that is quiesced.  block-queue.h has a picture of quiescing.
  *
- * "stopped" means that the device serves no queue: the VM is stopped, the
- * driver has not started the device or has reset it.  The device holds one
- * block_queue_quiesce_begin() of a stopped queue.
+ * In the state "stopped" the device serves no queue, because the VM is
+ * stopped, or because the driver has not started the device or has reset it.
+ * The device has called block_queue_quiesce_begin() for a stopped queue, and
+ * calls block_queue_quiesce_end() when it starts the queue.
  *
- * A fault is the driver's.  It stays, also while the VM is stopped and goes
- * on, until the driver resets the queue or the device.
+ * A fault means that the driver has broken the rules.  The queue stays faulted
+ * until the driver resets the queue or the device.  Stopping the VM and letting
+ * it go on does not end a fault.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,35 +37,37 @@
 
 typedef enum BlockQueueLife {
     BLOCK_QUEUE_STOPPED,            /* the device serves no queue */
-    BLOCK_QUEUE_NO_RING,            /* it does; this one has no ring yet */
+    BLOCK_QUEUE_NO_RING,            /* the queue has no ring yet */
     BLOCK_QUEUE_RUNNING,            /* requests are taken from the ring */
     BLOCK_QUEUE_FAULTED,            /* the driver has broken the rules */
-    BLOCK_QUEUE_FAULTED_STOPPED,    /* the same, in a stopped device */
+    BLOCK_QUEUE_FAULTED_STOPPED,    /* both: faulted and stopped */
     BLOCK_QUEUE_LIFE__MAX
 } BlockQueueLife;
 
 typedef enum BlockQueueEvent {
     BLOCK_QUEUE_START,          /* the device begins to serve its queues */
-    BLOCK_QUEUE_STOP,           /* it ends that; the ring's state is kept */
-    BLOCK_QUEUE_RING_UP,        /* the driver's ring has been taken up */
-    BLOCK_QUEUE_RING_DOWN,      /* the driver has reset the queue or device */
+    BLOCK_QUEUE_STOP,           /* the device ends that; the ring stays */
+    BLOCK_QUEUE_RING_UP,        /* the driver's ring is ready to be read */
+    BLOCK_QUEUE_RING_DOWN,      /* the driver resets the queue or device */
     BLOCK_QUEUE_FAULT,          /* the ring or a request is malformed */
     BLOCK_QUEUE_EVENT__MAX
 } BlockQueueEvent;
 
 /**
- * block_queue_life_next: the state that @event leads to
+ * block_queue_life_next: return the state that follows @life after @event
  *
- * Every event has an answer in every state; one that means nothing there
- * leaves the state as it is.  Any thread.
+ * Every event may come in every state.  An event that means nothing in a state
+ * does not change it.
+ *
+ * Context: any thread.
  */
 BlockQueueLife block_queue_life_next(BlockQueueLife life,
                                      BlockQueueEvent event);
 
-/** block_queue_life_name: the state in words, for users and traces */
+/** block_queue_life_name: return the state's name, for users and traces */
 const char *block_queue_life_name(BlockQueueLife life);
 
-/** block_queue_event_name: the event in words, for traces */
+/** block_queue_event_name: return the event's name, for traces */
 const char *block_queue_event_name(BlockQueueEvent event);
 
 #endif /* HW_BLOCK_BLOCK_QUEUE_LIFE_H */

@@ -1,9 +1,9 @@
 /*
- * What every queue of a block device has
+ * The common part of a virtio-blk queue and of a Xen PV disk's ring
  *
- * A virtqueue and a Xen ring both begin with a BlockQueue: the AioContext
- * that owns it, its place in the device, and the hand-over between control
- * and data path.
+ * Both structures begin with a BlockQueue.  It has the AioContext that owns
+ * the queue, the queue's index in the device, and the hand-over between
+ * control and data path:
  *
  *     control (BQL)                          owner thread (queue->ctx)
  *     -------------                          -------------------------
@@ -13,9 +13,10 @@
  *     (touch the queue, change its ctx)
  *     quiesce_end: seq even, kick bh   --->  bh: ops->start_listening()
  *
- * Drain, stop, reset and a move to another IOThread all are "quiesce, do,
- * end".  Outside of such a pause nobody but the owner thread reads or writes
- * what the queue holds, so that the data path needs no lock and no atomic.
+ * Drain, stop, reset and a move to another IOThread all have these steps:
+ * control quiesces the queue, makes its change, and lets the queue go on.
+ * While a queue is not quiesced, only its owner thread reads and writes it.
+ * So the data path needs no lock and no atomic operation.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,21 +33,24 @@
 typedef struct BlockQueue BlockQueue;
 
 typedef struct BlockQueueOps {
-    /* All called in the owner thread. */
+    /* The owner thread calls all of these. */
 
-    /* Be told of new requests, and look for those already there. */
+    /*
+     * Begin to take requests: enable notifications, and look at the ring for
+     * requests that came before.
+     */
     void (*start_listening)(BlockQueue *queue);
 
     /* Take no more requests. */
     void (*stop_listening)(BlockQueue *queue);
 
-    /* Look at the ring: called while listening, see block_queue_look(). */
+    /* Look at the ring, see block_queue_look().  The queue is listening. */
     void (*look)(BlockQueue *queue);
 } BlockQueueOps;
 
 /*
- * Written by the owner thread only, by block_queue_count(); readers see a
- * recent value with qatomic_read().
+ * Only the owner thread writes these, with block_queue_count().  Any thread
+ * may read them with qatomic_read() and gets a recent value.
  */
 typedef struct BlockQueueStats {
     uint64_t requests;          /* taken from the ring */
@@ -55,23 +59,23 @@ typedef struct BlockQueueStats {
 } BlockQueueStats;
 
 struct BlockQueue {
-    /* Written by control while quiesced, read-only for the owner. */
+    /* Control writes these while the queue is quiesced; the owner reads. */
     AioContext *ctx;
     const BlockQueueOps *ops;
     QEMUBH *bh;
     uint16_t index;
 
-    /* Control side, under the BQL. */
-    unsigned quiesce_count;
-    unsigned seq;               /* odd: quiesce wanted; read by the owner */
+    /* Control writes these under the BQL. */
+    unsigned quiesce_count;     /* nested calls of quiesce_begin */
+    unsigned seq;               /* odd: quiesce wanted; the owner reads it */
 
-    /* Atomic, written by anybody. */
+    /* Atomic; any thread writes it. */
     bool look;                  /* the bottom half has to look at the ring */
 
-    /* Owner side. */
-    BlockQueueLife life;        /* control's while quiesced; see below */
-    unsigned target_seq;        /* the last seq acted upon */
-    unsigned settled_seq;       /* published: quiesced, nothing in flight */
+    /* The owner writes these. */
+    BlockQueueLife life;        /* control writes it, too, while quiesced */
+    unsigned target_seq;        /* the last seq that the owner has acted upon */
+    unsigned settled_seq;       /* the last seq for which it was settled */
     unsigned in_flight;
     BlockQueueStats stats;
 };
@@ -79,48 +83,62 @@ struct BlockQueue {
 /**
  * block_queue_init: set up a queue that is quiesced and owned by @ctx.
  *
- * The first block_queue_quiesce_end() starts it.  Call under the BQL.
+ * The first block_queue_quiesce_end() starts it.
+ *
+ * Context: BQL.
  */
 void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
                       const BlockQueueOps *ops);
 
-/** block_queue_cleanup: end a queue that is quiesced.  BQL. */
+/** block_queue_cleanup: undo block_queue_init(); quiesced.  Context: BQL. */
 void block_queue_cleanup(BlockQueue *queue);
 
 /**
  * block_queue_quiesce_begin: ask the owner to take no more requests.
  *
- * Calls nest.  Returns at once; block_queue_quiesced() tells when the last
- * request in flight has ended.  BQL.
+ * Calls nest.  The function returns at once; block_queue_quiesced() tells when
+ * the last request in flight has ended.
+ *
+ * Context: BQL.
  */
 void block_queue_quiesce_begin(BlockQueue *queue);
 
-/** block_queue_quiesced: true once the owner has nothing more to do.  BQL. */
+/**
+ * block_queue_quiesced: return whether the queue is quiesced and settled.
+ *
+ * If so, the owner has no request in flight and takes no more.
+ *
+ * Context: BQL.
+ */
 bool block_queue_quiesced(BlockQueue *queue);
 
 /**
- * block_queue_quiesce_wait: run the main loop's AioContext until quiesced.
+ * block_queue_quiesce_wait: run a nested event loop until the queue is
+ * quiesced.
  *
- * BQL, main loop thread, after block_queue_quiesce_begin().
+ * Context: BQL, main loop thread, after block_queue_quiesce_begin().
  */
 void block_queue_quiesce_wait(BlockQueue *queue);
 
-/** block_queue_quiesce_end: undo one block_queue_quiesce_begin().  BQL. */
+/** block_queue_quiesce_end: undo block_queue_quiesce_begin().  Context: BQL. */
 void block_queue_quiesce_end(BlockQueue *queue);
 
 /**
- * block_queue_event: let the queue's life go on by @event.
+ * block_queue_event: change the queue's state as @event demands.
  *
- * Control does so with the queue quiesced (BQL).  A fault is raised by the
- * owner thread at any time.
+ * Context: BQL, with the queue quiesced.  For %BLOCK_QUEUE_FAULT also the
+ * owner thread, at any time.
  */
 void block_queue_event(BlockQueue *queue, BlockQueueEvent event);
 
 /**
- * block_queue_life: the queue's state.
+ * block_queue_life: return the queue's state.
  *
- * Exact in the owner thread, and for control while the queue is quiesced.
- * Otherwise a running queue may turn out to be faulted a moment later.
+ * The answer is exact in the owner thread, and for control while the queue is
+ * quiesced.  Otherwise a queue that is running now may be faulted a moment
+ * later.
+ *
+ * Context: any thread.
  */
 static inline BlockQueueLife block_queue_life(const BlockQueue *queue)
 {
@@ -128,16 +146,20 @@ static inline BlockQueueLife block_queue_life(const BlockQueue *queue)
 }
 
 /**
- * block_queue_running: does the queue serve its ring?
+ * block_queue_running: return whether the queue serves its ring.
  *
- * See block_queue_life() for when this is exact.
+ * As exact as block_queue_life().  Context: any thread.
  */
 static inline bool block_queue_running(const BlockQueue *queue)
 {
     return block_queue_life(queue) == BLOCK_QUEUE_RUNNING;
 }
 
-/** block_queue_stopped: does the device serve no queue?  Any thread. */
+/**
+ * block_queue_stopped: return whether the device serves no queue.
+ *
+ * Context: any thread.
+ */
 static inline bool block_queue_stopped(const BlockQueue *queue)
 {
     BlockQueueLife life = block_queue_life(queue);
@@ -146,8 +168,9 @@ static inline bool block_queue_stopped(const BlockQueue *queue)
 }
 
 /**
- * block_queue_faulted: has the driver broken the rules?  As
- * block_queue_life().
+ * block_queue_faulted: return whether the driver has broken the rules.
+ *
+ * As exact as block_queue_life().  Context: any thread.
  */
 static inline bool block_queue_faulted(const BlockQueue *queue)
 {
@@ -157,51 +180,65 @@ static inline bool block_queue_faulted(const BlockQueue *queue)
 }
 
 /**
- * block_queue_look: have the owner look at its ring, in a bottom half.
+ * block_queue_look: let the owner look at its ring, in a bottom half.
  *
- * For what control has changed and the owner should see, and for an owner
- * that has left something in the ring and can go on.  A queue that is
- * quiesced is left alone: it will look when it resumes.  Control under the
- * BQL, or the owner thread.
+ * Control calls this after a change that the owner should see.  The owner
+ * calls it when it has left requests in the ring and can go on with them.  A
+ * queue that is quiesced looks when it resumes.
+ *
+ * Context: BQL, or the owner thread.
  */
 void block_queue_look(BlockQueue *queue);
 
 /**
  * block_queue_move: give the queue to another AioContext.
  *
- * Waits for the requests in flight on this queue; where they may wait for a
- * timer (throttling) the caller has to drain the backend around this.  Does
- * not lose notifications: start_listening() looks for requests at once.  BQL,
- * main loop thread.
+ * This waits for the requests in flight on this queue.  If a request may wait
+ * for a throttling timer, the caller has to drain the backend around this
+ * call.  No notification is lost, because start_listening() looks for requests
+ * at once.
+ *
+ * Context: BQL, main loop thread.
  */
 void block_queue_move(BlockQueue *queue, AioContext *ctx);
 
-/** block_queue_settle: tell control that a quiesced queue is idle.  Owner. */
+/**
+ * block_queue_settle: tell control that the quiesced queue has nothing in
+ * flight.
+ *
+ * Context: owner thread.
+ */
 void block_queue_settle(BlockQueue *queue);
 
-/** block_queue_count: add @n to one of the queue's counters.  Owner. */
+/** block_queue_count: add @n to a counter of BlockQueueStats.  Owner thread. */
 static inline void block_queue_count(uint64_t *counter, uint64_t n)
 {
     qatomic_set(counter, *counter + n);
 }
 
-/** block_queue_listening: may the owner take requests?  Owner thread. */
+/**
+ * block_queue_listening: return whether the owner may take requests.
+ *
+ * Context: owner thread.
+ */
 static inline bool block_queue_listening(const BlockQueue *queue)
 {
     return !(queue->target_seq & 1);
 }
 
-/** block_queue_request_begin: a request was taken.  Owner thread. */
+/** block_queue_request_begin: count a request as taken.  Owner thread. */
 static inline void block_queue_request_begin(BlockQueue *queue)
 {
     queue->in_flight++;
 }
 
 /**
- * block_queue_requests_end: @n requests were answered, or are held.
+ * block_queue_requests_end: count @n requests as answered, or as held.
  *
- * Must come after the last use of the queue on behalf of the requests, for
- * control may go on from here.  Owner thread.
+ * The caller must not use the queue for these requests afterwards, because
+ * control may go on now.
+ *
+ * Context: owner thread.
  */
 static inline void block_queue_requests_end(BlockQueue *queue, unsigned n)
 {
@@ -211,42 +248,57 @@ static inline void block_queue_requests_end(BlockQueue *queue, unsigned n)
     }
 }
 
-/** block_queue_request_end: the same for one request. */
+/** block_queue_request_end: block_queue_requests_end() for one request. */
 static inline void block_queue_request_end(BlockQueue *queue)
 {
     block_queue_requests_end(queue, 1);
 }
 
-/** block_queue_in_flight: how many have begun and not ended?  Owner thread. */
+/**
+ * block_queue_in_flight: return how many requests have begun and not ended.
+ *
+ * Context: owner thread.
+ */
 static inline unsigned block_queue_in_flight(const BlockQueue *queue)
 {
     return queue->in_flight;
 }
 
-/* How to be told of requests; the handlers run in the owner thread. */
+/* Handlers of a queue's notifier; they run in the owner thread. */
 typedef struct BlockQueueNotifierOps {
     EventNotifierHandler *event;
-    AioPollFn *poll;            /* optional, as the rest */
+    AioPollFn *poll;            /* this and the following are optional */
     EventNotifierHandler *poll_ready;
     EventNotifierHandler *poll_begin;
     EventNotifierHandler *poll_end;
 } BlockQueueNotifierOps;
 
-/** block_queue_notifier_set: have @ops called for @notifier.  Owner thread. */
+/**
+ * block_queue_notifier_set: let the event loop call @ops for @notifier.
+ *
+ * Context: owner thread.
+ */
 void block_queue_notifier_set(BlockQueue *queue, EventNotifier *notifier,
                               const BlockQueueNotifierOps *ops);
 
-/** block_queue_notifier_clear: end that.  Owner thread. */
+/**
+ * block_queue_notifier_clear: undo block_queue_notifier_set().
+ *
+ * Context: owner thread.
+ */
 void block_queue_notifier_clear(BlockQueue *queue, EventNotifier *notifier);
 
 /**
- * block_queue_alloc: a zeroed array of @n objects that begin with a
- * BlockQueue, each on cache lines of its own.  @size must be a multiple of
- * BLOCK_QUEUE_ALIGN.  Free with block_queue_free().
+ * block_queue_alloc: allocate @n objects that begin with a BlockQueue.
+ * @size: bytes of an object, a multiple of BLOCK_QUEUE_ALIGN
+ *
+ * The memory is zeroed, and no two objects share a cache line.
+ *
+ * Returns: an array, to be freed with block_queue_free().
  */
 void *block_queue_alloc(unsigned n, size_t size);
 
-/** block_queue_free: counterpart of block_queue_alloc(). */
+/** block_queue_free: free the memory of block_queue_alloc(). */
 void block_queue_free(void *queues);
 
 #endif /* HW_BLOCK_BLOCK_QUEUE_H */

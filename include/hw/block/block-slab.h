@@ -1,5 +1,5 @@
 /*
- * Pieces of memory of one size, for the requests of one queue
+ * A queue's memory for objects of one size, such as requests
  *
  *    max  ---------------------------------------------------------
  *    made -------+-------+---------------+
@@ -8,16 +8,17 @@
  *                           ^ unused     ^ end
  *
  * A queue has a slab for its requests, and others for lists of segments.  Only
- * the queue's owner uses them.  The first word of a free piece links to the
- * next one.
+ * the queue's owner uses them.  A slab is cut into pieces of one size.  The
+ * first word of a free piece points to the next free piece.
  *
- * Memory is allocated as the load needs it, as much at a time as there is
- * already.  So a ring that is at work soon allocates nothing any more, and one
- * that never sees much load takes little.
+ * The slab grows when no piece is free.  Each new chunk is as large as all
+ * chunks before it.  So a busy ring soon allocates nothing more, and a ring
+ * with little load takes little memory.
  *
- * To AddressSanitizer a chunk is one block.  It is told which pieces are in
- * use, and behind each is a gap then, so that it sees an access to a piece that
- * was given back and one beyond the end of a piece.
+ * AddressSanitizer would see a chunk as one block of memory.  In a build with
+ * it, the slab reports which pieces are in use, and leaves a gap behind each
+ * piece.  So the sanitizer finds an access to a free piece and an access
+ * beyond the end of a piece.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,8 +27,8 @@
 #define HW_BLOCK_BLOCK_SLAB_H
 
 /*
- * Two lines: adjacent-line prefetch makes neighbours in a pair of 64 byte
- * lines disturb each other.
+ * Two cache lines of 64 bytes: the adjacent-line prefetcher fetches lines in
+ * pairs, so two writers in one pair would disturb each other.
  */
 #define BLOCK_QUEUE_ALIGN 128
 
@@ -44,34 +45,38 @@
 #endif
 
 typedef struct BlockSlab {
-    void *free;
-    char *unused;               /* from here to end nothing was ever used */
-    char *end;
-    size_t bytes;               /* that may be used of a piece */
+    void *free;                 /* the first free piece that was used before */
+    char *unused;               /* the first piece that was never used */
+    char *end;                  /* the end of the newest chunk */
+    size_t bytes;               /* of a piece */
     size_t size;                /* of a piece and its gap */
-    unsigned made;
-    unsigned max;
-    void *chunks;               /* their first words link them */
+    unsigned made;              /* pieces in all chunks */
+    unsigned max;               /* @made never gets larger than this */
+    void *chunks;               /* a list linked by the chunks' first words */
 } BlockSlab;
 
 /**
- * block_slab_init: a slab of at most @max pieces of @size bytes.
+ * block_slab_init: set up a slab of at most @max pieces of @size bytes.
  *
- * @size is rounded up to whole cache lines.  Allocates nothing yet.
+ * @size is rounded up to whole cache lines.  No memory is allocated yet.
  */
 void block_slab_init(BlockSlab *slab, unsigned max, size_t size);
 
 /**
- * block_slab_cleanup: give the memory back; no piece is in use.
+ * block_slab_cleanup: free the memory.
  *
- * The slab may be used again.
+ * No piece may be in use.  The slab can be used again without a new init.
  */
 void block_slab_cleanup(BlockSlab *slab);
 
-/** block_slab_grow: the rest of block_slab_get(). */
+/** block_slab_grow: allocate a chunk; only block_slab_get() calls this. */
 void *block_slab_grow(BlockSlab *slab);
 
-/** block_slab_get: a piece with undefined content, NULL if none is left. */
+/**
+ * block_slab_get: take a piece.
+ *
+ * Returns: a piece with undefined content, or NULL if @max pieces are in use.
+ */
 static inline void *block_slab_get(BlockSlab *slab)
 {
     void **piece = slab->free;
@@ -89,7 +94,7 @@ static inline void *block_slab_get(BlockSlab *slab)
     return piece;
 }
 
-/** block_slab_has: will block_slab_get() find one? */
+/** block_slab_has: return whether block_slab_get() would find a piece. */
 static inline bool block_slab_has(const BlockSlab *slab)
 {
     return slab->free || slab->unused < slab->end || slab->made < slab->max;

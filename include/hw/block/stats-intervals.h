@@ -1,12 +1,14 @@
 /*
  * Property stats-intervals of block devices
  *
- * -drive has had it for the BlockBackend that it makes; a device that makes its
- * BlockBackend itself, for a node, has to be told.  A list in JSON:
+ * The option stats-intervals of -drive works only for the BlockBackend that
+ * -drive makes.  A device on a node of -blockdev makes its own BlockBackend,
+ * so it has a property with a list of seconds, given in JSON:
  *
  *     -device '{"driver": ..., "drive": "node", "stats-intervals": [60, 3600]}'
  *
- * query-blockstats shows them as timed_stats.  All functions run under the BQL.
+ * query-blockstats reports an average for each interval in timed_stats.  All
+ * functions run under the BQL.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -33,27 +35,27 @@ typedef struct StatsIntervals {
                       _field.seconds, qdev_prop_uint32, uint32_t),
 #endif
 
-/** stats_intervals_describe: what "-device TYPE,help" says of it. */
+/** stats_intervals_describe: set the text of "-device TYPE,help". */
 void stats_intervals_describe(ObjectClass *klass);
 
 /**
- * stats_intervals_check: are they all larger than 0?
+ * stats_intervals_check: check that all intervals are larger than 0.
  *
- * Returns: false with @errp set if one is not.
+ * Returns: true, or false with @errp set if one is not.
  */
 bool stats_intervals_check(const StatsIntervals *intervals, Error **errp);
 
 /**
- * stats_intervals_apply: have @blk average over them.
+ * stats_intervals_apply: let @blk compute averages over the intervals.
  *
- * At the end of realize, after stats_intervals_check().  An interval that @blk
- * has already, by its -drive or by a device that was on it before, is not
- * added again.
+ * The device calls this at the end of realize, after stats_intervals_check().
+ * @blk may have some of the intervals already, from its -drive or from a device
+ * that used it before.  They are not added again.
  */
 void stats_intervals_apply(const StatsIntervals *intervals,
                            BlockBackend *blk);
 
-/** stats_intervals_free: at the end of the device. */
+/** stats_intervals_free: free the list, at the end of the device. */
 void stats_intervals_free(StatsIntervals *intervals);
 
 #endif /* HW_BLOCK_STATS_INTERVALS_H */

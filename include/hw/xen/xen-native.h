@@ -1,5 +1,5 @@
 /*
- * What the base's operations for a real Xen take from us
+ * Our functions for QEMU's xen-operations.c, which talks to a real Xen
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,9 +15,10 @@ struct xentoollog_logger;
 void xen_native_get_limits(uint32_t domid, XenGnttabLimits *limits);
 
 /**
- * xen_native_logger: for the libraries that log what guests cause
+ * xen_native_logger: return a logger to be given to Xen's libraries
  *
- * Their lines go where QEMU's go, and only as many as XenGuestLog allows.
+ * Guests can make these libraries log errors.  The lines go to QEMU's log, and
+ * XenGuestLog limits their number.
  */
 struct xentoollog_logger *xen_native_logger(void);
 
