@@ -23,7 +23,7 @@
 #include "virtio-blk-request.h"
 
 #define SHORT_SEGMENTS 32
-#define LONG_BLOCKS 64
+#define LONG_LISTS 64
 
 void virtio_blk_segments_init(VirtIOBlkQueue *q)
 {
@@ -38,7 +38,7 @@ void virtio_blk_segments_init(VirtIOBlkQueue *q)
     for (unsigned i = 0; i < VIRTIO_BLK_SEGMENTS_SIZES; i++) {
         q->segments[i].len = len[i];
         block_slab_init(&q->segments[i].slab, 0,
-                                len[i] * sizeof(struct iovec));
+                        len[i] * sizeof(struct iovec));
     }
     virtio_blk_segments_set_max(q, false);
 }
@@ -52,7 +52,7 @@ void virtio_blk_segments_set_max(VirtIOBlkQueue *q, bool all)
     q->segments[VIRTIO_BLK_SEGMENTS_SHORT].slab.max =
         all ? all_requests : queue_size + queue_size / 2;
     q->segments[VIRTIO_BLK_SEGMENTS_LONG].slab.max =
-        all ? all_requests : LONG_BLOCKS;
+        all ? all_requests : LONG_LISTS;
     q->segments[VIRTIO_BLK_SEGMENTS_ANY].slab.max = all ? all_requests : 1;
 }
 
