@@ -2,7 +2,7 @@
  * virtio-blk: start, stop, drain, reset
  *
  *    the device (virtio-blk.h)          its queues (block-queue-life.h)
- *    notifiers, calls                   no ring, running, faulted
+ *    served by notifiers or calls       no ring, running, faulted
  *    stopped, starting, stopping        stopped, faulted and stopped
  *
  * While a queue runs, its position in the ring is ours (vring.h); on every

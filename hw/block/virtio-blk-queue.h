@@ -6,17 +6,17 @@
  *                      +--- error, werror=stop: held until "cont"     +- one
  *                                                                  interrupt
  *
- * All of it belongs to the queue's owner thread (hw/block/block-queue.h),
- * but for what is marked as control's.
+ * A queue belongs to its owner thread (hw/block/block-queue.h).  The fields
+ * and functions of control are marked.
  *
  *    virtio-blk-queue.h     the queue                      (this file)
- *    virtio-blk-request.h   what is in flight
- *    virtio-blk-ring.h      who reads the ring, and in which thread
- *    virtio-blk-control.h   what runs under the BQL
+ *    virtio-blk-request.h   requests in flight
+ *    virtio-blk-ring.h      the ring's reader, and the thread that runs it
+ *    virtio-blk-control.h   functions that run under the BQL
  *
- * Each includes those above it, and each source file calls functions of those
- * below it only; tests/overlay/test-layers.py has the order.  What the owner
- * thread wants of control goes through VirtIOBlkControlOps.
+ * Each header includes the headers above it in this list.  A source file calls
+ * only functions of lower layers; tests/overlay/test-layers.py has the order.
+ * The owner thread calls control through VirtIOBlkControlOps.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -33,20 +33,23 @@ typedef struct VirtIOBlkQueue VirtIOBlkQueue;
 typedef struct VirtIOBlkRequest VirtIOBlkRequest;
 
 /*
- * What a queue asks of the device.  Called in the owner thread; returns at
- * once, and the main loop sees to it.
+ * Calls from the owner thread to control.  Each call returns at once, and the
+ * main loop does the work later.
  */
 typedef struct VirtIOBlkControlOps {
-    /* A chain is not in RAM: only the main loop can serve this queue. */
+    /* A chain is not in RAM, so only the main loop can serve this queue. */
     void (*need_main_loop)(VirtIOBlkQueue *q);
 
-    /* There was a kick, but there is no ring: the driver may have set it up. */
+    /*
+     * A kick has come for a queue without a ring.  The driver may have set up
+     * the ring since the device looked for it.
+     */
     void (*ring_is_missing)(VirtIOBlkQueue *q);
 
-    /* The driver has told another ring than the one that is in use. */
+    /* The driver has configured another ring than the one that is in use. */
     void (*ring_is_another)(VirtIOBlkQueue *q);
 
-    /* The driver broke the rules, and @q->fault says how. */
+    /* The driver has broken the rules; @q->fault is the text to report. */
     void (*report_fault)(VirtIOBlkQueue *q);
 } VirtIOBlkControlOps;
 
@@ -58,7 +61,7 @@ enum {
     VIRTIO_BLK_SEGMENTS_SIZES
 };
 
-/* Neighbouring reads or writes on their way to become one. */
+/* Neighbouring reads or writes that may be merged into one request. */
 typedef struct VirtIOBlkRun {
     VirtIOBlkRequest *head;
     VirtIOBlkRequest **tail;
@@ -69,44 +72,44 @@ typedef struct VirtIOBlkRun {
     bool is_write;
 } VirtIOBlkRun;
 
-/* Lists of up to @len segments. */
+/* A slab of lists, each of up to @len segments. */
 typedef struct VirtIOBlkSegments {
     BlockSlab slab;
     unsigned len;
 } VirtIOBlkSegments;
 
-/* Who reads the ring, see virtio-blk-ring.c. */
+/* The code that reads the ring, see virtio-blk-ring.c. */
 typedef enum VirtIOBlkReader {
-    VIRTIO_BLK_READER_NONE,     /* nobody: the base's VirtQueue has the state */
-    VIRTIO_BLK_READER_BASE,     /* the base's virtqueue calls */
-    VIRTIO_BLK_READER_NATIVE,   /* ours, vring.h */
+    VIRTIO_BLK_READER_NONE,     /* no reader; the VirtQueue has the position */
+    VIRTIO_BLK_READER_BASE,     /* the virtqueue calls of QEMU's virtio.c */
+    VIRTIO_BLK_READER_NATIVE,   /* our reader, vring.h */
 } VirtIOBlkReader;
 
-/* Which thread serves the queue. */
+/* The thread that serves the queue. */
 typedef enum VirtIOBlkPlace {
-    VIRTIO_BLK_PLACE_OWN,       /* that of its IOThread, if it has one */
-    VIRTIO_BLK_PLACE_WANTS_MAIN,    /* leaves the ring alone until moved */
+    VIRTIO_BLK_PLACE_OWN,       /* the thread of its IOThread, if it has one */
+    VIRTIO_BLK_PLACE_WANTS_MAIN,    /* none, until it moves to the main loop */
     VIRTIO_BLK_PLACE_MAIN,      /* the main loop, until the driver resets it */
 } VirtIOBlkPlace;
 
-/* What the queue has to do because the VM goes on. */
+/* The work that the queue has to do when the VM goes on. */
 typedef enum VirtIOBlkRestart {
     VIRTIO_BLK_RESTART_NONE,
     VIRTIO_BLK_RESTART_REMIND,  /* interrupt a driver that may be waiting */
     VIRTIO_BLK_RESTART_HELD,    /* that, and run the held requests again */
 } VirtIOBlkRestart;
 
-/* Memory for what comes next, see virtio-blk-segments.c. */
+/* Whether the queue has memory for more requests, see virtio-blk-segments.c. */
 typedef enum VirtIOBlkSupply {
     VIRTIO_BLK_SUPPLY_ENOUGH,
-    VIRTIO_BLK_SUPPLY_SHORT,        /* take nothing */
-    VIRTIO_BLK_SUPPLY_SHORT_LOOK,   /* and look at the ring when that ends */
+    VIRTIO_BLK_SUPPLY_SHORT,        /* take no request */
+    VIRTIO_BLK_SUPPLY_SHORT_LOOK,   /* so, and look at the ring afterwards */
 } VirtIOBlkSupply;
 
 struct VirtIOBlkQueue {
     BlockQueue common;          /* first: a VirtIOBlkQueue is a BlockQueue */
 
-    /* Written by control while quiesced. */
+    /* Control writes these while the queue is quiesced. */
     VirtIOBlock *dev;
     const VirtIOBlkControlOps *control;
     VirtIODevice *vdev;
@@ -115,24 +118,24 @@ struct VirtIOBlkQueue {
     EventNotifier *guest_notifier;  /* NULL: kicks and interrupts are calls */
     EventNotifier kick;         /* a copy of the VirtQueue's host notifier */
     VirtIOBlkReader reader;
-    VirtIOBlkPlace place;       /* atomic: the owner asks for the main loop */
-    VirtIOBlkRestart restart;   /* atomic: control asks, the owner does */
-    const char *fault;          /* atomic: yet to be reported, or NULL */
+    VirtIOBlkPlace place;       /* atomic; the owner sets WANTS_MAIN */
+    VirtIOBlkRestart restart;   /* atomic; control sets it, the owner acts */
+    const char *fault;          /* atomic; not yet reported, or NULL */
 
-    /* The owner's. */
+    /* The owner writes these. */
     VirtIOBlkSupply supply;
-    bool flush_pending;
-    bool gathering;             /* a batch is taken: its end submits @run */
-    bool direct_irq;            /* in the main loop: raise it by a call */
+    bool flush_pending;         /* answers in @done will be given back soon */
+    bool gathering;             /* within a batch, whose end submits @run */
+    bool direct_irq;            /* interrupt by a call, in the main loop */
     VirtIOBlkRequest *done;     /* answered, not yet given back */
-    VirtIOBlkRequest *held;     /* failed, to be tried again; BQL if settled */
+    VirtIOBlkRequest *held;     /* failed, to be run again; BQL if settled */
     VirtIOBlkRun run;
     BlockSlab requests;
     VirtIOBlkSegments segments[VIRTIO_BLK_SEGMENTS_SIZES];
     VRing ring;
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
-/** virtio_blk_get_queue: queue @i of @s, which has that many. */
+/** virtio_blk_get_queue: return queue @i, which must exist. */
 static inline VirtIOBlkQueue *virtio_blk_get_queue(const VirtIOBlock *s,
                                                    unsigned i)
 {
@@ -140,7 +143,11 @@ static inline VirtIOBlkQueue *virtio_blk_get_queue(const VirtIOBlock *s,
                         common);
 }
 
-/** virtio_blk_queue_is_native: is it our reader that has the ring?  Owner. */
+/**
+ * virtio_blk_queue_is_native: return whether our reader reads the ring.
+ *
+ * Context: owner thread.
+ */
 static inline bool virtio_blk_queue_is_native(const VirtIOBlkQueue *q)
 {
     return likely(q->reader == VIRTIO_BLK_READER_NATIVE);
@@ -149,14 +156,14 @@ static inline bool virtio_blk_queue_is_native(const VirtIOBlkQueue *q)
 /**
  * virtio_blk_queue_guard_begin: refuse the device's accesses to itself.
  *
- * A buffer in MMIO may be a register of this very device.  What the device
- * does to its own registers while it is at work on a ring is refused, as
- * everywhere in QEMU, or it would start and stop itself from in there.  Only
- * the main loop touches MMIO.
+ * A buffer in MMIO may be a register of this very device.  If the device
+ * wrote to it while it works on a ring, it would start or stop itself in the
+ * middle of that work.  So such accesses are refused, as everywhere in QEMU.
+ * Only the main loop accesses MMIO, so in another thread this does nothing.
  *
- * Owner thread.
+ * Context: owner thread.
  *
- * Returns: what virtio_blk_queue_guard_end() wants.
+ * Returns: the argument @guarded of virtio_blk_queue_guard_end().
  */
 static inline bool virtio_blk_queue_guard_begin(VirtIOBlkQueue *q)
 {
@@ -169,7 +176,7 @@ static inline bool virtio_blk_queue_guard_begin(VirtIOBlkQueue *q)
     return true;
 }
 
-/** virtio_blk_queue_guard_end: the work on the ring has ended. */
+/** virtio_blk_queue_guard_end: undo virtio_blk_queue_guard_begin(). */
 static inline void virtio_blk_queue_guard_end(VirtIOBlkQueue *q, bool guarded)
 {
     if (guarded) {
@@ -182,21 +189,26 @@ static inline void virtio_blk_queue_guard_end(VirtIOBlkQueue *q, bool guarded)
 extern const BlockQueueOps virtio_blk_queue_ops;
 
 /**
- * virtio_blk_queue_handle_output: a kick that came as a call, main loop.
+ * virtio_blk_queue_handle_output: handle a kick that came as a call.
+ *
+ * Context: BQL, main loop's queue.
  */
 void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
 
 /* virtio-blk-fault.c: a driver that breaks the rules */
 
 /**
- * virtio_blk_queue_fault: stop the queue for good, the driver broke the rules.
+ * virtio_blk_queue_fault: stop the queue, because the driver breaks the rules.
+ * @what: a constant text
  *
- * One line names device, queue and @what; the device needs a reset (VIRTIO
- * 1.2, 2.1.1).  @what is a constant.  Owner thread.
+ * The main loop logs one line with the device, the queue and @what, and tells
+ * the driver that the device needs a reset (VIRTIO 1.2, 2.1.1).
+ *
+ * Context: owner thread.
  */
 void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
 
-/** virtio_blk_report_faults: say what the driver did, once.  BQL. */
+/** virtio_blk_report_faults: report all faults not yet reported.  BQL. */
 void virtio_blk_report_faults(VirtIOBlock *s);
 
 /* virtio-blk-segments.c: memory for lists of segments */
@@ -205,25 +217,29 @@ void virtio_blk_report_faults(VirtIOBlock *s);
 void virtio_blk_segments_init(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_segments_set_max: bound the slabs.
- * @all: have a list for every request that a ring can hold
+ * virtio_blk_segments_set_max: set the largest number of lists in each slab.
+ * @all: whether each slab may have a list for every request of a ring
  *
- * BQL, queue quiesced.
+ * Context: BQL, with the queue quiesced.
  */
 void virtio_blk_segments_set_max(VirtIOBlkQueue *q, bool all);
 
-/** virtio_blk_segments_cleanup: free them; all lists have come back.  BQL. */
+/**
+ * virtio_blk_segments_cleanup: free the slabs; no list is in use.
+ *
+ * Context: BQL.
+ */
 void virtio_blk_segments_cleanup(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_segments_get: a list of @n segments, 2 * VRING_MAX_SEGMENTS at
- * most.
+ * virtio_blk_segments_get: take a list of @n segments.
+ * @n: at most 2 * VRING_MAX_SEGMENTS
  * @size: set to the slab's number, for virtio_blk_segments_put()
  *
- * Owner thread.
+ * Context: owner thread.
  *
- * Returns: NULL when there is none, which happens only while the queue is short
- * of segment lists.
+ * Returns: the list, or NULL if none is left.  That happens only while
+ * @q->supply says that the queue is short of lists.
  */
 struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
                                       uint8_t *size);
@@ -231,8 +247,9 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
 /**
  * virtio_blk_segments_put: give a list back.
  *
- * A queue that was short of segment lists goes on in a bottom half.  Owner
- * thread, or control with the queue quiesced.
+ * If the queue was short of lists, it goes on in a bottom half.
+ *
+ * Context: owner thread, or BQL with the queue quiesced.
  */
 void virtio_blk_segments_put(VirtIOBlkQueue *q, struct iovec *iov,
                              uint8_t size);

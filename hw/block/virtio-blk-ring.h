@@ -1,7 +1,8 @@
 /*
- * virtio-blk: which reader a ring has, and which thread
+ * virtio-blk: choose a ring's reader, and the thread that runs it
  *
- * Control: BQL, with the queue quiesced unless told otherwise.
+ * These functions are control.  They run under the BQL with the queue
+ * quiesced, unless their comment says otherwise.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,55 +12,69 @@
 
 #include "virtio-blk-request.h"
 
-/** virtio_blk_ring_is_set: has the driver told where the ring is?  Always. */
+/**
+ * virtio_blk_ring_is_set: return whether the driver has configured the ring.
+ *
+ * Context: BQL; the queue need not be quiesced.
+ */
 bool virtio_blk_ring_is_set(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_ring_start: take the ring up from what the driver has configured.
+ * virtio_blk_ring_start: begin to use the ring that the driver has configured.
  *
- * Does nothing for a ring that is up already or not there.  May move the queue.
+ * This does nothing if the ring is in use already, or if the driver has not
+ * configured one.  It may move the queue to the main loop.
  */
 void virtio_blk_ring_start(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_ring_hand_over: give the base's VirtQueue the position in the
- * ring, which stays in use.
+ * virtio_blk_ring_hand_over: copy the position in the ring to the VirtQueue.
+ *
+ * The ring stays in use.
  */
 void virtio_blk_ring_hand_over(VirtIOBlkQueue *q);
 
 /**
  * virtio_blk_ring_attach: choose a reader and give it the position.
  *
- * May move the queue to the main loop.
+ * This may move the queue to the main loop.
  */
 void virtio_blk_ring_attach(VirtIOBlkQueue *q);
 
-/** virtio_blk_ring_detach: let go of the ring; its position is forgotten. */
+/**
+ * virtio_blk_ring_detach: stop using the ring, and forget the position in it.
+ */
 void virtio_blk_ring_detach(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_ring_is_current: false if the driver has told other addresses or
- * features since the ring was attached.
+ * virtio_blk_ring_is_current: return whether the ring is still the one that
+ * the driver has configured.
  *
- * Drivers reset the device or the queue first, but early firmware and old
- * drivers negotiate when they have kicked already.  Owner thread or BQL.
+ * A driver should reset the device or the queue before it changes addresses or
+ * features.  But early firmware and old drivers negotiate after their first
+ * kick.
+ *
+ * Context: owner thread, or BQL.
  */
 bool virtio_blk_ring_is_current(VirtIOBlkQueue *q);
 
 /**
- * virtio_blk_ring_can_be_native: whether our reader could read it in @view.
- * Always.
+ * virtio_blk_ring_can_be_native: return whether our reader could read the ring
+ * in @view.
+ *
+ * Context: BQL; the queue need not be quiesced.
  */
 bool virtio_blk_ring_can_be_native(VirtIOBlkQueue *q, const RingView *view);
 
 /**
- * virtio_blk_queue_update_context: have the queue in the right thread.
+ * virtio_blk_queue_update_context: move the queue to the right thread.
  *
- * That of its IOThread, or the main loop's if it can only be served there.
+ * That is the main loop if only the main loop can serve the queue, and else
+ * the thread of the queue's IOThread.
  */
 void virtio_blk_queue_update_context(VirtIOBlkQueue *q);
 
-/** virtio_blk_queue_drop_held: forget the failed requests, unanswered. */
+/** virtio_blk_queue_drop_held: free the held requests without an answer. */
 void virtio_blk_queue_drop_held(VirtIOBlkQueue *q);
 
 #endif /* HW_BLOCK_VIRTIO_BLK_RING_H */

@@ -1,11 +1,11 @@
 /*
- * What Xen PV disks may take of a host: for a disk, a domain, the process
+ * Limits for the resources that Xen PV disks use: per disk, domain and process
  *
  *     ring --take--> disk --> domain --> process       all of them, or none
  *
- * A ring takes from the budget when what it keeps grows and gives back when
- * that shrinks, many pieces at a time.  No request that finds what it needs
- * comes here.
+ * A ring keeps resources and reuses them.  It takes more from the budget when
+ * it needs more, and gives some back when it needs less, many pieces at a
+ * time.  A request that finds a resource in its ring does not touch the budget.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,50 +19,60 @@
 
 typedef enum XenBlockResource {
     XEN_BLOCK_GRANTS,           /* grants that are mapped */
-    XEN_BLOCK_AREAS,            /* of the address space: "maps" of Linux */
-    XEN_BLOCK_BUFFER_PAGES,     /* for the data of requests that are copied */
+    XEN_BLOCK_AREAS,            /* areas of the address space: Linux's "maps" */
+    XEN_BLOCK_BUFFER_PAGES,     /* pages for data that is copied */
     XEN_BLOCK_NR_RESOURCES,
 } XenBlockResource;
 
-/* Budgets above each other: a disk's, a domain's, the process's. */
+/* Levels of budgets: the disk's, the domain's, the process's. */
 #define XEN_BLOCK_BUDGETS 3
 
 typedef struct XenBlockBudget {
     struct XenBlockBudget *parent;
     unsigned limit[XEN_BLOCK_NR_RESOURCES];     /* read-only once in use */
     unsigned used[XEN_BLOCK_NR_RESOURCES];      /* atomic */
-    unsigned refusals;          /* atomic: of grants, one more after a look */
-    unsigned looked;            /* atomic: what the last look has found */
+    unsigned refusals;          /* atomic; grows if grants were refused */
+    unsigned looked;            /* atomic; @refusals at the last look */
 
-    /* A disk's: what its own last look has found in each. */
+    /* Only in a disk's: @refusals of each level at this disk's last look. */
     unsigned seen[XEN_BLOCK_BUDGETS];
 } XenBlockBudget;
 
 /**
- * xen_block_budget_take: take @n of @what for @budget and all above it.  Any
- * thread.
+ * xen_block_budget_take: take @n pieces of @what from @budget and from all
+ * budgets above it.
  *
- * Returns: false, and nothing is taken, if one of them has too little left.
+ * Context: any thread.
+ *
+ * Returns: true, or false with nothing taken if one of them has too little
+ * left.
  */
 bool xen_block_budget_take(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_force: take though there may be nothing left: for the little
- * without which a ring could not go on at all.  Any thread.
+ * xen_block_budget_force: take @n pieces even if too little is left.
+ *
+ * This is for the few pieces without which a ring could not go on at all.
+ *
+ * Context: any thread.
  */
 void xen_block_budget_force(XenBlockBudget *budget, XenBlockResource what,
                             unsigned n);
 
-/** xen_block_budget_give: gives back what was taken.  Any thread. */
+/** xen_block_budget_give: give @n pieces back.  Context: any thread. */
 void xen_block_budget_give(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_was_refused: was somebody refused grants, by @disk's budget
- * or by one above it, since the last call of this for @disk?  Under the BQL.
+ * xen_block_budget_was_refused: return whether a ring was refused grants since
+ * the last call for @disk.
+ * @disk: a disk's budget
  *
- * Each disk that shares a budget hears of a refusal.
+ * A refusal counts if it was by this budget or by one above it.  So each disk
+ * below a budget learns of its refusals.
+ *
+ * Context: BQL.
  */
 bool xen_block_budget_was_refused(XenBlockBudget *disk);
 
@@ -71,19 +81,22 @@ typedef struct XenBlockDomain {
     domid_t domid;
     unsigned users;
     XenBlockBudget budget;
-    XenGuestLog log;            /* what the domain makes us say */
+    XenGuestLog log;            /* bounds the lines that the domain causes */
     QLIST_ENTRY(XenBlockDomain) next;
 } XenBlockDomain;
 
 /**
- * xen_block_domain_get: find or make the entry of @domid, to be given back with
- * xen_block_domain_put().
+ * xen_block_domain_get: find or make the entry of @domid.
  *
- * The first one sets up the process's budget.  BQL.
+ * The first call also sets up the process's budget.
+ *
+ * Context: BQL.
+ *
+ * Returns: the entry, to be given back with xen_block_domain_put().
  */
 XenBlockDomain *xen_block_domain_get(domid_t domid);
 
-/** xen_block_domain_put: ends one use of @domain, maybe the last.  BQL. */
+/** xen_block_domain_put: give a domain's entry back.  Context: BQL. */
 void xen_block_domain_put(XenBlockDomain *domain);
 
 #endif /* HW_BLOCK_XEN_BLOCK_BUDGET_H */

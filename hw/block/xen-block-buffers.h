@@ -1,10 +1,10 @@
 /*
- * Buffers for the data of a Xen PV disk's requests that are copied
+ * Buffers for requests of a Xen PV disk whose data is copied
  *
- * A ring has some of a few sizes.  They are its thread's, and are taken from
- * the budget of the domain as they are made.  One of each size may always be
- * made, so a ring whose requests wait for a buffer has one in use that will be
- * free.
+ * A ring has buffers of a few sizes; only the ring's thread uses them.  A new
+ * buffer is taken from the domain's budget.  A ring may always have one buffer
+ * of each size, even if the budget is used up.  So if a request waits for a
+ * buffer, another request has one, and the wait ends.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,27 +17,29 @@
 /* Buffers of one size. */
 typedef struct XenBlockBuffers {
     XenBlockBudget *budget;
-    void **free;                /* those that no request has */
+    void **free;                /* buffers that no request uses */
     unsigned nr_free;
     unsigned nr_made;
-    unsigned max;               /* of @nr_made */
-    unsigned fewest_free;       /* since the last tick */
-    unsigned nr_pages;          /* of each */
+    unsigned max;               /* @nr_made never gets larger than this */
+    unsigned fewest_free;       /* least @nr_free since the last tick */
+    unsigned nr_pages;          /* pages of each buffer */
 } XenBlockBuffers;
 
-/** xen_block_buffers_init: for at most @max at once; makes none yet */
+/** xen_block_buffers_init: allow @max buffers; none is made yet */
 void xen_block_buffers_init(XenBlockBuffers *b, XenBlockBudget *budget,
                             unsigned max, unsigned nr_pages);
 
-/** xen_block_buffers_cleanup: gives all back; none is in use */
+/** xen_block_buffers_cleanup: free all buffers; no request uses one */
 void xen_block_buffers_cleanup(XenBlockBuffers *b);
 
-/** xen_block_buffers_make: the part of xen_block_buffers_get() that is rare */
+/** xen_block_buffers_make: make one; only xen_block_buffers_get() calls this */
 void *xen_block_buffers_make(XenBlockBuffers *b);
 
 /**
- * xen_block_buffers_get: a buffer, or NULL while others have to be put back
- * first.
+ * xen_block_buffers_get: take a buffer.
+ *
+ * Returns: the buffer, or NULL if the caller has to wait until another request
+ * puts one back.
  */
 static inline void *xen_block_buffers_get(XenBlockBuffers *b)
 {
@@ -56,8 +58,10 @@ static inline void xen_block_buffers_put(XenBlockBuffers *b, void *buf)
 }
 
 /**
- * xen_block_buffers_tick: give back as many as were never needed since the last
- * time.  To be called every ten seconds.
+ * xen_block_buffers_tick: free the buffers that were not needed since the last
+ * call.
+ *
+ * The ring calls this every ten seconds.
  */
 void xen_block_buffers_tick(XenBlockBuffers *b);
 

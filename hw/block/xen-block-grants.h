@@ -1,10 +1,13 @@
 /*
- * Grants of a Xen PV disk's ring: mapped for good, or copied by the batch
+ * Access to a frontend's granted pages, for one ring of a Xen PV disk
  *
- * Every ring has its own XenBlockGrants and its own handle of the grant
- * device, so rings do not meet here either, but for the budget that they share
- * when what they keep grows.  Once started it belongs to the ring's thread;
- * start and stop run while the ring is quiet.
+ * A grant is either persistent, which means that it stays mapped after its
+ * first use, or its page is copied, many pages with one call.
+ *
+ * Every ring has its own XenBlockGrants and its own handle of the grant device.
+ * Rings share only the budget, which they use when they map more grants or
+ * fewer.  Once started, a XenBlockGrants belongs to the ring's thread.  Start
+ * and stop run while the ring is quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,13 +20,13 @@
 #include "xen-block-budget.h"
 #include "xen-block-request.h"
 
-/* Most grants that are mapped with one call and make one area of memory. */
+/* At most this many grants are mapped with one call, to one area of memory. */
 #define XEN_BLOCK_GRANTS_CHUNK 32
 
-/* A grant is let go after so many ticks without a use: a minute. */
+/* A grant is unmapped after this many ticks without a use: a minute. */
 #define XEN_BLOCK_GRANTS_IDLE_TICKS 6
 
-/* Mappings that may fail between two ticks, until no more are tried. */
+/* After this many failures no more is mapped until the next tick. */
 #define XEN_BLOCK_GRANTS_FAILURES 32
 
 typedef struct XenBlockGrantChunk XenBlockGrantChunk;
@@ -33,13 +36,13 @@ typedef struct XenBlockGrant {
     void *page;
     struct XenBlockGrant *chain; /* next in the hash bucket */
     XenBlockGrantChunk *chunk;
-    uint64_t last_use;          /* @uses at that time */
+    uint64_t last_use;          /* XenBlockGrants.uses at the last use */
     uint32_t gref;
 } XenBlockGrant;
 
 /* Grants that were mapped together and are unmapped together. */
 struct XenBlockGrantChunk {
-    unsigned users;             /* requests in flight, once for each page */
+    unsigned users;             /* pages in use by requests in flight */
     unsigned nr;
     QTAILQ_ENTRY(XenBlockGrantChunk) by_turn;
     XenBlockGrant grants[];
@@ -48,7 +51,7 @@ struct XenBlockGrantChunk {
 typedef struct XenBlockGrantsStats {
     uint64_t maps;              /* grants that were mapped */
     uint64_t evictions;         /* grants that were unmapped for others */
-    uint64_t refusals;          /* grants that were wanted and not mapped */
+    uint64_t refusals;          /* grants that were wanted but not mapped */
     uint64_t copies;            /* calls of the grant copy operation */
     uint64_t copied_segs;
 } XenBlockGrantsStats;
@@ -57,29 +60,29 @@ typedef struct XenBlockGrants {
     xengnttab_handle *handle;
     domid_t domid;
     XenBlockBudget *budget;
-    XenBlockGrant **buckets;    /* NULL: not persistent */
+    XenBlockGrant **buckets;    /* a hash table; NULL: no persistent grants */
     unsigned bucket_shift;
     uint32_t hash_seed;
     uint64_t uses;              /* lookups that have found a mapping */
-    QTAILQ_HEAD(, XenBlockGrantChunk) by_turn; /* to be looked at for room */
-    unsigned nr_mapped;         /* grants */
+    QTAILQ_HEAD(, XenBlockGrantChunk) by_turn; /* order of eviction */
+    unsigned nr_mapped;         /* grants that are mapped */
     unsigned nr_chunks;
 
-    /* What the batch at hand needs and has not got. */
+    /* Grants that this batch needs and that are not mapped yet. */
     uint32_t wanted[XEN_BLOCK_GRANTS_CHUNK];
     unsigned nr_wanted;
-    unsigned chunk_size;        /* most of them, less with a small budget */
+    unsigned chunk_size;        /* largest chunk; less with a small budget */
 
-    /* What may be done until the next tick; see xen_block_grants_tick(). */
+    /* Limits until the next xen_block_grants_tick(). */
     bool paused;                /* nothing more is mapped */
     unsigned capacity;
-    unsigned evictions_left;    /* grants */
+    unsigned evictions_left;    /* grants that may still be evicted */
     unsigned failures_left;
     uint64_t uses_at_tick[XEN_BLOCK_GRANTS_IDLE_TICKS];
     unsigned tick;
 
     XenGrantCopySegment *copy_segs;
-    bool copy_one_by_one;       /* a call for each request; set before use */
+    bool copy_one_by_one;       /* one call per request; set before use */
     XenBlockGrantsStats stats;
 } XenBlockGrants;
 
@@ -88,19 +91,22 @@ typedef struct XenBlockCopy {
     const XenBlkifSegment *segs;
     unsigned nr_segs;
     void *buf;                  /* all segments' data, one after the other */
-    void *opaque;               /* the caller's */
-    bool failed;                /* set if any of the segments was not copied */
+    void *opaque;               /* for the caller */
+    bool failed;                /* set if a segment was not copied */
 } XenBlockCopy;
 
 /**
  * xen_block_grants_start: open the grant device.
  * @domid: the frontend's domain
- * @budget: what persistent grants are taken from, as they are mapped
- * @capacity: most of them that @budget can have; 0 for none
- * @nr_ring_pages: other pages that will be mapped through @g->handle
+ * @budget: each persistent grant is taken from it when it is mapped
+ * @capacity: the largest number of persistent grants that @budget allows, or 0
+ *            for no persistent grants
+ * @nr_ring_pages: pages of the ring that will be mapped through @g->handle
  *
- * Under the BQL.  Returns: false with @errp set if the grant device cannot be
- * opened or cannot map as much; nothing is left behind then.
+ * Context: BQL.
+ *
+ * Returns: true, or false with @errp set if the grant device cannot be opened
+ * or cannot map as much.  After a failure nothing has to be undone.
  */
 bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
                             XenBlockBudget *budget, unsigned capacity,
@@ -109,12 +115,13 @@ bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
 /**
  * xen_block_grants_stop: unmap every persistent grant and close the handle.
  *
- * No request may be in flight.  Under the BQL.  Does nothing if @g is not
- * started.
+ * No request may be in flight.  This does nothing if @g is not started.
+ *
+ * Context: BQL.
  */
 void xen_block_grants_stop(XenBlockGrants *g);
 
-/** xen_block_grants_bucket: where in the hash a grant of @gref would be. */
+/** xen_block_grants_bucket: return the bucket for @gref in the hash table. */
 static inline XenBlockGrant **xen_block_grants_bucket(XenBlockGrants *g,
                                                       uint32_t gref)
 {
@@ -125,11 +132,12 @@ static inline XenBlockGrant **xen_block_grants_bucket(XenBlockGrants *g,
 }
 
 /**
- * xen_block_grants_get: find the mapping of @gref, readable and writable
- * (blkif.h, note 8).
+ * xen_block_grants_get: find the mapping of @gref.
+ *
+ * It is readable and writable (blkif.h, note 8).
  *
  * Returns: the grant, to be released with xen_block_grants_put(), or NULL if it
- * is not mapped: see xen_block_grants_want().
+ * is not mapped; then see xen_block_grants_want().
  */
 static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
                                                   uint32_t gref)
@@ -146,7 +154,7 @@ static inline XenBlockGrant *xen_block_grants_get(XenBlockGrants *g,
     return grant;
 }
 
-/** xen_block_grants_put: ends a use of @grant. */
+/** xen_block_grants_put: undo xen_block_grants_get(). */
 static inline void xen_block_grants_put(XenBlockGrants *g,
                                         XenBlockGrant *grant)
 {
@@ -157,44 +165,49 @@ static inline void xen_block_grants_put(XenBlockGrants *g,
 /**
  * xen_block_grants_want: ask for a mapping of @gref.
  *
- * Wishes are gathered and granted with one call for many of them, at the latest
- * by xen_block_grants_map_wanted().  Nothing is mapped beyond the budget:
- * grants that no request is using make room, as many of them as may be replaced
- * between two ticks.
+ * Grants that are asked for are gathered, and many are mapped with one call.
+ * xen_block_grants_map_wanted() maps the last of them.  If the budget is used
+ * up, grants that no request uses are unmapped to make room.  The number of
+ * grants that may be replaced between two ticks is limited.
  */
 void xen_block_grants_want(XenBlockGrants *g, uint32_t gref);
 
-/** xen_block_grants_map_wanted: maps what is wanted and can be mapped. */
+/**
+ * xen_block_grants_map_wanted: map the gathered grants, as far as possible.
+ */
 void xen_block_grants_map_wanted(XenBlockGrants *g);
 
 /**
  * xen_block_grants_tick: unmap the grants that no request has used for a
- * minute, and with @share an eighth of all, the oldest first.  To be called
- * every ten seconds.
- * @share: somebody else has been refused what we may have plenty of
+ * minute.
+ * @share: also unmap an eighth of all grants, the oldest first, because another
+ *         ring was refused grants
  *
- * Those mapped together with them go too, and come back as they are used.
+ * A grant is unmapped together with all grants that were mapped by the same
+ * call.  The next use of one maps it again.  The ring calls this every ten
+ * seconds.
  */
 void xen_block_grants_tick(XenBlockGrants *g, bool share);
 
-/** xen_block_grants_forget_idle: unmap the grants that no request is using. */
+/** xen_block_grants_forget_idle: unmap all grants that no request uses. */
 void xen_block_grants_forget_idle(XenBlockGrants *g);
 
 /**
- * xen_block_grants_copy: copy the data of all @copies in as few calls as there
- * is room for.
- * @to_domain: from @copies' buffers to the granted pages, else from them
+ * xen_block_grants_copy: copy the data of all @copies in as few calls as
+ * possible.
+ * @to_domain: copy from the buffers of @copies to the granted pages; otherwise
+ *             copy from the pages to the buffers
  *
- * Where a call fails its requests are copied again one by one, so that one bad
- * grant costs only its own request.
+ * If a call fails, the requests of that call are copied again one by one, so
+ * that a bad grant makes only its own request fail.
  */
 void xen_block_grants_copy(XenBlockGrants *g, bool to_domain,
                            XenBlockCopy *copies, unsigned nr_copies);
 
-/** xen_block_grants_trim: gives back the memory that only copies need. */
+/** xen_block_grants_trim: free the memory that only copies need. */
 void xen_block_grants_trim(XenBlockGrants *g);
 
-/** xen_block_grants_persistent: whether grants stay mapped. */
+/** xen_block_grants_persistent: return whether grants stay mapped. */
 static inline bool xen_block_grants_persistent(const XenBlockGrants *g)
 {
     return g->buckets;

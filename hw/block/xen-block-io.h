@@ -1,7 +1,9 @@
 /*
- * Data of Xen PV disk requests: a place for it, and the way to the disk
+ * Data of Xen PV disk requests: memory for it, and reads and writes of the disk
  *
- * All of it runs in the ring's thread, unless told otherwise.
+ * These functions run in the ring's thread, unless their comment says
+ * otherwise.  The place of a request's data is either mapped pages of the
+ * frontend, or a buffer.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,42 +15,47 @@
 #include "xen-block-ring.h"
 
 /**
- * xen_block_io_prepare: give the data of every request in @ring->batch a place:
- * granted pages or a buffer, which for a write is filled.
+ * xen_block_io_prepare: find a place for the data of all requests in
+ * @ring->batch.
  *
- * A request that cannot have one gets a fault.  One that has to wait for a
+ * If the place is a buffer, the data of a write is copied into it.  A request
+ * that cannot have a place gets a fault.  A request that has to wait for a
  * buffer goes to @ring->unplaced.
  */
 void xen_block_io_prepare(XenBlockRing *ring);
 
 /**
- * xen_block_io_place: do so for requests in @ring->unplaced; those that have a
- * place then are added to @ring->batch.
+ * xen_block_io_place: find a place for the data of requests in
+ * @ring->unplaced.
+ *
+ * Requests that get a place move to @ring->batch.
  */
 void xen_block_io_place(XenBlockRing *ring);
 
-/** xen_block_io_tick: give back what the ring has not needed lately. */
+/** xen_block_io_tick: give back resources that were not used lately. */
 void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick);
 
 /**
- * xen_block_io_run: start every request in @ring->batch, which is empty then.
+ * xen_block_io_run: start every request in @ring->batch, and empty it.
  *
- * For each of them xen_block_io_done() follows, now or later.
+ * xen_block_io_done() follows for each request, now or later.
  */
 void xen_block_io_run(XenBlockRing *ring);
 
 /**
  * xen_block_io_finish: end the requests in @ring->done.
  *
- * Copies what was read into buffers to the frontend, lets go of the places of
- * their data, accounts for them, and settles their @status.
+ * This copies data that was read from buffers to the frontend, gives back the
+ * places of the data, counts the requests in the statistics, and sets their
+ * @status.
  */
 void xen_block_io_finish(XenBlockRing *ring);
 
 /**
- * xen_block_io_done: @r has run or has a fault.
+ * xen_block_io_done: note that @r has run, or that it has a fault.
  *
- * The response may be published and @r be used again on return.
+ * On return the response may already be published, and @r may be in use for
+ * another request.
  */
 static inline void xen_block_io_done(XenBlockRequest *r)
 {
@@ -60,10 +67,14 @@ static inline void xen_block_io_done(XenBlockRequest *r)
     }
 }
 
-/** xen_block_io_init: allocates what the functions above need.  BQL. */
+/**
+ * xen_block_io_init: allocate the memory that the functions above need.
+ *
+ * Context: BQL.
+ */
 void xen_block_io_init(XenBlockRing *ring);
 
-/** xen_block_io_cleanup: frees it.  BQL. */
+/** xen_block_io_cleanup: undo xen_block_io_init().  Context: BQL. */
 void xen_block_io_cleanup(XenBlockRing *ring);
 
 #endif /* HW_BLOCK_XEN_BLOCK_IO_H */

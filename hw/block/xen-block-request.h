@@ -15,14 +15,14 @@
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/io/blkif.h"
 
-/* Bytes of a sector as blkif.h of Xen 4.20 has it, on a disk of any kind. */
+/* The sector size of blkif.h of Xen 4.20, on a disk of any kind, in bytes. */
 #define XEN_BLKIF_SECTOR_SIZE 512
 
 /* Entries in a page of segments of an indirect request. */
 #define XEN_BLKIF_SEGS_PER_PAGE \
     (XEN_PAGE_SIZE / sizeof(struct blkif_request_segment))
 
-/* Most segments that an indirect request can carry for us. */
+/* Most segments of an indirect request that we accept. */
 #define XEN_BLKIF_MAX_INDIRECT_SEGS 256
 #define XEN_BLKIF_MAX_INDIRECT_PAGES \
     DIV_ROUND_UP(XEN_BLKIF_MAX_INDIRECT_SEGS, XEN_BLKIF_SEGS_PER_PAGE)
@@ -35,23 +35,24 @@ typedef enum XenBlkifProtocol {
 } XenBlkifProtocol;
 
 /*
- * Where the fields of a ring entry are, in bytes.  Fields that are in the same
- * place in every ABI (operation, nr_segments, all of a response) are not told.
+ * Offsets of the fields of a ring entry, in bytes.  Fields that have the same
+ * offset in every ABI (operation, nr_segments, all of a response) are not here.
  */
 typedef struct XenBlkifLayout {
-    uint16_t slot_size;         /* of the union of request and response */
+    uint16_t slot_size;         /* size of a request or response */
     uint8_t id;
     uint8_t sector;
     uint8_t seg;                /* segments, or nr_sectors of a discard */
     uint8_t indirect_grefs;
 } XenBlkifLayout;
 
-/* What a request asks for; the operation on the wire may say it twice. */
+/* What a request asks for; two operations on the wire may mean the same. */
 typedef enum XenBlkifAction {
     XEN_BLKIF_READ,
     XEN_BLKIF_WRITE,
     XEN_BLKIF_FLUSH,            /* with data: flush, then write */
-    XEN_BLKIF_BARRIER,          /* after all before, before all after */
+    XEN_BLKIF_BARRIER,          /* runs after all earlier requests end, and
+                                 * before all later ones begin */
     XEN_BLKIF_DISCARD,
 } XenBlkifAction;
 
@@ -67,18 +68,18 @@ typedef struct XenBlkifRequest {
     uint64_t sector;            /* in units of the disk's sector size */
     uint64_t bytes;             /* to transfer or to discard */
     uint16_t nr_segs;
-    uint8_t operation;          /* for the response: that of an indirect
-                                 * request is its indirect_op */
+    uint8_t operation;          /* to be put into the response; for an
+                                 * indirect request this is indirect_op */
     uint8_t nr_indirect;        /* pages of segments, 0 for a direct request */
     XenBlkifAction action;
     uint32_t indirect_grefs[XEN_BLKIF_MAX_INDIRECT_PAGES];
 } XenBlkifRequest;
 
-/* What a device grants its requests; read-only to the data path. */
+/* Limits for requests of a device; read-only for the data path. */
 typedef struct XenBlkifLimits {
-    uint64_t nr_sectors;        /* of the disk; atomic: changes on resize */
-    uint32_t sector_size;       /* bytes that the frontend calls a sector */
-    uint16_t max_indirect;      /* segments, 0: indirect requests not offered */
+    uint64_t nr_sectors;        /* of the disk; atomic, changes on resize */
+    uint32_t sector_size;       /* the frontend's sector size, in bytes */
+    uint16_t max_indirect;      /* segments; 0: indirect requests not offered */
     bool barriers;              /* feature-barrier was offered */
     bool read_only;
 } XenBlkifLimits;
@@ -97,12 +98,12 @@ typedef enum XenBlkifFault {
     XEN_BLKIF_BAD_GRANT,
 } XenBlkifFault;
 
-/** xen_blkif_layout: the layout of ring entries under @protocol. */
+/** xen_blkif_layout: return the layout of ring entries of @protocol. */
 const XenBlkifLayout *xen_blkif_layout(XenBlkifProtocol protocol);
 
 /**
- * xen_blkif_ring_size: the number of entries of a ring of @nr_pages pages, a
- * power of two.
+ * xen_blkif_ring_size: return the number of entries of a ring of @nr_pages
+ * pages, which is a power of two.
  */
 unsigned xen_blkif_ring_size(const XenBlkifLayout *layout, unsigned nr_pages);
 
@@ -111,10 +112,11 @@ unsigned xen_blkif_ring_size(const XenBlkifLayout *layout, unsigned nr_pages);
  * @slot: the ring entry, 4-byte aligned, in shared memory
  * @segs: room for %BLKIF_MAX_SEGMENTS_PER_REQUEST segments
  *
- * An indirect request's segments are yet to be read from its @req->nr_indirect
- * pages with xen_blkif_decode_indirect().  @req->id and @req->operation are
- * valid whatever is returned; the latter is that of the segments for an
- * indirect request, as Linux has it on both ends.
+ * The caller then reads the segments of an indirect request from its
+ * @req->nr_indirect pages, with xen_blkif_decode_indirect().
+ *
+ * @req->id and @req->operation are valid even after a fault.  For an indirect
+ * request @req->operation is indirect_op, as in Linux's frontend and backend.
  */
 XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
                                const XenBlkifLimits *limits,
@@ -122,8 +124,9 @@ XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
 
 /**
  * xen_blkif_decode_indirect: read and check the segments of an indirect
- * request, each of them once.
- * @pages: @req->nr_indirect pages of segments, in private or shared memory
+ * request.
+ * @pages: @req->nr_indirect pages of segments, in private or shared memory;
+ *         each segment is read once
  * @segs: room for @req->nr_segs segments
  */
 XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
@@ -146,12 +149,12 @@ static inline void xen_blkif_encode_response(void *slot,
 }
 
 /**
- * xen_blkif_fault_status: the status that a request with @fault is answered
- * with.
+ * xen_blkif_fault_status: return the status of the response to a request with
+ * @fault.
  */
 int16_t xen_blkif_fault_status(XenBlkifFault fault);
 
-/** xen_blkif_fault_text: what is wrong, for people. */
+/** xen_blkif_fault_text: return a description of @fault, for messages. */
 const char *xen_blkif_fault_text(XenBlkifFault fault);
 
 #endif /* HW_BLOCK_XEN_BLOCK_REQUEST_H */

@@ -1,7 +1,7 @@
 /*
  * One ring of a Xen PV disk
  *
- *            granted pages                         this ring's own lines
+ *            granted pages                         this ring's own memory
  *     +------------------------+
  *     | req_prod    rsp_prod   |    take    +--------------------------+
  *     | req_event   rsp_event  |  ------->  | batch: decode, check,    |
@@ -15,8 +15,9 @@
  *            | done: copy read data of the batch, release     |
  *            +------------------------------------------------+
  *
- * A ring begins with a BlockQueue: its thread owns everything in here but what
- * is marked otherwise, and control touches it only while it is quiesced.
+ * A XenBlockRing begins with a BlockQueue.  The ring's thread owns all fields
+ * that are not marked otherwise, and control uses them only while the ring is
+ * quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -35,7 +36,7 @@
 
 typedef struct XenBlockRing XenBlockRing;
 
-/* What all rings of a disk share; read-only to the data path. */
+/* What all rings of a disk share; read-only for the data path. */
 typedef struct XenBlockDisk {
     BlockBackend *blk;
     const char *name;           /* for messages */
@@ -43,25 +44,25 @@ typedef struct XenBlockDisk {
     XenBlockDomain *domain;     /* of the frontend */
     XenBlockBudget budget;      /* of all rings */
     /*
-     * Ring @index was found malformed and has stopped for good.  Called in the
-     * ring's thread.
+     * Ring @index is malformed and has stopped for good.  The ring's thread
+     * calls this.
      */
     void (*ring_broken)(struct XenBlockDisk *disk, unsigned index,
                         uint32_t req_prod);
 } XenBlockDisk;
 
-/* Where a frontend says that a ring is. */
+/* A ring as the frontend describes it in xenstore. */
 typedef struct XenBlockRingParams {
     domid_t domid;
     XenBlkifProtocol protocol;
     uint32_t event_channel;
     unsigned nr_pages;
-    uint32_t *grefs;            /* @nr_pages of them */
-    unsigned max_persistent;    /* grants that all rings keep, 0: copy */
-    bool batch_copies;          /* one call for all that are copied at once */
+    uint32_t *grefs;            /* of the @nr_pages pages */
+    unsigned max_persistent;    /* grants that all rings may keep; 0: copy */
+    bool batch_copies;          /* one call copies for several requests */
 } XenBlockRingParams;
 
-/* What a request with more than the usual segments needs on top. */
+/* Memory that only an indirect request needs, which has more segments. */
 typedef struct XenBlockIndirect {
     XenBlkifSegment segs[XEN_BLKIF_MAX_INDIRECT_SEGS];
     struct iovec iov[XEN_BLKIF_MAX_INDIRECT_SEGS];
@@ -72,16 +73,16 @@ typedef struct XenBlockIndirect {
 typedef struct XenBlockRequest {
     XenBlkifRequest req;
     XenBlkifFault fault;
-    int ret;                    /* of the block layer */
-    int16_t status;             /* to answer with, once finished */
+    int ret;                    /* result of the block layer */
+    int16_t status;             /* of the response; set at the end */
     XenBlockRing *ring;
     /* These three point into the arrays below or into @indirect. */
     XenBlkifSegment *segs;
     struct iovec *iov;
     XenBlockGrant **grants;
     XenBlockIndirect *indirect; /* NULL for a direct request */
-    void *bounce;               /* NULL: I/O goes straight to mapped pages */
-    unsigned nr_grants;         /* mapped ones that it uses */
+    void *bounce;               /* a buffer; NULL: mapped pages are used */
+    unsigned nr_grants;         /* mapped grants that it uses */
     QEMUIOVector qiov;
     BlockAcctCookie acct;
     XenBlkifSegment direct_segs[BLKIF_MAX_SEGMENTS_PER_REQUEST];
@@ -89,25 +90,25 @@ typedef struct XenBlockRequest {
     XenBlockGrant *direct_grants[BLKIF_MAX_SEGMENTS_PER_REQUEST];
 } XenBlockRequest;
 
-/* Most indirect requests of a ring in flight: bounds what they can hold. */
+/* Most indirect requests of a ring in flight; this bounds their memory. */
 #define XEN_BLOCK_MAX_INDIRECTS 32
 
-/* Pages of the buffers that a ring has, the last for every request. */
+/* Sizes of the ring's buffers in pages; any request fits into the last. */
 #define XEN_BLOCK_NR_BUFFER_SIZES 3
 extern const unsigned xen_block_buffer_pages[XEN_BLOCK_NR_BUFFER_SIZES];
 
-/* What control asks the ring's thread to do when it looks the next time. */
+/* What control asks the ring's thread to do at its next look at the ring. */
 typedef enum XenBlockTick {
     XEN_BLOCK_TICK_NONE,
-    XEN_BLOCK_TICK,             /* let go of what is old */
-    XEN_BLOCK_TICK_SHARE,       /* and of some that others could use */
-    XEN_BLOCK_TICK_IDLE,        /* the ring was idle for long: of all */
+    XEN_BLOCK_TICK,             /* give back what was not used for a while */
+    XEN_BLOCK_TICK_SHARE,       /* that, and some grants for other rings */
+    XEN_BLOCK_TICK_IDLE,        /* give back all; the ring was idle for long */
 } XenBlockTick;
 
 struct XenBlockRing {
     BlockQueue common;          /* first: a XenBlockRing is a BlockQueue */
 
-    /* Written while starting, read-only then. */
+    /* Written by xen_block_ring_start() and read-only afterwards. */
     XenBlockDisk *disk;
     const XenBlkifLayout *layout;
     struct blkif_sring *sring;  /* shared with the frontend */
@@ -123,19 +124,19 @@ struct XenBlockRing {
     RING_IDX req_cons;
     RING_IDX rsp_prod;
     bool polling;               /* the frontend need not send events */
-    bool fault_reported;        /* one bad request in the log is enough */
+    bool fault_reported;        /* a bad request was logged; log no more */
 
-    /* At most one of these two is set, and no request is taken meanwhile. */
-    XenBlockRequest *waiting;   /* waits for others to end */
-    XenBlockRequest *barrier;   /* runs, and others wait for its end */
-    bool resume_scheduled;      /* a bottom half will take again */
+    /* At most one of these two is set; then no request is taken. */
+    XenBlockRequest *waiting;   /* waits for the end of earlier requests */
+    XenBlockRequest *barrier;   /* runs; later requests wait for its end */
+    bool resume_scheduled;      /* a bottom half will take requests again */
 
-    /* Each has room for every request of the ring. */
+    /* Each array has room for every request of the ring. */
     XenBlockRequest **batch;
     unsigned nr_batch;
-    unsigned next_in_batch;     /* to be started */
+    unsigned next_in_batch;     /* the next one to be started */
     bool batch_has_indirect;
-    BlockAcctCookie batch_acct; /* when it was started */
+    BlockAcctCookie batch_acct; /* has the batch's start time */
     XenBlockRequest **done;
     unsigned nr_done;
     void (*flush)(void *ring);  /* answers all in @done, see defer_call() */
@@ -145,36 +146,41 @@ struct XenBlockRing {
     BlockSlab requests;
     BlockSlab indirects;
     XenBlockBuffers buffers[XEN_BLOCK_NR_BUFFER_SIZES];
-    unsigned nr_bounced;        /* requests that have one of these */
+    unsigned nr_bounced;        /* requests that use one of these buffers */
     XenBlockGrants grants;
 
     /*
-     * Requests of a batch whose grants are not mapped, in their order.  Those
-     * that have to wait for a buffer stay here, and nothing is taken then.
+     * Requests of the batch whose grants are not mapped, in their order.
+     * Requests that wait for a buffer stay here.  As long as there are some,
+     * the ring takes no request.
      */
     XenBlockRequest **unplaced;
     unsigned nr_unplaced;
 
-    XenBlockTick tick;          /* atomic: control sets it, see there */
-    uint64_t requests_at_tick;  /* control's */
-    unsigned idle_ticks;        /* control's: none came since so many */
+    XenBlockTick tick;          /* atomic; control sets, the ring clears it */
+    uint64_t requests_at_tick;  /* control's: requests before the last tick */
+    unsigned idle_ticks;        /* control's: ticks since the last request */
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
 /**
  * xen_block_ring_start: map the ring and bind its event channel.
  *
- * The ring is quiesced; the first block_queue_quiesce_end() lets it take
- * requests.  Under the BQL.
+ * The ring is quiesced at first.  It takes requests after the first
+ * block_queue_quiesce_end().
  *
- * Returns: false with @errp set and nothing left behind on error.
+ * Context: BQL.
+ *
+ * Returns: true, or false with @errp set.  After a failure nothing has to be
+ * undone.
  */
 bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
                           XenBlockDisk *disk, const XenBlockRingParams *params,
                           Error **errp);
 
 /**
- * xen_block_ring_stop: give everything back.  The ring must be quiesced.  Under
- * the BQL.
+ * xen_block_ring_stop: undo xen_block_ring_start().
+ *
+ * Context: BQL, with the ring quiesced.
  */
 void xen_block_ring_stop(XenBlockRing *ring);
 

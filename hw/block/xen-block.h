@@ -5,10 +5,10 @@
  *     xen-block-connect.c    the connection with a frontend
  *     xen-block-control.c    requests from the monitor and the block layer
  *     xen-block-toolstack.c  disks that a toolstack asks for
- *     xen-block-failed.c     such disks that could not be made
+ *     xen-block-failed.c     disks that a toolstack asks for in vain
  *
- * All of that is control and runs under the BQL.  The rings are in
- * xen-block-ring.h.
+ * These files are control, and their functions run under the BQL.  The rings
+ * are in xen-block-ring.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,12 +30,12 @@
 
 OBJECT_DECLARE_TYPE(XenBlockDevice, XenBlockDeviceClass, XEN_BLOCK_DEVICE)
 
-/* Property num-queues: as many as it is useful to offer. */
+/* Property num-queues: the device chooses the number. */
 #define XEN_BLOCK_AUTO_NUM_QUEUES UINT16_MAX
 #define XEN_BLOCK_MAX_AUTO_QUEUES 16
 #define XEN_BLOCK_MAX_QUEUES 256
 
-/* A grant reference per page has to come out of xenstore; 4 MiB are plenty. */
+/* Each page of a ring needs a key in xenstore; 4 MiB are more than enough. */
 #define XEN_BLOCK_MAX_RING_PAGE_ORDER 10
 
 typedef struct XenBlockConf {
@@ -46,22 +46,22 @@ typedef struct XenBlockConf {
     uint32_t max_ring_page_order;
     uint16_t num_queues;
     uint16_t max_indirect_segments; /* 0: no indirect requests */
-    uint32_t max_persistent_grants; /* of all rings; 0: by their number */
+    uint32_t max_persistent_grants; /* of all rings; 0: the device chooses */
     OnOffAuto persistent_grants;
     bool write_barriers;
     bool batch_copies;
 } XenBlockConf;
 
 /*
- * What the device is doing about the state of its frontend.  Following polls,
- * so the state may change once more meanwhile.
+ * Whether the device is reacting to a change of its frontend's state.  While
+ * it does, it runs a nested event loop, so the state may change again.
  *
  *    +------+ it changes +---------+ it changes +--------+
  *    | idle | ---------> | follows | ---------> | is     |
  *    |      | <--------- |         | <--------- | behind |
  *    +------+    done    +---------+    done    +--------+
  *
- * Nobody but xen_block_set_follow() changes it.
+ * Only xen_block_set_follow() changes it.
  */
 typedef enum XenBlockFollow {
     XEN_BLOCK_IDLE,
@@ -70,37 +70,37 @@ typedef enum XenBlockFollow {
     XEN_BLOCK_FOLLOW__MAX
 } XenBlockFollow;
 
-/* Nobody but xen_block_set_vm() changes it. */
+/* Only xen_block_set_vm() changes it. */
 typedef enum XenBlockVM {
-    XEN_BLOCK_VM_RUNS,          /* or has yet to start: rings are served, too */
+    XEN_BLOCK_VM_RUNS,          /* rings are served; the initial state */
     XEN_BLOCK_VM_STOPPED,       /* no ring is served */
 } XenBlockVM;
 
 struct XenBlockDevice {
     XenDevice xendev;
-    BlockQueueDevice common;    /* its queues are rings, while connected */
+    BlockQueueDevice common;    /* has XenBlockRings while connected */
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
     XenBlockFollow follow;
     bool persistent_grants;     /* offered to frontends */
     Error *migration_blocker;
-    QEMUTimer *tick_timer;      /* while connected: rings let go of things */
+    QEMUTimer *tick_timer;      /* runs while connected; see XenBlockTick */
 
     XenBlockDisk disk;
     char *vdev_name;
-    unsigned connections;       /* counts them, to tell late events from new */
+    unsigned connections;       /* so far; tells events of an old connection */
     XenBlockVM vm;
 
-    struct XenBlockToolstack *toolstack; /* NULL: made by the user */
+    struct XenBlockToolstack *toolstack; /* NULL: a user has made the disk */
 };
 
 struct XenBlockDeviceClass {
     XenDeviceClass parent_class;
     const char *device_type;    /* key "device-type" of the frontend */
-    unsigned info;              /* VDISK_* that every such device has */
+    unsigned info;              /* VDISK_* flags of every device of the class */
 };
 
-/** xen_block_get_ring: ring @i; there are as many as common.nr_queues. */
+/** xen_block_get_ring: return ring @i, which is below common.nr_queues. */
 static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
                                                unsigned i)
 {
@@ -109,77 +109,95 @@ static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
 }
 
 /**
- * xen_block_connect: read what the frontend has written to xenstore, and start
- * the rings that it describes.
+ * xen_block_connect: start the rings that the frontend describes in xenstore.
  *
- * On error @errp is set and there is no ring.  It polls; there is no ring
- * either if the device was disconnected meanwhile.
+ * On error @errp is set, and the device has no ring.  This runs a nested event
+ * loop.  If the device is disconnected in that loop, it has no ring either.
  */
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
 
 /**
- * xen_block_disconnect: wait for the requests in flight, and give the rings
- * back.
+ * xen_block_disconnect: wait for the requests in flight, and stop the rings.
  *
- * Main loop thread.  Does nothing if there are none.
+ * This does nothing if the device has no ring.
+ *
+ * Context: main loop thread.
  */
 void xen_block_disconnect(XenBlockDevice *blockdev);
 
 /**
- * xen_block_offer: publish features and transport parameters, before state
- * InitWait.
+ * xen_block_offer: write features and transport parameters to xenstore.
+ *
+ * The device does this before it enters the state InitWait.
  */
 void xen_block_offer(XenBlockDevice *blockdev);
 
 /**
- * xen_block_serve_rings: let new rings take requests, unless the VM is stopped:
- * then they do when it goes on.  Under the BQL.
+ * xen_block_serve_rings: let new rings take requests.
+ *
+ * If the VM is stopped, the rings take requests when it goes on.
+ *
+ * Context: BQL.
  */
 void xen_block_serve_rings(XenBlockDevice *blockdev);
 
 /**
- * xen_block_tick_rings: every ten seconds from now on, while there are rings,
- * have them let go of what they have not used lately.  Under the BQL.
+ * xen_block_tick_rings: start the timer that makes rings give back what they
+ * have not used lately.
+ *
+ * It fires every ten seconds for as long as the device has rings.
+ *
+ * Context: BQL.
  */
 void xen_block_tick_rings(XenBlockDevice *blockdev);
 
 extern const BlockQueueDeviceOps xen_block_device_ops;
 
 /**
- * xen_block_control_begin: from here on the block layer tells the disk of
- * drains and new sizes, rings may break, and the VM may stop.
+ * xen_block_control_begin: register for drains, resizes, broken rings and
+ * changes of the VM's state.
  *
- * Under the BQL, at the end of realize.
+ * Context: BQL, at the end of realize.
  */
 void xen_block_control_begin(XenBlockDevice *blockdev);
 
 /**
- * xen_block_control_end: undo xen_block_control_begin().  There is no ring any
- * more.  BQL.
+ * xen_block_control_end: undo xen_block_control_begin().
+ *
+ * The device must have no ring.
+ *
+ * Context: BQL.
  */
 void xen_block_control_end(XenBlockDevice *blockdev);
 
 /**
- * xen_block_publish_size: tell the rings and xenstore how large the disk is
- * now.  Main loop thread.
+ * xen_block_publish_size: give the present size of the disk to the rings and
+ * to xenstore.
+ *
+ * Context: main loop thread.
  */
 void xen_block_publish_size(XenBlockDevice *blockdev);
 
 /**
- * xen_block_set_sector_size: settle what a sector is for the next connection,
- * and publish the size of the disk again if that is news.
+ * xen_block_set_sector_size: set the sector size for the next connection.
  * @bytes: %XEN_BLKIF_SECTOR_SIZE, or the logical block size for a frontend that
- * counts in these
+ *         counts in logical blocks
  *
- * There is no ring.  Main loop thread.
+ * If the sector size changes, this publishes the size of the disk again.  The
+ * device must have no ring.
+ *
+ * Context: main loop thread.
  */
 void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes);
 
 /**
- * xen_block_failed: tell toolstack and frontend that there is no such disk, and
- * forget @backend when they are done with it.  Main loop thread.
- * @backend: of a toolstack's disk, which has no device
- * @message: what was wrong
+ * xen_block_failed: report to toolstack and frontend that @backend has no disk.
+ * @backend: of a disk that a toolstack asked for and that QEMU could not make
+ * @message: the reason
+ *
+ * QEMU forgets @backend when toolstack and frontend are done with it.
+ *
+ * Context: main loop thread.
  */
 void xen_block_failed(XenBackendInstance *backend, const char *message);
 

@@ -1,8 +1,8 @@
 /*
  * Names and numbers of Xen virtual block devices
  *
- * A guest knows a disk by a number that it finds in xenstore; people know it
- * by a name.  xen-vbd-interface(7) defines both and how they map:
+ * A guest knows a disk by a number in xenstore, and people know it by a name.
+ * xen-vbd-interface(7) defines both, and the number of each name:
  *
  *     name               disk       partition   number
  *     d5p2, xvdf2        5          2           202 << 8 | disk << 4 | part
@@ -32,40 +32,40 @@ typedef struct XenVdev {
     unsigned number;            /* what "virtual-device" says in xenstore */
 } XenVdev;
 
-/* Disks that xen_vdev_for_disk() can name, and that Linux can number. */
+/* xen_vdev_for_disk() can name this many disks, and Linux can number them. */
 #define XEN_VDEV_AUTO_DISKS 4096
 
 /**
- * xen_vdev_parse: the vdev that @name means.
+ * xen_vdev_parse: translate a name to a vdev.
  * @name: a name of any scheme
  * @vdev: filled in on success, left at XEN_VDEV_UNSET on failure
  *
- * Returns: false with @errp set if @name is not a name, or names a disk or
- * partition that its scheme has no number for.
+ * Returns: true, or false with @errp set if @name is invalid, or if its scheme
+ * has no number for this disk or partition.
  */
 bool xen_vdev_parse(const char *name, XenVdev *vdev, Error **errp);
 
 /**
- * xen_vdev_name: the name of @vdev.
- * @vdev: a vdev that is set
+ * xen_vdev_name: return the name of a vdev.
+ * @vdev: a vdev that is not XEN_VDEV_UNSET
  *
- * Returns: its name, the partition always spelt out ("xvda0"), in memory that
- * the caller frees with g_free().
+ * Returns: the name, always with the partition ("xvda0"), to be freed with
+ * g_free().
  */
 char *xen_vdev_name(const XenVdev *vdev);
 
 /**
- * xen_vdev_for_disk: the whole of a disk in the xvd scheme.
+ * xen_vdev_for_disk: return the vdev of a whole disk in the xvd scheme.
  * @disk: a disk number below %XEN_VDEV_AUTO_DISKS
  */
 XenVdev xen_vdev_for_disk(unsigned disk);
 
 /**
- * xen_vdev_number_to_disk: the disk that @number is on.
+ * xen_vdev_number_to_disk: return the index of the disk that @number is on.
  * @number: a virtual device number of any scheme
  *
- * Disks of different schemes with the same index are the same disk to a guest
- * that unplugs emulated disks, so the scheme is not told apart.
+ * A guest that unplugs emulated disks takes disks with the same index for the
+ * same disk, whatever their scheme.  So the result does not tell the scheme.
  *
  * Returns: the disk, or -1 if no scheme has that number.
  */
