@@ -1,5 +1,5 @@
 /*
- * Chains as both ring layouts take and push them
+ * Descriptor chains: functions that both ring layouts use
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,9 +12,10 @@
 #include "hw/virtio/vring.h"
 
 /*
- * A descriptor of either layout, in host byte order and out of the guest's
- * reach.  The second quadword stays in one piece, it is the cheapest to test:
- * length below, then flags and next (split) or id and flags (packed).
+ * A private copy of a descriptor of either layout, in host byte order.  The
+ * second quadword has the length in its low half, and above it flags and next
+ * (split) or id and flags (packed).  It stays in one piece, because that is the
+ * cheapest to test.
  */
 typedef struct VRingDescCopy {
     uint64_t addr;
@@ -22,9 +23,10 @@ typedef struct VRingDescCopy {
 } VRingDescCopy;
 
 /**
- * vring_copy_desc: copy a descriptor out of the guest's reach.
+ * vring_copy_desc: make a private copy of a descriptor.
  *
- * Two loads of 8 bytes, never repeated: the guest may change it meanwhile.
+ * This loads 8 bytes twice and repeats no load, because the guest may change
+ * the descriptor at any time.
  */
 static inline VRingDescCopy vring_copy_desc(const void *desc)
 {
@@ -34,15 +36,16 @@ static inline VRingDescCopy vring_copy_desc(const void *desc)
     return (VRingDescCopy) { le64_to_cpu(addr), le64_to_cpu(rest) };
 }
 
-/** vring_desc_len: the length of the buffer that a descriptor names. */
+/** vring_desc_len: return the length of the descriptor's buffer. */
 static inline uint32_t vring_desc_len(VRingDescCopy d)
 {
     return d.rest;
 }
 
 /**
- * vring_chain_begin: clear @chain but for its list, so that segments can be
- * added to it.
+ * vring_chain_begin: make @chain empty, ready for vring_walk_load().
+ *
+ * The fields @iov and @room stay as they are.
  */
 static inline void vring_chain_begin(VRing *r, VRingChain *chain)
 {
@@ -56,16 +59,19 @@ static inline void vring_chain_begin(VRing *r, VRingChain *chain)
 }
 
 /**
- * vring_malformed: name what is wrong with the ring and let go of the chain
- * that was being read.
+ * vring_malformed: note that the ring is malformed, and release @chain, which
+ * was being read.
+ * @fault: a constant text
  *
  * Returns: -EINVAL.
  */
 int vring_malformed(VRing *r, VRingChain *chain, const char *fault);
 
 /**
- * vring_add_segment: add one descriptor's buffer to the chain, whatever it
- * takes: other ranges, several segments, the DMA API.
+ * vring_add_segment: add one descriptor's buffer to the chain, in any case.
+ *
+ * The buffer may lie in any range, may become several segments, or may need
+ * the DMA API.
  *
  * Returns: 0, or -EINVAL after vring_malformed(), or -EAGAIN as vring_take().
  */
@@ -73,20 +79,20 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                       bool is_write);
 
 /*
- * The chain's sums in registers while its descriptors are walked.  Nothing
- * takes the address of a walk but what is inlined, that is the point of it.
+ * Sums of a chain while its descriptors are read.  The compiler keeps them in
+ * registers, because only inlined functions take the address of a walk.
  */
 typedef struct VRingWalk {
-    const RingViewRange *range;     /* hit last */
-    struct iovec *iov;              /* next to fill */
-    struct iovec *end;              /* behind the list */
+    const RingViewRange *range;     /* the range that was found last */
+    struct iovec *iov;              /* the next entry to fill */
+    struct iovec *end;              /* the end of the list */
     unsigned in_num;
     uint64_t out_len;
     uint64_t in_len;
     bool track;
 } VRingWalk;
 
-/** vring_walk_load: begin a walk, or go on with one, from what @chain has. */
+/** vring_walk_load: begin or continue a walk with the sums in @chain. */
 static inline VRingWalk vring_walk_load(VRing *r, const VRingChain *chain)
 {
     return (VRingWalk) {
@@ -111,8 +117,8 @@ static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
 }
 
 /**
- * vring_walk_add: vring_add_segment(), quick when the buffer lies in the
- * same range as the one before it
+ * vring_walk_add: vring_add_segment(), and quick if the buffer lies in the same
+ * range as the last one
  */
 static inline QEMU_ALWAYS_INLINE
 int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
@@ -121,7 +127,7 @@ int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
     hwaddr offset = addr - w->range->start;
     int ret;
 
-    /* A length of 0 is the largest of all here, and not quick. */
+    /* A length of 0 wraps to the largest number, and takes the slow path. */
     if (unlikely(offset >= w->range->len ||
                  (hwaddr)len - 1 >= w->range->len - offset ||
                  w->iov == w->end)) {
@@ -156,10 +162,10 @@ slow:
 
 /**
  * vring_map_table: find an indirect table, wherever it lies.
- * @table: set to its address, in guest memory (copy each entry once) or of a
- *         copy
+ * @table: set to its address.  It may be in guest memory, so each entry must be
+ *         copied once, or it may be a private copy
  *
- * Both layouts' entries have 16 bytes.
+ * An entry has 16 bytes in both layouts.
  *
  * Returns: as vring_add_segment().
  */
@@ -167,26 +173,26 @@ int vring_map_table(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
                     const struct vring_desc **table);
 
 /**
- * vring_chain_report: the pages that a chain's segments lie in have been
- * written.
+ * vring_chain_report: report the pages of the chain's segments as written.
  */
 void vring_chain_report(const VRingChain *chain);
 
 /**
- * vring_chain_unmap: unmap slow segments, of which @written bytes in all were
- * written.
+ * vring_chain_unmap: unmap slow segments.
+ * @written: bytes that were written to all segments together
  */
 void vring_chain_unmap(VRing *r, VRingChain *chain, uint64_t written);
 
 /**
- * vring_log_indirect: tell the driver's author of a table that it had no right
- * to use.
+ * vring_log_indirect: log a guest error: the driver uses an indirect table
+ * although it has not negotiated VIRTIO_RING_F_INDIRECT_DESC.
  */
 void vring_log_indirect(void);
 
 /**
- * vring_walk_table: vring_map_table(), quick as vring_walk_add() is
- * @len: bytes, as the guest says; checked here
+ * vring_walk_table: vring_map_table(), and quick if the table lies in the same
+ * range as the last buffer
+ * @len: bytes, from the guest; this function checks them
  */
 static inline QEMU_ALWAYS_INLINE
 int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
@@ -214,15 +220,15 @@ int vring_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
 }
 
 /**
- * vring_walk_is_overlong: whether the sum of the chain's buffers is more than
- * 2^32 bytes (2.7.4.2).
+ * vring_walk_is_overlong: return whether the chain's buffers have more than
+ * 2^32 bytes together (2.7.4.2).
  */
 static inline bool vring_walk_is_overlong(VRingWalk w)
 {
     return w.out_len + w.in_len > UINT64_C(1) << 32;
 }
 
-/** vring_chain_end: the chain is whole and goes to the caller. */
+/** vring_chain_end: count the chain as in flight; it is complete. */
 static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 {
     vring_walk_store(w, chain);
@@ -231,14 +237,15 @@ static inline void vring_chain_end(VRing *r, VRingChain *chain, VRingWalk w)
 }
 
 /**
- * vring_chain_written: unmap slow segments and report written pages, which is
- * the rare part of vring_push().
+ * vring_chain_written: the rare part of vring_push(): unmap slow segments and
+ * report written pages.
  */
 void vring_chain_written(VRing *r, VRingChain *chain, uint32_t written);
 
 /**
- * vring_push_chain: the common part of vring_push().  The contents of the used
- * entry are the layout's.
+ * vring_push_chain: the common part of vring_push().
+ *
+ * The layout's own function writes the used entry.
  */
 static inline void vring_push_chain(VRing *r, VRingChain *chain,
                                     uint32_t written)
@@ -255,8 +262,7 @@ static inline void vring_push_chain(VRing *r, VRingChain *chain,
 }
 
 /**
- * vring_mark_own: report a write to the ring itself, if anybody wants to hear
- * of it.
+ * vring_mark_own: report a write to the ring itself, if its memory is tracked.
  */
 static inline void vring_mark_own(VRing *r, const void *host, size_t len)
 {

@@ -1,5 +1,5 @@
 /*
- * What vring.c needs of each layout, beside what vring.h has
+ * Functions of each ring layout that vring.c calls and vring.h does not have
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,14 +16,16 @@ bool vring_empty_split(const VRing *r);
 bool vring_empty_packed(const VRing *r);
 
 /**
- * vring_split_publish: make the used entries of all pushed chains visible, with
- * one index.
+ * vring_split_publish: make the used entries of all pushed chains visible, by
+ * one write of the used index.
  */
 void vring_split_publish(VRing *r);
 
 /**
- * vring_split_wants_interrupt: whether the driver wants an interrupt for what
- * was published.  The caller has executed a full barrier since.
+ * vring_split_wants_interrupt: return whether the driver wants an interrupt for
+ * the published chains.
+ *
+ * The caller must have executed a full barrier after it has published them.
  */
 bool vring_split_wants_interrupt(VRing *r);
 
@@ -31,20 +33,23 @@ bool vring_split_wants_interrupt(VRing *r);
 bool vring_split_driver_waits(const VRing *r);
 
 /**
- * vring_split_set_notification: vring_set_notification() of a split ring; the
- * caller executes the barrier.
+ * vring_split_set_notification: vring_set_notification() of a split ring,
+ * without the barrier.
  */
 void vring_split_set_notification(VRing *r, bool enable);
 
 /**
- * vring_packed_publish: make the used descriptors of all pushed chains visible,
- * the first one last.
+ * vring_packed_publish: make the used descriptors of all pushed chains visible.
+ *
+ * The first one is written last; until then the driver sees none of them.
  */
 void vring_packed_publish(VRing *r);
 
 /**
- * vring_packed_wants_interrupt: whether the driver wants an interrupt for what
- * was published.  The caller has executed a full barrier since.
+ * vring_packed_wants_interrupt: return whether the driver wants an interrupt
+ * for the published chains.
+ *
+ * The caller must have executed a full barrier after it has published them.
  */
 bool vring_packed_wants_interrupt(VRing *r);
 
@@ -52,8 +57,8 @@ bool vring_packed_wants_interrupt(VRing *r);
 bool vring_packed_driver_waits(const VRing *r);
 
 /**
- * vring_packed_set_notification: vring_set_notification() of a packed ring; the
- * caller executes the barrier.
+ * vring_packed_set_notification: vring_set_notification() of a packed ring,
+ * without the barrier.
  */
 void vring_packed_set_notification(VRing *r, bool enable);
 

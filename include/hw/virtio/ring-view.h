@@ -12,14 +12,15 @@
  *              +---------- queue 0 ----------+---- queue 1 ...
  *
  * A RingView is an immutable, sorted table of the RAM ranges of a device's
- * address space, with a host pointer for each.  Queues look buffers up in it
- * with no lock and no reference per descriptor; what keeps the memory alive
- * is the one reference that a queue holds on the view it works with.
+ * address space, with a host pointer for each.  A queue holds one reference on
+ * the view that it uses; this keeps the memory alive.  So the queue looks up
+ * buffers without a lock and without a reference per descriptor.
  *
  * When the memory topology or its dirty logging changes, the source publishes
- * a new view.  A queue notices by comparing one pointer per batch, takes a
- * reference on the new view and drops the old one when the last request that
- * was mapped through it has ended (VRing in vring.h does all this).
+ * a new view.  Once per batch a queue compares one pointer to see whether its
+ * view is the current one.  If not, it takes a reference on the new view.  It
+ * drops the old view when the last request that was mapped through it has
+ * ended.  VRing in vring.h does all this.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,7 +35,7 @@
 typedef struct RingView RingView;
 typedef struct RingViewSource RingViewSource;
 
-/* Index of the range that was hit last; 0 to begin with.  One per user. */
+/* Index of the range that was found last, at first 0.  Each user has its own */
 typedef uint32_t RingViewHint;
 
 typedef struct RingViewRange {
@@ -45,24 +46,24 @@ typedef struct RingViewRange {
     bool track;         /* writes must be reported: ring_view_mark_written() */
 } RingViewRange;
 
-/* What the memory behind a view can do; NULL for plain arrays. */
+/* Operations for the memory behind a view; NULL if it is plain arrays. */
 typedef struct RingViewOps {
-    /* @len bytes at @offset of range @n were written; any thread */
+    /* Report that @len bytes at @offset of range @n were written; any thread */
     void (*mark)(const RingView *view, unsigned n, hwaddr offset, hwaddr len);
-    /* last reference is gone; called with the BQL held */
+    /* The last reference is gone.  Called with the BQL held */
     void (*release)(RingView *view);
 } RingViewOps;
 
 struct RingView {
     struct rcu_head rcu;
 
-    /* Read by every queue, written by none. */
+    /* Every queue reads these, and none writes them. */
     unsigned nranges;
     bool track;                 /* any range has @track set */
     const RingViewOps *ops;
     void *opaque;               /* for @ops */
 
-    /* Written when a queue changes views, so away from what they read. */
+    /* Queues write this when they change views; it has its own cache line. */
     unsigned refcount QEMU_ALIGNED(64);
 
     /* One more than @nranges: the last has length 0 and matches nothing. */
@@ -70,62 +71,69 @@ struct RingView {
 };
 
 struct RingViewSource {
-    RingView *current;          /* RCU; never NULL; one reference is held */
-    bool partial;               /* BQL: there is RAM that views do not have */
+    RingView *current;          /* RCU; never NULL; the source's reference */
+    bool partial;               /* BQL; views do not contain all RAM */
 };
 
 /**
- * ring_view_new_from_ranges: a view of plain arrays
- * @ranges: sorted by @start, not overlapping; copied
- * @n: how many, may be 0
+ * ring_view_new_from_ranges: make a view of plain arrays
+ * @ranges: sorted by @start and not overlapping; the function copies them
+ * @n: the number of ranges, may be 0
  *
- * Returns: the view with one reference, for the caller.
+ * Returns: the view with one reference, which is the caller's.
  */
 RingView *ring_view_new_from_ranges(const RingViewRange *ranges, unsigned n);
 
-/** ring_view_ref: take a reference.  Any thread that holds one. */
+/** ring_view_ref: take one more reference.  Context: any thread. */
 void ring_view_ref(RingView *view);
 
 /**
  * ring_view_unref: drop a reference.
  *
- * Any thread.  With the last reference the memory regions are let go of
- * later, by the RCU thread under the BQL, because that may finalize objects.
+ * With the last reference the view also drops its memory regions.  The RCU
+ * thread does that later, under the BQL, because it may finalize objects.
+ *
+ * Context: any thread.
  */
 void ring_view_unref(RingView *view);
 
 /**
- * ring_view_source_init: a source that starts with @view
+ * ring_view_source_init: set up a source that starts with @view
  * @view: the caller's reference passes to the source
  *
- * For tests and for ring_view_source_new(); pair with
- * ring_view_source_destroy().
+ * Tests and ring_view_source_new() use this.
  */
 void ring_view_source_init(RingViewSource *src, RingView *view);
 
-/** ring_view_source_destroy: end what ring_view_source_init() has begun. */
+/** ring_view_source_destroy: undo ring_view_source_init(). */
 void ring_view_source_destroy(RingViewSource *src);
 
 /**
  * ring_view_source_publish: make @view the current one
  * @view: the caller's reference passes to the source
  *
- * Under the BQL (one writer).  Ends with a full memory barrier, the
- * publisher's half of the argument in vring.h.
+ * This ends with a full memory barrier.  The comment in vring.h on dirty
+ * logging says why.
+ *
+ * Context: BQL, so there is one writer at a time.
  */
 void ring_view_source_publish(RingViewSource *src, RingView *view);
 
 /**
- * ring_view_source_acquire: the current view, with a reference for the
- * caller.  Any thread that is registered with RCU.
+ * ring_view_source_acquire: return the current view, with a reference for the
+ * caller.
+ *
+ * Context: any thread that is registered with RCU.
  */
 RingView *ring_view_source_acquire(RingViewSource *src);
 
 /**
- * ring_view_source_is_current: has nothing changed since @view?
+ * ring_view_source_is_current: return whether @view is the current view.
  *
- * @view must be referenced by the caller (so its address is not used anew).
- * One relaxed load; any thread.
+ * The caller must hold a reference on @view, so that no newer view has the same
+ * address.  This costs one relaxed load.
+ *
+ * Context: any thread.
  */
 static inline bool ring_view_source_is_current(const RingViewSource *src,
                                                const RingView *view)
@@ -134,11 +142,12 @@ static inline bool ring_view_source_is_current(const RingViewSource *src,
 }
 
 /*
- * Called under the BQL after a new view was published.  A queue at work finds
- * it by itself.  With @gone the old view had memory that the new one has not:
- * then every running queue must be made to look (vring_refresh() in the queue's
- * AioContext), or else an idle one keeps memory alive that the guest has
- * unplugged.  It must not wait.
+ * The source calls this under the BQL after it has published a new view.  A
+ * busy queue finds the new view by itself.  If @gone is true, the old view has
+ * memory that the new one does not have.  Then the function must make every
+ * running queue call vring_refresh() in the queue's AioContext.  Otherwise an
+ * idle queue would keep memory alive that the guest has unplugged.  The
+ * function must not wait.
  */
 typedef void RingViewChangedFn(void *opaque, bool gone);
 
@@ -147,36 +156,42 @@ typedef void RingViewChangedFn(void *opaque, bool gone);
  * @as: the device's DMA address space (vdev->dma_as)
  * @changed: may be NULL
  *
- * Under the BQL.  The first view is there on return, and @changed is not
- * called for it.  Where the host cannot keep guest RAM mapped (Xen's map
- * cache) and behind a vIOMMU, views are empty, nothing is direct, and the
- * source is @partial.
+ * On return the source has its first view; @changed is not called for it.
+ *
+ * Views are empty if the host cannot keep guest RAM mapped (Xen's map cache),
+ * or if the device is behind a vIOMMU.  Then the source is @partial.
+ *
+ * Context: BQL.
  */
 RingViewSource *ring_view_source_new(AddressSpace *as,
                                      RingViewChangedFn *changed, void *opaque);
 
 /**
- * ring_view_source_free: end what ring_view_source_new() has begun.
+ * ring_view_source_free: undo ring_view_source_new().
  *
- * Under the BQL.  Queues must be detached; views may still be referenced.
+ * Queues must be detached.  They may still hold references on views.
+ *
+ * Context: BQL.
  */
 void ring_view_source_free(RingViewSource *src);
 
-/** ring_view_map_slow: the rest of ring_view_map(); use that. */
+/** ring_view_map_slow: the slow part; only ring_view_map() calls this. */
 void *ring_view_map_slow(const RingView *view, RingViewHint *hint,
                          hwaddr addr, size_t *len, bool is_write,
                          const RingViewRange **range);
 
 /**
- * ring_view_map: host address of guest memory
- * @hint: belongs to the caller and to this view; 0 for a new view
- * @len: in: bytes wanted, not 0; out: bytes there are, less than wanted when
- *       the range ends before (go on at @addr + *@len)
- * @is_write: the device is going to write
- * @range: out, the range that was hit; may be NULL
+ * ring_view_map: translate a guest address to a host address
+ * @hint: belongs to the caller and to this view; must be 0 for a new view
+ * @len: on entry the number of bytes wanted, not 0; on return the number of
+ *       bytes at the host address.  That is less if the range ends earlier;
+ *       then the caller goes on at @addr + *@len
+ * @is_write: whether the device is going to write
+ * @range: set to the range that has @addr; may be NULL
  *
- * Returns: NULL when @addr is not RAM that the device may access directly:
- * unmapped, MMIO, read-only for a write, or @addr + @len beyond 2^64.
+ * Returns: the host address, or NULL if @addr is not RAM that the device may
+ * access directly: if it is unmapped, MMIO, or read-only for a write, or if
+ * @addr + @len is beyond 2^64.
  */
 static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
                                   hwaddr addr, size_t *len, bool is_write,
@@ -196,12 +211,15 @@ static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
 }
 
 /**
- * ring_view_mark_written: the device has written @len bytes at @host
+ * ring_view_mark_written: report that the device has written @len bytes
+ * @host: from ring_view_map() of this view; an address that is not in the view
+ *        is ignored
  *
- * Dirties the pages for all that log them, and drops translated code.  @host is
- * from ring_view_map() on this view; an address that is not in the view is
- * ignored.  What is asked for is decided by the memory region's logging now,
- * not when the view was made.  Any thread.
+ * This sets the pages' dirty bits and drops code that TCG has translated from
+ * them.  It uses the memory region's present logging state, not the state of
+ * the time when the view was made.
+ *
+ * Context: any thread.
  */
 void ring_view_mark_written(const RingView *view, const void *host,
                             size_t len);

@@ -28,7 +28,7 @@
 #define TYPE_VIRTIO_BLK "virtio-blk-device"
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOBlock, VIRTIO_BLK)
 
-/* num-queues not given: the transport or realize() chooses. */
+/* The value if num-queues is not given: the transport or realize() chooses. */
 #define VIRTIO_BLK_AUTO_NUM_QUEUES UINT16_MAX
 
 typedef struct VirtIOBlkConf {
@@ -54,27 +54,27 @@ typedef struct VirtIOBlkConf {
 struct VirtIOBlock {
     VirtIODevice parent_obj;
 
-    BlockQueueDevice common;    /* its queues are conf.num_queues */
+    BlockQueueDevice common;    /* has conf.num_queues VirtIOBlkQueues */
 
     /* Fixed by realize(). */
     BlockBackend *blk;
-    DeviceState *transport;     /* has the registers: PCI function, MMIO slot */
+    DeviceState *transport;     /* the PCI function or MMIO slot */
     VirtIOBlkConf conf;
     uint64_t host_features;
     size_t config_size;
     uint64_t sector_mask;       /* sectors of one logical block, less one */
     BlockRAMRegistrar blk_ram_registrar;
 
-    /* Read by the data path; changes seldom. */
-    uint64_t nb_sectors;        /* atomic: capacity as the guest knows it */
+    /* The data path reads this; it changes seldom. */
+    uint64_t nb_sectors;        /* atomic; the capacity that the guest knows */
 
-    /* Control only, BQL. */
-    RingViewSource *view_source;    /* while started */
+    /* Only control uses these, under the BQL. */
+    RingViewSource *view_source;    /* while the device is started */
     bool original_wce;
-    QEMUBH *queues_bh;          /* a queue wants something */
-    QEMUBH *memory_bh;          /* guest memory has changed */
-    bool look_at_rings;         /* ... and each queue is to look; atomic */
-    bool warned_of_main_loop;   /* that it has to serve a queue */
+    QEMUBH *queues_bh;          /* runs when a queue calls control */
+    QEMUBH *memory_bh;          /* runs when guest memory has changed */
+    bool look_at_rings;         /* atomic; @memory_bh lets all queues look */
+    bool warned_of_main_loop;   /* a queue is served by the main loop */
 };
 
 #endif /* QEMU_VIRTIO_BLK_H */

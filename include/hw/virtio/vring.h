@@ -7,16 +7,17 @@
  *    | desc ring |  (caller)  | not yet    |          | want interrupt?   |
  *    +-----------+            | visible    |          +-------------------+
  *
- * A VRing belongs to one thread at a time (the queue's AioContext).  It takes
- * no lock, allocates nothing but on a change of the memory view and for the
- * first indirect table that is scattered, and touches no line that another
- * queue writes.  Split and packed rings have the same functions here;
- * vring-split.c and vring-packed.c are the two layouts.
+ * A VRing belongs to one thread at a time, the thread of the queue's
+ * AioContext.  It takes no lock, and it writes no cache line that another
+ * queue uses.  It allocates memory only when the memory view changes, and for
+ * the first indirect table that is scattered in host memory.  Split and packed
+ * rings have the same functions here; vring-split.c and vring-packed.c
+ * implement the two layouts.
  *
- * Every ring entry and descriptor is copied once, then checked, then used.  A
- * guest that changes it afterwards changes nothing.
+ * Every ring entry and descriptor is copied once, then checked, then used.  If
+ * the guest changes it after the copy, the device does not see the change.
  *
- * One batch of work, in the queue's thread:
+ * The queue's thread handles a batch in this way:
  *
  *    if (!vring_refresh(r)) { ... let requests end, go over to the base ... }
  *    do {
@@ -28,7 +29,7 @@
  *        vring_set_notification(r, true);
  *    } while (!vring_empty(r));
  *
- * and for what has completed:
+ * and it gives back the requests that have completed in this way:
  *
  *    for each request: vring_push(r, &req->chain, written);
  *    if (vring_publish(r)) { ... raise the queue's interrupt ... }
@@ -36,32 +37,34 @@
  *
  * Dirty logging and translated code
  * ---------------------------------
- * Other parts of QEMU read guest memory as well (migration, display, TCG's
- * cache of translated code) and have to hear of our writes.  Two rules:
+ * Migration, display and TCG's cache of translated code also read guest
+ * memory.  A part of QEMU that tracks guest memory must learn of our writes.
+ * There are two cases:
  *
- * 1. Known to be tracked: vring_push() reports the chain's pages before the
- *    used index tells the guest.  The order matters for TCG: a guest must not
- *    see the request complete and run the old translation of a page that it
- *    has just loaded.  TCG tracks from start to end, so this rule alone
- *    serves it.
- * 2. Tracking begins while a batch is at work (a migration starts).  The
- *    queue's thread and the one that starts the log do
+ * 1. The memory was tracked when the chain was mapped.  Then vring_push()
+ *    reports the chain's pages before the used index changes.  TCG needs this
+ *    order.  Otherwise a guest could see that a read has completed, and then
+ *    run the old translation of a page that the read has changed.  TCG tracks
+ *    pages all the time, so this case is enough for it.
+ * 2. Tracking begins during a batch, because a migration starts.  Then the
+ *    queue's thread and the thread that starts the log do these steps:
  *
  *        queue                              log
  *        W: data, used entries, index       P: publish a view that tracks
  *        smp_mb()  (publish has it anyway)  smp_mb()
  *        L: load the current view           R: first pass over all memory
  *
- *    so either L sees P, and vring_publish() reports the whole batch late, or
- *    R sees W.  The publisher sets the logging state (global_dirty_tracking)
- *    before P and R follows P: memory_global_dirty_log_start() calls the
- *    listeners and migration sets all bits of its bitmap before that call and
- *    sends its first page after it.  Late reports are good enough for
- *    migration: its last bitmap is read after the queue has been stopped.
+ *    Either L sees P, and vring_publish() reports the whole batch late; or R
+ *    sees W.  This needs three facts about the log's side.  The logging state
+ *    (global_dirty_tracking) is set before P.  P is part of
+ *    memory_global_dirty_log_start(), which calls the listeners.  Migration
+ *    sets all bits of its bitmap before that call, and sends its first page
+ *    after it.  A late report is good enough for migration, because migration
+ *    reads its last bitmap after the queue has stopped.
  *
- * The ring's own lines (used entries, index, event fields) are guest memory
- * too and follow the same rules; only a suppression flag written to disable
- * kicks has no barrier after it, and is written again by the next enable.
+ * The ring itself (used entries, index, event fields) is guest memory, too,
+ * and follows the same rules.  There is one exception: the flag that disables
+ * kicks has no barrier after it.  It is written again when kicks are enabled.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -73,8 +76,8 @@
 #include "standard-headers/linux/virtio_ring.h"
 
 /*
- * Segments of one chain, and entries of an indirect table that is not
- * contiguous in host memory: as VIRTQUEUE_MAX_SIZE.
+ * Most segments of a chain, and most entries of an indirect table that is
+ * not contiguous in host memory.  The number is that of VIRTQUEUE_MAX_SIZE.
  */
 #define VRING_MAX_SEGMENTS 1024
 
@@ -82,7 +85,7 @@ typedef struct VRing VRing;
 typedef struct VRingChain VRingChain;
 typedef struct VRingSlow VRingSlow;
 
-/* Where a ring lies and how it is spoken (VIRTIO 1.2, 2.7 and 2.8). */
+/* Where a ring lies, and its features (VIRTIO 1.2, 2.7 and 2.8). */
 typedef struct VRingConfig {
     hwaddr desc;            /* descriptor table; packed: descriptor ring */
     hwaddr avail;           /* available ring; packed: driver event area */
@@ -92,13 +95,13 @@ typedef struct VRingConfig {
     bool event_idx;         /* VIRTIO_RING_F_EVENT_IDX */
     bool indirect;          /* VIRTIO_RING_F_INDIRECT_DESC */
     bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY (legacy, split) */
-    bool in_order;          /* VIRTIO_F_IN_ORDER: vring_attach() says no */
-    bool big_endian;        /* virtio_is_big_endian(): vring_attach() says no */
+    bool in_order;          /* VIRTIO_F_IN_ORDER: vring_attach() refuses it */
+    bool big_endian;        /* a legacy driver's: vring_attach() refuses it */
 } VRingConfig;
 
 /*
- * Positions, as they are handed over to and from the base's VirtQueue.
- * Split: free-running indexes, the wrap counters are not used.
+ * Positions in the ring, for the hand-over to and from a VirtQueue.  In a split
+ * ring they are free-running indexes, and the wrap counters are not used.
  */
 typedef struct VRingState {
     uint16_t last_avail_idx;
@@ -108,8 +111,8 @@ typedef struct VRingState {
 } VRingState;
 
 /*
- * One queue's reference on a view, with the number of chains in flight that
- * are mapped by it.  Touched by the queue's thread alone.
+ * A queue's reference on a view, with the number of chains in flight that were
+ * mapped by that view.  Only the queue's thread uses it.
  */
 typedef struct VRingViewRef {
     RingView *view;
@@ -118,14 +121,15 @@ typedef struct VRingViewRef {
 } VRingViewRef;
 
 /*
- * A descriptor chain that the driver has made available.  Filled in by
- * vring_take(); the caller keeps a copy until vring_publish() after its
- * vring_push(), with @iov pointing at a copy of the segments.
+ * A descriptor chain that the driver has made available.  vring_take() fills
+ * it in.  The caller keeps a copy, whose @iov points to a copy of the segments.
+ * It must keep that copy until the vring_publish() that follows the chain's
+ * vring_push().
  */
 struct VRingChain {
     uint16_t id;            /* head's index (split), buffer id (packed) */
     uint16_t ndescs;        /* ring slots that it fills (packed) */
-    uint16_t out_num;       /* segments that the device reads, first in @iov */
+    uint16_t out_num;       /* segments that the device reads; first in @iov */
     uint16_t in_num;        /* segments that the device writes */
     VRingSlow *slow;        /* segments mapped by the DMA API, or NULL */
     bool track;             /* writes to its segments must be reported */
@@ -133,12 +137,12 @@ struct VRingChain {
     uint64_t in_len;
     uint16_t room;          /* segments that @iov has room for */
     struct iovec *iov;      /* the caller's, or r->iov until the next take */
-    VRingViewRef *view_ref; /* what keeps the memory alive */
-    VRingChain *next;       /* pushed and not yet published */
+    VRingViewRef *view_ref; /* keeps the memory alive */
+    VRingChain *next;       /* in r->pushed */
 };
 
 struct VRing {
-    /* Where: host pointers, NULL when not attached. */
+    /* Host pointers to the ring; NULL while it is not attached. */
     union {
         struct vring_desc *desc;
         struct vring_packed_desc *packed_desc;
@@ -161,25 +165,25 @@ struct VRing {
     bool indirect;
     bool notify_on_empty;
     bool used_track;            /* writes to the ring must be reported */
-    bool direct_only;           /* the owner's: take only what is direct RAM */
+    bool direct_only;           /* set by the owner: take only direct RAM */
 
-    /* Taking */
+    /* For vring_take() */
     bool avail_wrap;
     bool notification;          /* the driver is asked to kick */
-    uint16_t last_avail_idx;    /* next to take */
-    uint16_t shadow_avail_idx;  /* split: the driver's index, last seen */
+    uint16_t last_avail_idx;    /* the entry to take next */
+    uint16_t shadow_avail_idx;  /* split: the driver's index, as last read */
     RingViewHint hint;
 
-    /* Giving back */
-    uint16_t used_idx;          /* next to write, pushed ones counted */
+    /* For vring_push() and vring_publish() */
+    uint16_t used_idx;          /* the entry to write next */
     uint16_t unpublished;       /* slots pushed since the last publish */
     uint16_t inuse;             /* slots taken and not yet pushed */
     uint16_t first_flags;       /* packed: flags that make a batch visible */
     bool used_wrap;
     bool signalled_used_valid;  /* false: interrupt the driver in any case */
-    VRingChain *pushed;         /* this batch, newest first */
+    VRingChain *pushed;         /* not yet published, newest first */
 
-    const char *fault;          /* what was wrong with the ring, or NULL */
+    const char *fault;          /* the fault of a malformed ring, or NULL */
 
     /* Seldom used */
     VRingConfig config;
@@ -189,126 +193,142 @@ struct VRing {
 };
 
 /**
- * vring_config_from_vdev: the layout that the driver has set up
+ * vring_config_from_vdev: fill in @config as the driver has set up the ring
  * @n: index of the queue
  *
- * Under the BQL, features negotiated and queue enabled (vring-vdev.c).
+ * Context: BQL, after the driver has negotiated features and enabled the queue.
+ * In vring-vdev.c.
  */
 void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
 
 /**
- * vring_load_from_vdev: take over from the base's VirtQueue
+ * vring_load_from_vdev: take the positions from the VirtQueue
  *
- * Under the BQL, with nobody at work on the queue, the ring attached.  For a
- * split ring the base keeps no copy of the used index that can be read; it is
- * taken from the ring.
+ * The ring must be attached.  The VirtQueue of a split ring has no used index
+ * that can be read, so this reads the used index in guest memory.
  *
- * Returns: false, as vring_set_state(), for a used index that the guest has
- * scribbled on.
+ * Context: BQL, while no other thread uses the queue.
+ *
+ * Returns: true, or false as vring_set_state(), if the guest has overwritten
+ * the used index.
  */
 bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
 
 /**
- * vring_store_to_vdev: hand back to the base's VirtQueue
+ * vring_store_to_vdev: copy the positions to the VirtQueue
  *
- * Under the BQL, with nobody at work on the queue, the ring attached.  Chains
- * in flight count as the VirtQueue's own; the device may end them there, as
- * elements with the chain's id and ndescs and no segments.
+ * The ring must be attached.  Chains in flight now count as in flight in the
+ * VirtQueue.  The device may end them there, as elements with the chain's id
+ * and ndescs and without segments.
+ *
+ * Context: BQL, while no other thread uses the queue.
  */
 void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 
 /**
- * vring_setup: make a ring; not attached, positions at the start
+ * vring_setup: set up a ring with its positions at the start
  * @as: for buffers that are not in the view
  *
- * Under the BQL.  (The name vring_init() belongs to virtio_ring.h.)
+ * The ring is not attached.  (The name vring_init() belongs to virtio_ring.h.)
+ *
+ * Context: BQL.
  */
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
 
 /**
- * vring_enter_thread: the calling thread takes from the ring
+ * vring_enter_thread: prepare the ring for the calling thread
  *
- * Before each batch: the main loop's rings are read by several threads that
- * hold the BQL, some of which may have ended since the last one.
+ * The caller does this before each batch.  A ring of the main loop is read by
+ * any thread that holds the BQL, and the thread of the last batch may have
+ * ended.
  */
 void vring_enter_thread(VRing *r);
 
-/** vring_is_set_up: between vring_setup() and vring_cleanup()? */
+/** vring_is_set_up: return whether vring_setup() is not yet undone. */
 static inline bool vring_is_set_up(const VRing *r)
 {
     return r->as != NULL;
 }
 
 /**
- * vring_cleanup: free what vring_setup() made.  Detached, no chain in flight.
+ * vring_cleanup: undo vring_setup()
+ *
+ * The ring must be detached, and no chain may be in flight.
  */
 void vring_cleanup(VRing *r);
 
 /**
  * vring_attach: find the ring in guest memory
- * @src: outlives the attachment
+ * @src: must exist until vring_detach()
  *
- * In the owner's thread, or with nobody at work on the queue.
+ * Context: owner thread, or any thread while no other uses the queue.
  *
- * Returns: false, and stays detached, when the ring cannot be used here: an
- * area that is not wholly inside one range of RAM, not writable where it must
- * be or not aligned; a split ring whose size is no power of 2; a big-endian
- * driver.  The caller then uses the base's virtqueue calls.
+ * Returns: true, or false if this reader cannot use the ring.  That is so if
+ * an area of the ring is not inside one range of RAM, is not writable although
+ * it must be, or is not aligned; if the size of a split ring is not a power of
+ * two; or if the driver is big-endian or uses VIRTIO_F_IN_ORDER.  Then the ring
+ * stays detached, and the caller uses the virtqueue calls of QEMU's virtio.c.
  */
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
- * vring_can_attach: would vring_attach() find such a ring in @view?
+ * vring_can_attach: return whether vring_attach() would succeed with @view
  *
- * Allocates nothing.  Any thread.
+ * This allocates no memory.
+ *
+ * Context: any thread.
  */
 bool vring_can_attach(const VRingConfig *config, const RingView *view);
 
 /**
- * vring_detach: forget where the ring is
+ * vring_detach: undo vring_attach()
  *
- * Chains in flight keep their memory and may be dropped later by
- * vring_drop().  The owner's thread, or nobody at work.
+ * Chains in flight keep their memory.  vring_drop() may drop them later.
+ *
+ * Context: owner thread, or any thread while no other uses the queue.
  */
 void vring_detach(VRing *r);
 
-/** vring_attached: between vring_attach() and vring_detach()? */
+/** vring_attached: return whether vring_attach() is not yet undone. */
 static inline bool vring_attached(const VRing *r)
 {
     return r->desc != NULL;
 }
 
-/** vring_get_state: the ring's positions. */
+/** vring_get_state: copy the ring's positions to @state. */
 void vring_get_state(const VRing *r, VRingState *state);
 
 /**
- * vring_set_state: set the positions; chains between the two count as in
- * flight.
+ * vring_set_state: set the ring's positions
  *
- * Returns: false, with nothing changed, if a ring of this size cannot be there.
+ * The entries between the two positions count as in flight.
+ *
+ * Returns: true, or false with nothing changed if these positions are not
+ * possible in a ring of this size.
  */
 bool vring_set_state(VRing *r, const VRingState *state);
 
 /**
- * vring_invalidate_signalled_used: forget the last interrupt, so that the next
- * vring_publish() wants one.
+ * vring_invalidate_signalled_used: make the next vring_publish() ask for an
+ * interrupt, whatever the driver was told before.
  */
 static inline void vring_invalidate_signalled_used(VRing *r)
 {
     r->signalled_used_valid = false;
 }
 
-/** vring_switch_view: the rest of vring_refresh(); use that. */
+/** vring_switch_view: the slow part; only vring_refresh() calls this. */
 bool vring_switch_view(VRing *r);
 
 /**
  * vring_refresh: follow changes of guest memory
  *
- * At the start of every batch.
+ * The caller does this at the start of every batch.
  *
- * Returns: false when the ring lies in memory that is not direct any more: the
- * ring goes on by its old view, so that chains in flight can end, but the
- * caller should stop taking new ones and go over to the base.
+ * Returns: true, or false if the ring lies in memory that is no longer direct.
+ * Then the ring keeps its old view, so that chains in flight can end.  The
+ * caller should take no more chains, and go over to the virtqueue calls of
+ * QEMU's virtio.c.
  */
 static inline bool vring_refresh(VRing *r)
 {
@@ -318,33 +338,34 @@ static inline bool vring_refresh(VRing *r)
     return vring_switch_view(r);
 }
 
-/** vring_take_split: vring_take_into() of a split ring; use that. */
+/** vring_take_split: vring_take_into() of a split ring. */
 int vring_take_split(VRing *r, VRingChain *chain);
 
-/** vring_take_packed: vring_take_into() of a packed ring; use that. */
+/** vring_take_packed: vring_take_into() of a packed ring. */
 int vring_take_packed(VRing *r, VRingChain *chain);
 
 /**
- * vring_take_into: the next chain that the driver has made available
+ * vring_take_into: take the next chain that the driver has made available
  * @chain: filled in on success
- * @iov: where the chain's segments go
- * @room: how many @iov has room for, VRING_MAX_SEGMENTS at most; a chain of
- *        more has its @iov in @r->iov, to be copied
+ * @iov: an array for the chain's segments
+ * @room: number of entries of @iov, at most VRING_MAX_SEGMENTS.  If the chain
+ *        has more segments, they are in @r->iov and the caller has to copy them
  *
- * A chain has at least one segment, none of them empty.  Indirect tables are
- * accepted wherever 2.7.5.3 allows them, negotiated or not, as in the base;
- * those that are not negotiated are logged with -d guest_errors.  Buffers that
- * are not direct RAM go through the DMA API and may be bounced (@chain->slow);
- * what cannot be mapped that way is a fault.
+ * A chain has at least one segment, and no segment is empty.  As in stock QEMU,
+ * indirect tables are accepted wherever 2.7.5.3 allows them, even if the driver
+ * has not negotiated them; then they are logged with -d guest_errors.  Buffers
+ * that are not direct RAM are mapped with the DMA API, which may use a bounce
+ * buffer (@chain->slow).  If that fails, the ring is malformed.
  *
- * Reading or writing MMIO takes the BQL, and its holder may be waiting for
- * this thread (drain).  So an owner outside of the main loop sets
- * @r->direct_only, and has the main loop serve the ring when it must.
+ * Reading or writing MMIO takes the BQL.  The thread that holds the BQL may be
+ * waiting for this thread, in a drain.  So an owner that is not the main loop
+ * sets @r->direct_only, and lets the main loop serve the ring when a buffer is
+ * not direct RAM.
  *
- * Returns: 1 with a chain, 0 when there is none, -EINVAL when the ring is
- * malformed: vring_fault() names the fault and the device needs a reset.  With
- * @r->direct_only -EAGAIN, and the chain stays in the ring, when a part of it
- * is not direct RAM.
+ * Returns: 1 if it has taken a chain, 0 if the ring has none.  -EINVAL if the
+ * ring is malformed; then vring_fault() names the fault and the device needs a
+ * reset.  -EAGAIN if @r->direct_only is set and a part of the chain is not
+ * direct RAM; then the chain stays in the ring.
  */
 static inline int vring_take_into(VRing *r, VRingChain *chain,
                                   struct iovec *iov, unsigned room)
@@ -355,30 +376,34 @@ static inline int vring_take_into(VRing *r, VRingChain *chain,
                      : vring_take_split(r, chain);
 }
 
-/** vring_take: the same with all segments in @r->iov, to be copied */
+/**
+ * vring_take: vring_take_into() with the segments in @r->iov; the caller has to
+ * copy them.
+ */
 static inline int vring_take(VRing *r, VRingChain *chain)
 {
     return vring_take_into(r, chain, r->iov, VRING_MAX_SEGMENTS);
 }
 
-/** vring_fault: what was wrong; a constant string, NULL if nothing was. */
+/** vring_fault: return the fault as a constant text, or NULL without one. */
 static inline const char *vring_fault(const VRing *r)
 {
     return r->fault;
 }
 
-/** vring_push_split: vring_push() to a split ring; use that. */
+/** vring_push_split: vring_push() to a split ring. */
 void vring_push_split(VRing *r, VRingChain *chain, uint32_t written);
 
-/** vring_push_packed: vring_push() to a packed ring; use that. */
+/** vring_push_packed: vring_push() to a packed ring. */
 void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
 
 /**
- * vring_push: give a chain back, not yet visible to the driver
+ * vring_push: give a chain back; the driver does not see it yet
  * @chain: must stay valid, with its @iov, until vring_publish()
  * @written: bytes written to its device-writable segments
  *
- * In any order.  Unmaps a slow chain, which writes to MMIO: main loop only.
+ * Chains may be given back in any order.  This unmaps a slow chain, which may
+ * write to MMIO; only the main loop has slow chains.
  */
 static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 {
@@ -392,28 +417,30 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 /**
  * vring_publish: show all pushed chains to the driver
  *
- * Cheap when nothing was pushed.
+ * This is cheap if nothing was pushed.
  *
  * Returns: true if the driver wants an interrupt for them.
  */
 bool vring_publish(VRing *r);
 
 /**
- * vring_driver_waits: may the driver be waiting for an interrupt for entries
- * that were published before?
+ * vring_driver_waits: return whether the driver may be waiting for an
+ * interrupt for entries that were published before
  *
- * A driver that names no entry waits whenever it wants interrupts at all.  The
- * ring is attached, and no chain is pushed and not published.
+ * If the driver does not say which entry it waits for, it counts as waiting
+ * whenever it has interrupts enabled.
+ *
+ * The ring must be attached, and all pushed chains must be published.
  */
 bool vring_driver_waits(const VRing *r);
 
 /**
- * vring_adopt: answer for a chain that another reader took
- * @chain: @id and @ndescs are right; mapped, unmapped and reported by
- *         whoever took it
+ * vring_adopt: prepare a chain that another reader took for vring_push()
+ * @chain: only @id and @ndescs are used; the caller itself unmaps the chain's
+ *         segments and reports writes to them
  *
- * Before its vring_push(): for requests that came with a migration.  The
- * positions given to vring_set_state() have counted it as in flight.
+ * This is for requests that came with a migration.  The positions in
+ * vring_set_state() must have counted the chain as in flight.
  */
 static inline void vring_adopt(VRing *r, VRingChain *chain)
 {
@@ -429,33 +456,36 @@ static inline void vring_adopt(VRing *r, VRingChain *chain)
 }
 
 /**
- * vring_chain_address: guest address of a segment in @chain->iov
+ * vring_chain_address: return the guest address of a segment of @chain->iov
  *
- * Slow; for chains that have to travel (migration).  BQL or owner's thread.
+ * This is slow.  Migration uses it, to save chains.
+ *
+ * Context: BQL, or owner thread.
  */
 hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 
 /**
- * vring_drop: let go of a chain without giving it back (reset)
+ * vring_drop: release a chain without giving it back, because of a reset
  *
- * The ring may be detached.  Writes nothing to MMIO, and reports the chain's
- * pages in RAM as written, all of them.
+ * The ring may be detached.  This writes nothing to MMIO.  It reports all of
+ * the chain's pages in RAM as written.
  */
 void vring_drop(VRing *r, VRingChain *chain);
 
 /**
  * vring_set_notification: ask the driver to kick, or not to
  *
- * Asking ends with a full barrier; look at vring_empty() afterwards, for
- * what the driver added before it could see the request.
+ * With @enable this ends with a full barrier.  The caller must call
+ * vring_empty() afterwards, to find chains that the driver has added before it
+ * could see that it should kick.
  */
 void vring_set_notification(VRing *r, bool enable);
 
 /**
- * vring_empty: has the driver made nothing available?
+ * vring_empty: return whether the driver has made nothing available
  *
- * Also what a poll handler calls: it reads one index or flag of the ring and
- * changes nothing.
+ * This reads one index or flag of the ring and changes nothing, so poll
+ * handlers may call it.
  */
 bool vring_empty(const VRing *r);
 
