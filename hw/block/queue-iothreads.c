@@ -1,10 +1,9 @@
 /*
  * Which queue of a block device runs in which IOThread
  *
- * Properties in, one referenced IOThread per queue out.  What the base can
- * check (iothread-vq-mapping) it checks; the result is kept as IOThreads and
- * not as AioContexts, so that a queue can be moved and the references stay
- * right.
+ * Properties in, one referenced IOThread per queue out.  iothread-vq-mapping.c
+ * checks a mapping; the result is kept as IOThreads and not as AioContexts, so
+ * that a queue can be moved and the references stay right.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

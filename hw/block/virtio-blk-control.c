@@ -6,8 +6,8 @@
  *    stopped, starting, stopping        stopped, faulted and stopped
  *
  * While a queue runs, its position in the ring is ours (vring.h); on every
- * stop it goes back to the base's VirtQueue, so that the migration stream and
- * all that looks at the VirtQueue stay stock's.  Everything runs under the BQL
+ * stop it goes back to virtio.c's VirtQueue, so that the migration stream and
+ * what looks at the VirtQueue need no change.  Everything runs under the BQL
  * and reaches a queue's owner thread only by block_queue_quiesce_begin/end.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

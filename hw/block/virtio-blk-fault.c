@@ -36,7 +36,7 @@ void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what)
     trace_virtio_blk_fault(q->vdev, q->common.index, what);
     block_queue_event(&q->common, BLOCK_QUEUE_FAULT);
     if (q->vdev->broken) {
-        return;     /* the base's reader has said it already */
+        return;     /* virtio.c's reader has said it already */
     }
     qatomic_set(&q->fault, what);
     q->control->report_fault(q);

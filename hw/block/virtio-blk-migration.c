@@ -1,13 +1,13 @@
 /*
  * virtio-blk: what travels with a migration
  *
- *    base's VirtIODevice state (ring positions handed over in pre_save)
+ *    VirtIODevice's state (ring positions handed over in pre_save)
  *    { 1, [queue], element }...   requests held by werror/rerror=stop
  *    0
  *
- * The stream is stock QEMU's, in both directions.  The base's element speaks
- * of guest physical addresses, which a natively taken chain does not keep:
- * they are worked out backwards from the view that it is mapped by.
+ * The stream is that of QEMU 10.0, in both directions.  A VirtQueueElement has
+ * guest physical addresses, which a natively taken chain does not keep: they
+ * are worked out backwards from the view that it is mapped by.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -19,7 +19,7 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* Our ring reader or the base's: the difference ends here. */
+/* vring.h's ring reader or virtio.c's: the difference ends here. */
 
 static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 {
@@ -42,7 +42,7 @@ static bool queue_empty(VirtIOBlkQueue *q)
                               : virtio_queue_empty(q->vq);
 }
 
-/* The base's element in the shape of our chain; its iovecs stay in it. */
+/* virtio.c's element in the shape of a chain; its iovecs stay in it. */
 static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
 {
     VirtQueueElement *elem = virtqueue_pop(q->vq, sizeof(*elem));
@@ -186,7 +186,7 @@ static void queue_work(VirtIOBlkQueue *q)
         return;
     }
     if (virtio_blk_queue_is_native(q) && unlikely(!vring_refresh(&q->ring))) {
-        /* Control has been told too, and hands the ring to the base. */
+        /* Control has been told too, and hands the ring to virtio.c. */
         return;
     }
     if (queue_is_short(q)) {
@@ -343,8 +343,8 @@ static void queue_restart_held(VirtIOBlkQueue *q)
 }
 
 /*
- * The VM goes on.  It may come from a QEMU that has lost an interrupt: stock
- * QEMU closes the notifier of a queue when it stops, while the queue's IOThread
+ * The VM goes on.  It may come from a QEMU that has lost an interrupt: QEMU
+ * 10.0 closes the notifier of a queue when it stops, while the queue's IOThread
  * is about to signal it.  The driver would wait for ever.
  */
 static void queue_restart(VirtIOBlkQueue *q)

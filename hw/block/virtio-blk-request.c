@@ -193,7 +193,7 @@ static int coroutine_fn rw_run(VirtIOBlkRequest *req, QEMUIOVector *qiov)
     int64_t offset = req->sector << BDRV_SECTOR_BITS;
     BdrvRequestFlags flags = 0;
 
-    /* A bounce buffer is not registered; the base's reader does not tell. */
+    /* A bounce buffer is not registered; virtio.c's reader does not tell. */
     if (!req->chain.slow && !req->elem &&
         blk_ram_registrar_ok(&q->dev->blk_ram_registrar)) {
         flags |= BDRV_REQ_REGISTERED_BUF;

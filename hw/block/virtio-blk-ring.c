@@ -4,11 +4,11 @@
  *    the ring lies                            reader      thread
  *    in plain RAM                             vring.h     the queue's own
  *    in plain RAM, and a buffer is MMIO       vring.h     the main loop
- *    in RAM behind a translating vIOMMU       the base's  the queue's own
- *    in_order, big-endian legacy              the base's  the main loop
- *    elsewhere, perhaps in MMIO               the base's  the main loop
+ *    in RAM behind a translating vIOMMU       virtio.c    the queue's own
+ *    in_order, big-endian legacy              virtio.c    the main loop
+ *    elsewhere, perhaps in MMIO               virtio.c    the main loop
  *
- * While our reader has a ring its position is ours; it comes from the base's
+ * While our reader has a ring its position is ours; it comes from virtio.c's
  * VirtQueue and goes back there.  All of it is control: BQL, queue quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -108,9 +108,9 @@ void virtio_blk_queue_update_context(VirtIOBlkQueue *q)
 }
 
 /*
- * The base's reader does not check whether memory is RAM before it accesses it.
+ * virtio.c's reader does not check whether memory is RAM before it accesses it.
  * An IOThread must not access MMIO (see vring_take()), so the main loop serves
- * the rings that the base reads.  Behind a vIOMMU that translates, the base
+ * the rings that virtio.c reads.  Behind a vIOMMU that translates, virtio.c
  * reads all rings; there the queue stays in its thread.
  */
 static bool reader_needs_main(VirtIOBlkQueue *q)

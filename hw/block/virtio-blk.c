@@ -132,7 +132,7 @@ static uint64_t virtio_blk_get_features(VirtIODevice *vdev, uint64_t features,
         features |= BIT_ULL(VIRTIO_BLK_F_MQ);
     }
     if (!virtio_has_feature(features, VIRTIO_F_VERSION_1)) {
-        /* Legacy: stock has always said so, and a migration compares. */
+        /* Legacy: QEMU has always said so, and a migration compares. */
         virtio_clear_feature(&features, VIRTIO_F_ANY_LAYOUT);
         virtio_add_feature(&features, VIRTIO_BLK_F_SCSI);
     }

@@ -1,5 +1,5 @@
 /*
- * A ring's layout and positions, from and to the base's VirtQueue
+ * A ring's layout and positions, from and to virtio.c's VirtQueue
  *
  * The same hand-over as vhost backends do: the VirtQueue keeps what a
  * transport sets up and what migration carries, and knows nothing of the ring
@@ -13,7 +13,7 @@
 #include "hw/virtio/virtio.h"
 #include "hw/virtio/vring.h"
 
-/* A packed ring's position as the base gives it: the wrap counter on top. */
+/* A packed ring's position as virtio.c gives it: the wrap counter on top. */
 #define WRAP_BIT        0x8000
 #define POSITION_MASK   0x7fff
 

@@ -1,16 +1,16 @@
 /*
  * Which clusters of a qcow2 image hold metadata, for requests that write data
  *
- * Before data is written to a cluster, the base looks through all tables for
- * one that lies there: a corrupt image may say so.  That takes the image's lock
+ * Before data is written to a cluster, qcow2 looks through all tables for one
+ * that lies there: a corrupt image may say so.  That takes the image's lock
  * and takes the longer, the more tables there are.  This set of cluster numbers
- * has what the base looks for, and can be asked without the lock.
+ * has what is looked for there, and can be asked without the lock.
  *
  *      owner of the lock                     request that writes data
  *      -----------------                     ------------------------
  *      qcow2_metadata_learn(), all there is  brief_read_begin()
  *      qcow2_metadata_add(), new ones        qcow2_metadata_misses()?  write
- *      qcow2_metadata_forget()               otherwise look as the base does
+ *      qcow2_metadata_forget()               otherwise look at the tables
  *
  * The set may contain clusters that no longer hold metadata.  So only the
  * answer "no metadata" is certain.  While the set is unknown, there is no
@@ -26,8 +26,8 @@
 /**
  * qcow2_metadata_learn: make the set, if it is unknown.
  *
- * Called with the lock held.  It stays unknown where the base's check looks at
- * more than the memory has (overlap-check=all), or without memory.
+ * Called with the lock held.  It stays unknown where the check looks at more
+ * than the memory has (overlap-check=all), or without memory.
  */
 void GRAPH_RDLOCK qcow2_metadata_learn(BlockDriverState *bs);
 

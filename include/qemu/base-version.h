@@ -1,12 +1,12 @@
 /*
- * What differs between the bases that this tree fits
+ * What differs between the versions of QEMU that can be built on
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef QEMU_BASE_VERSION_H
 #define QEMU_BASE_VERSION_H
 
-/* Is the base QEMU @major.@minor or later? */
+/* Is this QEMU @major.@minor or later? */
 #define BASE_SINCE(major, minor) \
     (QEMU_VERSION_MAJOR > (major) || \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))

@@ -5,6 +5,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -49,6 +50,47 @@ PLAN = '''# comment
 0010-device.patch
     hw/new.c
 '''
+
+
+# Words that mean something in this tree, and nothing in QEMU's.  "Base" alone
+# may be the base of a number, and "overlay" alone an image on top of another.
+OURS = re.compile(r"\b(?:(?:the|untouched|prepared) bases?\b(?! of| image)|"
+                  r"base's|(?<!@)stock(?:'s)?|(?:the|our) overlay's|"
+                  r"enters? the overlay|qemu-mq/|tests/overlay)\b", re.I)
+
+# A comment or a string of C
+PROSE = re.compile(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.S)
+
+
+def exported():
+    """Every file of this tree that goes into the branch, and every patch."""
+    names = export.our_files(REPO)
+    names += [f'{folder}/{name}'
+              for folder in {Path(name).parent for name in names}
+              for name in export.JOINED
+              if not str(folder).startswith('tests')
+              and (REPO / folder / name).exists()]
+    groups = export.groups(REPO)
+    hooks = {path.name for path in groups.pop('overlay')}
+    patches = [path for folder in ('patches', 'patches/10.2')
+               for path in (REPO / folder).glob('*.patch')
+               if path.name not in hooks]
+    return [REPO / name for name in names] + patches
+
+
+def prose(path):
+    """What of a file is written for a reader."""
+    text = export.at_home(path.read_text())
+    if path.suffix == '.patch':
+        header, _, code = text.partition('\n--- ')
+        return header + '\n'.join(re.findall(r'^\+.*', code, re.M))
+    if path.suffix in ('.c', '.h', '.S'):
+        return '\n'.join(PROSE.findall(text))
+    return text
+
+
+def odd_words(path):
+    return [match[0] for match in OURS.finditer(prose(path))]
 
 
 class ExportTest(unittest.TestCase):
@@ -177,6 +219,15 @@ class PlanTest(unittest.TestCase):
             export.check_includes(REPO, steps)
         except Refusal as refusal:
             self.fail(refusal)
+
+    maxDiff = None
+
+    @unittest.skipUnless((REPO / '.git').exists(), 'files are listed by git')
+    def test_words(self):
+        """What is exported speaks of QEMU, and not of a base or an overlay."""
+        odd = [f'{path.relative_to(REPO)}: {word}'
+               for path in exported() for word in odd_words(path)]
+        self.assertEqual(odd, [])
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 /*
  * One scenario in many settings, on this QEMU and on another
  *
- *     test --fork--> play on ours  --- record --+
+ *     test --fork--> play here     --- record --+
  *      |                                        [=] --- what is wanted
- *      +-----fork--> play on stock --- record --+
+ *      +-----fork--> play on other --- record --+
  *
  * A play that crashes, or hangs, or whose QEMU does, ends its own process only:
  * that is an outcome like any other, and the next test goes on.
@@ -74,7 +74,7 @@ static const VblkMatrixThreads threads[] = {
         ", 'iothread': 'io0'",
     },
     { "mapping", VBLK_IN_MAPPING, MAPPING, MAPPING, .quick = true },
-    /* Stock has no such property; the nearest is one IOThread to two queues. */
+    /* 10.0 has no such property; the nearest is one IOThread to two queues. */
     { "auto", VBLK_IN_AUTO, ", 'iothreads': 'auto'", MAPPING },
     {
         "no-ioeventfd", VBLK_IN_NO_IOEVENTFD, ", 'ioeventfd': false",
@@ -339,10 +339,10 @@ static void cell_run(const void *opaque)
         g_autofree char *stock = play(cell, true, &printed);
 
         if (c->stock_differs_in & where) {
-            g_test_message("stock may differ: %s", c->why);
-            show("noted by stock", stock);
+            g_test_message("the other may differ: %s", c->why);
+            show("noted by the other", stock);
         } else {
-            compare("stock", stock, printed, common);
+            compare("the other", stock, printed, common);
         }
     }
 }

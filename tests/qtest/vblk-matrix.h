@@ -18,7 +18,7 @@ typedef struct VblkCell VblkCell;
 
 /**
  * VblkPlay: a scenario at work in one cell, in a process of its own.
- * @stock: on the other QEMU, which has only what stock QEMU has
+ * @stock: on the other QEMU, which has only what QEMU 10.0 has
  * @record: file descriptor that takes what is noted
  * @image: file name of the disk's image
  * @iops: the limit of the node "disk", or 0
@@ -74,7 +74,7 @@ typedef struct VblkCase {
 
 #define VBLK_STOCK_SERVES_STOPPED \
     .stock_differs_in = VBLK_IN_ALL, \
-    .why = "stock serves what is kicked while the VM is stopped"
+    .why = "QEMU 10.0 serves what is kicked while the VM is stopped"
 
 /**
  * VblkCell: a case in its setting.
@@ -124,7 +124,7 @@ void vblk_note(VblkPlay *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /**
  * vblk_cell_has_ours: whether queues are where only ours can put them: not in
- * stock QEMU, and not with in-order rings, which the main loop serves.
+ * QEMU 10.0, and not with in-order rings, which the main loop serves.
  */
 bool vblk_cell_has_ours(const VblkPlay *p);
 

@@ -58,7 +58,7 @@ static void test_num_queues(const VblkVariant *v)
     }
 }
 
-/* Stock's default: as many queues as vCPUs. */
+/* QEMU's default: as many queues as vCPUs. */
 static void test_default(const VblkVariant *v)
 {
     g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk");
@@ -81,7 +81,7 @@ static void test_queue_size(const VblkVariant *v)
         g_assert_cmpuint(vblk_device_queue_size(d, i), ==, 16);
     }
     vblk_device_start(d, 0, VBLK_ALL_QUEUES);
-    /* Two for header and status, as stock has it. */
+    /* Two for header and status, as QEMU has it. */
     g_assert_cmpuint(vblk_config_readl(d, CONFIG(seg_max)), ==, 14);
     vblk_device_close(d);
     vblk_machine_stop(m);

@@ -4,7 +4,7 @@
  *     indirect descriptor, negotiated  ->  nothing
  *     indirect descriptor, not so      ->  a line, and the request is served
  *
- * Of both readers of a ring: the base's has those in order.
+ * Of both readers of a ring: virtio.c's has those in order.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -87,7 +87,7 @@ static void play_histograms(VblkStream *s)
     expect_histograms(s, 7, (VblkHistograms) {
         .wr = VBLK_BINS("1000", "0, 4"),
     });
-    /* The base takes it for no boundaries at all. */
+    /* QEMU takes it for no boundaries at all. */
     vblk_stream_histogram(s, "{'boundaries-zap': [1000]}", NULL);
     expect_histograms(s, 7, (VblkHistograms) { NULL });
 }

@@ -70,7 +70,7 @@ static void test_memory(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* The base reads these rings, and does not look where buffers are. */
+/* virtio.c reads these rings, and does not look where buffers are. */
 static void check_in_order(const VblkVariant *v, uint64_t features)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, "num-queues=2,"

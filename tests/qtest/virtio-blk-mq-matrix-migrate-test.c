@@ -291,7 +291,7 @@ static const VblkCase cases[] = {
                 VBLK_OK("more", 16) VBLK_ON_DISK("more", 16)
                 VBLK_WORKS("in the end"),
         .stock_differs_in = VBLK_IN_ALL,
-        .why = "stock cannot read its stream of a packed ring's requests",
+        .why = "QEMU 10.0 cannot read its stream of a packed ring's requests",
     }, {
         .name = "migrate/broken", .play = play_broken, .quick = true,
         .want = FOUR(FOUR(VBLK_WORKS("at first"))) FOUR(VBLK_WORKS("at first"))

@@ -388,7 +388,8 @@ static const VblkCase cases[] = {
         .want = VBLK_AS_IT_WAS("after reset") VBLK_WORKS("after reset")
                 VBLK_WORKS("after a stop"),
         .ours_only = true,
-        .why = "stock answers requests of before the reset in the new ring",
+        .why = "QEMU 10.0 answers requests of before the reset in the new "
+               "ring",
     }, {
         .name = "queues/stopped", .play = play_queues_stopped,
         .want = VBLK_AS_IT_WAS("after reset") VBLK_AS_IT_WAS("stopped")
@@ -399,7 +400,7 @@ static const VblkCase cases[] = {
         .want = "run state: io-error\n" VBLK_AS_IT_WAS("after reset")
                 VBLK_WORKS("after reset"),
         .ours_only = true,
-        .why = "stock submits requests of before the reset once more",
+        .why = "QEMU 10.0 submits requests of before the reset once more",
     }, {
         .name = "master/load", .play = play_master_load, .quick = true,
         .want = MEMORY_AS_IT_WAS("no bus master") VBLK_WORKS("after reset"),
@@ -411,7 +412,8 @@ static const VblkCase cases[] = {
         .want = VBLK_WORKS("at first") VBLK_AS_IT_WAS("no bus master")
                 VBLK_WORKS("after reset"),
         .stock_differs_in = VBLK_IN_ALL,
-        .why = "stock moves the event index for a kick without bus mastering",
+        .why = "QEMU 10.0 moves the event index for a kick without bus "
+               "mastering",
     }, {
         .name = "master/back", .play = play_master_back,
         .want = VBLK_WORKS("at first") "DRIVER_OK without: no\n"

@@ -264,8 +264,8 @@ static void play_unplug(VblkPlay *p)
 
 #define STOCK_CRASHES \
     .stock_differs_in = VBLK_IN_ALL, \
-    .why = "without notifiers stock's IOThreads go on to interrupt the " \
-           "guest, without the lock that this takes"
+    .why = "without notifiers the IOThreads of QEMU 10.0 go on to " \
+           "interrupt the guest, without the lock that this takes"
 
 static const VblkCase cases[] = {
     {

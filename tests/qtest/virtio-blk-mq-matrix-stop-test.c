@@ -278,8 +278,8 @@ static const VblkCase cases[] = {
         .want = SIX(VBLK_OK("writes", 64) VBLK_ON_DISK("writes", 64))
                 VBLK_WORKS("in the end"),
         .ours_only = true,
-        .why = "stock may arm a limit's timer for a disk that leaves it, and "
-               "then aborts or hangs",
+        .why = "QEMU 10.0 may arm a limit's timer for a disk that leaves "
+               "it, and then aborts or hangs",
     }, {
         .name = "drain/snapshots", .play = play_snapshots,
         .want = VBLK_OK("writes", 64) VBLK_OK("writes", 64)

@@ -125,7 +125,7 @@ static void test_reminder_packed(const VblkVariant *v)
                    BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS);
 }
 
-/* The base's reader has this ring. */
+/* virtio.c's reader has this ring. */
 static void test_reminder_in_order(const VblkVariant *v)
 {
     check_reminder(v, BIT_ULL(VIRTIO_F_IN_ORDER), PROPS ",in_order=on");

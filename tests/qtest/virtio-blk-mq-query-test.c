@@ -236,7 +236,7 @@ static void test_notifications(const VblkVariant *v)
     check_notifications(v, "num-queues=2", 0);
 }
 
-/* A ring whose requests are used in order is read by the base. */
+/* A ring whose requests are used in order is read by virtio.c. */
 static void test_notifications_base(const VblkVariant *v)
 {
     check_notifications(v, "num-queues=2,in_order=on,iothread=io0",

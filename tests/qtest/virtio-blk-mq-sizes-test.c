@@ -99,7 +99,7 @@ static void test_offered(const VblkVariant *v)
     }
 }
 
-/* The base's reader has an array with a place for each entry. */
+/* virtio.c's reader has an array with a place for each entry. */
 static void test_in_order(const VblkVariant *v)
 {
     for (unsigned size = 4; size <= 256; size *= 64) {

@@ -46,7 +46,7 @@ static void play_kinds(VblkStream *s)
         { ZONE_APPEND, 0, 8, UNSUPP }, { ZONE_RESET_ALL, 0, 0, UNSUPP },
         { 77, 0, 0, UNSUPP },
     };
-    /* No discards: the base loses some in the node's own statistics. */
+    /* No discards: QEMU loses some in the node's own statistics. */
     static const VblkOp flood[] = {
         { OUT, 512, 8 }, { IN, 536, 8 }, { OUT, 552, 16 }, { IN, 520, 8 },
         { FLUSH }, { ZEROES, 584, 8 }, { GET_ID }, { IN, 528, 1 },

@@ -153,7 +153,7 @@ static Vtd setup(const VblkVariant *v, const char *props)
 
 /*
  * The used index of the last interrupt, where the driver names those it wants
- * (event index).  In the VirtQueue it moves when the base reads the ring.
+ * (event index).  In the VirtQueue it moves when virtio.c reads the ring.
  */
 static unsigned base_signalled(Vtd *vtd, unsigned queue)
 {
@@ -231,9 +231,9 @@ static void test_data(const VblkVariant *v, const char *props)
 }
 
 /*
- * The ring's reader changes with the device at work, and back at rest: the
- * base's reader waits for the BQL where its view of the ring is gone, and who
- * switches holds it.
+ * The ring's reader changes with the device at work, and back at rest.
+ * virtio.c's reader waits for the BQL where its view of the ring is gone, and
+ * who switches holds it.
  */
 static void check_switch(const VblkVariant *v, uint64_t features)
 {

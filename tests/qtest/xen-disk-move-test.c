@@ -421,7 +421,7 @@ static void test_iothread_goes(const void *options)
     disk_close(&d, &l);
 }
 
-/* As with stock QEMU, one that is in use loses its name and works on. */
+/* As ever with QEMU, one that is in use loses its name and works on. */
 static void test_deleted_in_use(void)
 {
     int64_t thread;

@@ -9,7 +9,7 @@
  * All that threads and main thread do follows from a seed, which
  * BLOCK_HAMMER_SEED sets; when they do it does not.
  *
- * The same program runs on the untouched base, see hammer-on-stock.
+ * The same program can be linked with QEMU 10.0.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

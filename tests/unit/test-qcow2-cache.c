@@ -417,7 +417,7 @@ static void test_resize(void)
     uint64_t *l1_table;
 
     if (BASE_SINCE(10, 2)) {
-        g_test_skip("the base's cleaner of caches runs in the thread that "
+        g_test_skip("the cleaner of caches runs in the thread that "
                     "reads here");
         return;
     }

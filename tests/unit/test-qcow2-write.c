@@ -190,7 +190,7 @@ static void check_refused(BlockBackend *blk, int64_t offset, int64_t bytes)
     g_assert_cmpint(image_write(blk, offset, bytes), ==, -EIO);
     g_assert(!blk_bs(blk)->drv);
 
-    /* The base gives such an image up and never closes it; this closes it. */
+    /* qcow2 gives such an image up and never closes it; this closes it. */
     blk_bs(blk)->drv = bdrv_find_format("qcow2");
 }
 

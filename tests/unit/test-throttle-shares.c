@@ -3,7 +3,7 @@
  *
  * The clock is simulated.  The same random requests go through the group, as
  * block/throttle-groups.c uses it, and through leaky buckets as
- * docs/throttle.txt of the base describes them, one by one.
+ * docs/throttle.txt describes them, one by one.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
