@@ -433,7 +433,7 @@ static int gnttab_copy(xengnttab_handle *h, bool to_domain, uint32_t domid,
     return 0;
 }
 
-/* The benchmark links this file with the untouched base, which never asks. */
+/* A benchmark links this file with QEMU 10.0, which never asks. */
 #ifndef XEN_STANDIN_FOR_STOCK
 static void gnttab_get_limits(uint32_t domid, XenGnttabLimits *limits)
 {

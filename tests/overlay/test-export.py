@@ -93,6 +93,22 @@ def odd_words(path):
     return [match[0] for match in OURS.finditer(prose(path))]
 
 
+# First words of an order.  A subject says how things are after the commit.
+ORDERS = """accept add allow avoid check clean compare count define do drop
+execute fix forget free give handle implement introduce keep leave let list
+lock look make migrate move publish read refuse remove rename replace return
+rework round say set simplify skip split stop support take tell treat use wait
+write""".split()
+
+
+def odd_subject(subject):
+    """A statement behind the name of a part fits git log."""
+    part, _, what = subject.partition(': ')
+    words = what.split(': ')[-1].split()
+    return (not words or len(subject) > 72 or subject.endswith('.')
+            or ' ' in part or words[0].lower() in ORDERS)
+
+
 class ExportTest(unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix='overlay.', dir='.')) \
@@ -228,6 +244,20 @@ class PlanTest(unittest.TestCase):
         odd = [f'{path.relative_to(REPO)}: {word}'
                for path in exported() for word in odd_words(path)]
         self.assertEqual(odd, [])
+
+    def test_subjects(self):
+        subjects = [path.read_text().splitlines()[0] for folder
+                    in ('patches', 'patches/10.2')
+                    for path in (REPO / folder).glob('*.patch')]
+        subjects += [step.subject for step
+                     in export.read_plan(REPO / 'patches/export')
+                     if step.subject]
+        self.assertEqual(list(filter(odd_subject, subjects)), [])
+
+    def test_an_order_is_no_subject(self):
+        for subject in ('block: replace it', 'block: qcow2: Fix it', 'block',
+                        'it is so', 'block: it is so.', 'a: ' + 70 * 'x'):
+            self.assertTrue(odd_subject(subject), subject)
 
 
 if __name__ == '__main__':

@@ -512,7 +512,7 @@ int main(int argc, char **argv)
     vblk_test_add("errors/migrate-neighbours", test_migrate_neighbours,
                   VBLK_BOTH);
     if (!getenv("QTEST_QEMU_BINARY_DST")) {
-        /* The untouched base does not say where its queues are. */
+        /* QEMU 10.0 does not say where its queues are. */
         vblk_test_add("errors/migrate-mmio", test_migrate_mmio, VBLK_BOTH);
     }
     return g_test_run();

@@ -1,8 +1,7 @@
 /*
  * Latency histograms of a disk whose queues are served by two threads
  *
- * As with other block statistics, the untouched base gives the same numbers and
- * errors.
+ * As with other block statistics, QEMU 10.0 gives the same numbers and errors.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
