@@ -79,7 +79,7 @@ void virtio_blk_schedule_ring_check(VirtIOBlock *s);
  */
 bool virtio_blk_any_held(VirtIOBlock *s);
 
-/* The rest is called by the base. */
+/* QEMU's device model calls the rest. */
 
 /** virtio_blk_reset: VirtioDeviceClass.reset; drops held requests. */
 void virtio_blk_reset(VirtIODevice *vdev);

@@ -19,7 +19,7 @@
  *
  * The queue's thread handles a batch in this way:
  *
- *    if (!vring_refresh(r)) { ... let requests end, go over to the base ... }
+ *    if (!vring_refresh(r)) { ... let requests end, use virtio.c instead ... }
  *    do {
  *        vring_set_notification(r, false);
  *        while ((ret = vring_take(r, &chain)) > 0) {
@@ -351,7 +351,7 @@ int vring_take_packed(VRing *r, VRingChain *chain);
  * @room: number of entries of @iov, at most VRING_MAX_SEGMENTS.  If the chain
  *        has more segments, they are in @r->iov and the caller has to copy them
  *
- * A chain has at least one segment, and no segment is empty.  As in stock QEMU,
+ * A chain has at least one segment, and no segment is empty.  As in virtio.c,
  * indirect tables are accepted wherever 2.7.5.3 allows them, even if the driver
  * has not negotiated them; then they are logged with -d guest_errors.  Buffers
  * that are not direct RAM are mapped with the DMA API, which may use a bounce
