@@ -69,8 +69,8 @@ static bool try_word(unsigned long *word, unsigned long mask)
 }
 
 /*
- * Give @word, whose bits are @bits, to those waiters that can have all of theirs
- * now: mark them, and return the bits as they are then.  With the lock.
+ * Give bits of @word, which is @bits, to those waiters that can have all of
+ * theirs now: mark them, and return what @word is then.  With the lock.
  */
 static unsigned long grant(ChunkClaims *claims, unsigned long *word,
                            unsigned long bits)

@@ -15,7 +15,7 @@
  *    virtio-blk-control.h   functions that run under the BQL
  *
  * Each header includes the headers above it in this list.  A source file calls
- * only functions of lower layers; tests/overlay/test-layers.py has the order.
+ * only functions of lower layers.
  * The owner thread calls control through VirtIOBlkControlOps.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -15,8 +15,8 @@
  *
  * An owner that finds waiters clears its bits and sets theirs in one step, in
  * the order in which they came.  So a request that comes back at once does not
- * overtake them.  A chunk that is free goes to the request that asks first, even
- * if a request that needs further chunks waits for it.
+ * overtake them.  A chunk that is free goes to the request that asks first,
+ * even if a request that needs further chunks waits for it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
