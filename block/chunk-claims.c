@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/aio.h"
 #include "block/chunk-claims.h"
 #include "qemu/atomic.h"
 #include "qemu/bitmap.h"
