@@ -17,6 +17,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "system/block-backend.h"
+#include "memory-disk.h"
 
 static bool inserted;
 
@@ -75,12 +76,20 @@ static BlockDriver bdrv_disk = {
     .bdrv_child_perm = bdrv_default_perms,
 };
 
+static void share_all(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role,
+                      BlockReopenQueue *queue, uint64_t perm, uint64_t shared,
+                      uint64_t *nperm, uint64_t *nshared)
+{
+    *nperm = perm;
+    *nshared = BLK_PERM_ALL;
+}
+
 static BlockDriver bdrv_filter = {
     .format_name = "test-filter",
     .is_filter = true,
     .bdrv_co_preadv = filter_co_preadv,
     .bdrv_co_pwritev = filter_co_pwritev,
-    .bdrv_child_perm = bdrv_default_perms,
+    .bdrv_child_perm = share_all,
 };
 
 static BlockDriverState *node_new(BlockDriver *driver, const char *name)
@@ -194,6 +203,42 @@ static void test_gone(void)
     bdrv_unref(filter);
 }
 
+/*
+ * A node over a disk and a qcow2 image that turns out to be corrupt: its L1
+ * table has an entry that points into the middle of a cluster.
+ */
+static void test_corrupt(void)
+{
+    BlockDriverState *filter = node_new(&bdrv_filter, "filter");
+    BlockDriverState *disk = node_new(&bdrv_disk, "disk");
+    BlockBackend *image, *blk;
+    uint8_t buf[512] = { 0 };
+    uint64_t *words;
+
+    memory_disk_open("cluster_size=4096", 64 * KiB);
+    words = memory_disk_words();
+    /* The header's word 5 is the place of the L1 table. */
+    words[be64_to_cpu(words[5]) / sizeof(uint64_t)] =
+        cpu_to_be64((1ULL << 63) + 512);
+    image = memory_disk_blk(4);
+
+    attach(filter, disk);
+    bdrv_ref(blk_bs(image));
+    bdrv_graph_wrlock();
+    bdrv_attach_child(filter, blk_bs(image), "other", &child_of_bds,
+                      BDRV_CHILD_DATA, &error_abort);
+    bdrv_graph_wrunlock();
+    blk = blk_over(filter);
+    expect(blk, 0);
+    g_assert_cmpint(blk_pread(image, 0, sizeof(buf), buf, 0), ==, -EIO);
+    expect(blk, -ENOMEDIUM);
+
+    blk_unref(blk);
+    bdrv_unref(filter);
+    blk_unref(image);
+    memory_disk_close();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -202,5 +247,6 @@ int main(int argc, char **argv)
     g_test_add_func("/block/media/drive", test_drive);
     g_test_add_func("/block/media/replace", test_replace);
     g_test_add_func("/block/media/gone", test_gone);
+    g_test_add_func("/block/media/corrupt", test_corrupt);
     return g_test_run();
 }
