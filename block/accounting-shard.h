@@ -1,13 +1,14 @@
 /*
- * Inside of block statistics: what one thread has counted
+ * The shards of block statistics: what each thread has counted
  *
- *     BlockAcctShard        written             read
- *      counters, last       by the owner,       by a fold, by the sequence
- *                           no lock             lock and no other
- *      bins, windows        by the owner,       by a fold, under @lock
+ *     BlockAcctShard        written by          read by
+ *      counters, last       the owner,          a fold, with the sequence
+ *                           without a lock      lock only
+ *      bins, windows        the owner,          a fold, under @lock
  *                           under @lock
  *
- * accounting.c has the first row, accounting-latency.c the second.
+ * accounting.c uses the fields of the first row, accounting-latency.c those of
+ * the second.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +20,7 @@
 #include "qemu/stats64.h"
 #include "qemu/timer.h"
 
-/* What is counted for each type of request. */
+/* The counters of each type of request. */
 typedef enum BlockAcctCounter {
     ACCT_BYTES,
     ACCT_OPS,
@@ -31,34 +32,37 @@ typedef enum BlockAcctCounter {
 } BlockAcctCounter;
 
 struct BlockAcctShard {
-    /* Written by the owner, under @lock if @shared */
+    /* The owner writes these, under @lock if @shared */
     QemuSeqLock seq;
     Stat64 counters[ACCT__MAX][BLOCK_MAX_IOTYPE];
     Stat64 last_access_time_ns;
 
-    /* Several threads write here (THREAD_SLOT_SHARED); constant */
+    /* Whether several threads write here (THREAD_SLOT_SHARED); constant */
     bool shared;
 
-    /* There are bins or windows to count in; written under @lock */
+    /* Whether there are bins or windows to count in; written under @lock */
     bool detailed;
 
     /*
-     * Protects what follows.  Taken by the owner if @shared or @detailed, and
-     * by whoever folds or changes histograms and intervals, after stats->lock.
+     * Protects the fields below.  The owner takes it if @shared or @detailed.
+     * A thread that folds, or that changes histograms or intervals, takes it
+     * after stats->lock.
      */
     QemuMutex lock;
     uint64_t *bins[BLOCK_MAX_IOTYPE];
 
-    /* One of each type, interval by interval as in BlockAcctStats.intervals */
+    /* For each interval and type, in the order of BlockAcctStats.intervals */
     TimedAverage *windows;
 };
 
-/* The clock of all times here; constant once there is a BlockBackend. */
+/* The clock of all times here; constant once a BlockBackend exists. */
 extern QEMUClockType block_acct_clock;
 
 /**
- * block_acct_latency_init: bins and windows of a new shard, for all that is
- * on.  Called with stats->lock held, before another thread sees the shard.
+ * block_acct_latency_init: make the bins and windows of a new shard, for all
+ * histograms and intervals that are on.
+ *
+ * Context: the caller holds stats->lock.  No other thread sees the shard yet.
  */
 void block_acct_latency_init(BlockAcctStats *stats, BlockAcctShard *shard);
 
@@ -66,25 +70,33 @@ void block_acct_latency_init(BlockAcctStats *stats, BlockAcctShard *shard);
 void block_acct_latency_free(BlockAcctShard *shard);
 
 /**
- * block_acct_latency_cleanup: turn all histograms off and forget all
- * intervals, when no request is under way any more.
+ * block_acct_latency_cleanup: free all histograms and intervals.
+ *
+ * No request may be in flight.
  */
 void block_acct_latency_cleanup(BlockAcctStats *stats);
 
 /**
- * block_acct_latency_count: @n requests had a latency; they count for the
- * intervals too if they are an @access.  Called with shard->lock held.
+ * block_acct_latency_count: count @n requests with a latency of @latency_ns.
+ * @access: whether they also count for the intervals
+ *
+ * Context: the caller holds shard->lock.
  */
 void block_acct_latency_count(BlockAcctStats *stats, BlockAcctShard *shard,
                               enum BlockAcctType type, int64_t latency_ns,
                               unsigned n, bool access);
 
-/** block_acct_latency_fold_reset: sums of none.  Called with stats->lock. */
+/**
+ * block_acct_latency_fold_reset: set the sums to zero.
+ *
+ * Context: the caller holds stats->lock.
+ */
 void block_acct_latency_fold_reset(BlockAcctStats *stats);
 
 /**
- * block_acct_latency_fold: add what @shard has to the sums.  Called with
- * stats->lock and shard->lock held.
+ * block_acct_latency_fold: add the numbers of @shard to the sums.
+ *
+ * Context: the caller holds stats->lock and shard->lock.
  */
 void block_acct_latency_fold(BlockAcctStats *stats, BlockAcctShard *shard);
 

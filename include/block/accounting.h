@@ -1,5 +1,5 @@
 /*
- * Statistics of a BlockBackend: counted per thread, added up when asked
+ * Statistics of a BlockBackend: counted per thread, added up for a query
  *
  *      IOThread A        IOThread B        main loop
  *          |                 |                 |
@@ -9,9 +9,9 @@
  *       time windows      time windows         v
  *          `-----------------+---------> BlockAcctStats: the sums
  *
- * A request writes only the shard of the thread that completes it, without a
- * lock unless histograms or intervals are on, whose lock is the shard's own.
- * Requests that threads without a slot complete share one locked shard
+ * A request writes only the shard of the thread that completes it.  It takes no
+ * lock, unless histograms or intervals are on; then it takes the shard's own
+ * lock.  All threads without a slot use one shard, which has a lock
  * (qemu/thread-slot.h).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -29,9 +29,9 @@ typedef struct BlockAcctShard BlockAcctShard;
 typedef struct BlockAcctStats BlockAcctStats;
 typedef struct BlockAcctTimedStats BlockAcctTimedStats;
 
-/* What a request does, as far as statistics tell them apart. */
+/* Types of requests that the statistics tell apart. */
 enum BlockAcctType {
-    BLOCK_ACCT_NONE = 0,    /* not counted, or counted already */
+    BLOCK_ACCT_NONE = 0,    /* not to be counted, or counted already */
     BLOCK_ACCT_READ,        /* rd_* in BlockDeviceStats */
     BLOCK_ACCT_WRITE,       /* wr_* */
     BLOCK_ACCT_FLUSH,       /* flush_* */
@@ -40,19 +40,20 @@ enum BlockAcctType {
     BLOCK_MAX_IOTYPE,
 };
 
-/* One of the averages that -drive stats-intervals.N asks for. */
+/* An interval that -drive stats-intervals.N asks for, with its averages. */
 struct BlockAcctTimedStats {
     BlockAcctStats *stats;
 
     /* Seconds */
     unsigned interval_length;
 
-    /* Sums of all threads as of the last block_acct_fold() */
+    /* Sums of all threads at the last block_acct_fold() */
     TimedAverage latency[BLOCK_MAX_IOTYPE];
 
     /*
-     * Never counts anything: every average of this interval is a copy of it,
-     * so their windows all end at the same moments and can be added up.
+     * Every average of this interval begins as a copy of this one, which never
+     * counts anything.  So all their windows end at the same moments, and can
+     * be added up.
      */
     TimedAverage blank;
 
@@ -60,29 +61,30 @@ struct BlockAcctTimedStats {
 };
 
 /*
- * Latencies in nanoseconds: bin 0 is all below boundaries[0], bin i those from
- * boundaries[i - 1] on and below boundaries[i], the last bin all the rest.
+ * Latencies in nanoseconds.  Bin 0 counts latencies below boundaries[0].  Bin i
+ * counts those of at least boundaries[i - 1] and below boundaries[i].  The last
+ * bin counts the others.
  */
 typedef struct BlockLatencyHistogram {
-    int nbins;              /* boundaries and one */
+    int nbins;              /* the number of boundaries, plus 1 */
     uint64_t *boundaries;   /* ascending */
 
-    /* NULL while off, else sums of all threads as of the last fold */
+    /* Sums of all threads at the last fold, or NULL while it is off */
     uint64_t *bins;
 } BlockLatencyHistogram;
 
 struct BlockAcctStats {
     /*
-     * Held by whoever folds, reads what was folded, or changes what is
-     * counted.  Never by a request.
+     * A thread holds this while it folds, reads the sums, or changes what is
+     * counted.  Requests never take it.
      */
     QemuMutex lock;
 
-    /* Settings; a request reads them */
+    /* Settings; requests read them */
     bool account_invalid;
     bool account_failed;
 
-    /* Sums of all threads as of the last block_acct_fold(), by type */
+    /* Sums of all threads at the last block_acct_fold(), by type */
     uint64_t nr_bytes[BLOCK_MAX_IOTYPE];
     uint64_t nr_ops[BLOCK_MAX_IOTYPE];
     uint64_t merged[BLOCK_MAX_IOTYPE];
@@ -90,18 +92,18 @@ struct BlockAcctStats {
     uint64_t invalid_ops[BLOCK_MAX_IOTYPE];
     uint64_t total_time_ns[BLOCK_MAX_IOTYPE];
 
-    /* The latest of all threads as of the last block_acct_fold() */
+    /* The latest of all threads at the last block_acct_fold() */
     int64_t last_access_time_ns;
 
-    /* Written with @lock and every shard's lock held, read with either */
+    /* To write it, hold @lock and all shards' locks; to read it, one of them */
     BlockLatencyHistogram latency_histogram[BLOCK_MAX_IOTYPE];
     QSLIST_HEAD(, BlockAcctTimedStats) intervals;
 
-    /* Made when the slot's thread first counts something here */
+    /* A thread makes the shard of its slot when it first counts something */
     ThreadShards shards;    /* BlockAcctShard */
 };
 
-/* Lives with a request from its start to its end. */
+/* A part of each request, from its start to its end. */
 typedef struct BlockAcctCookie {
     enum BlockAcctType type;
     int64_t start_time_ns;
@@ -109,67 +111,82 @@ typedef struct BlockAcctCookie {
 } BlockAcctCookie;
 
 /**
- * block_acct_init: make @stats usable; all zero, invalid and failed requests
- * accounted.  @stats must be zeroed memory.
+ * block_acct_init: begin with all counters 0.
+ * @stats: zeroed memory
+ *
+ * Invalid and failed requests count as accesses until block_acct_setup() says
+ * otherwise.
  */
 void block_acct_init(BlockAcctStats *stats);
 
 /**
- * block_acct_setup: whether invalid and failed requests count as accesses;
- * 'auto' leaves a setting as it is.
+ * block_acct_setup: set whether invalid and failed requests count as accesses.
+ *
+ * 'auto' does not change a setting.
  */
 void block_acct_setup(BlockAcctStats *stats, enum OnOffAuto account_invalid,
                       enum OnOffAuto account_failed);
 
 /**
- * block_acct_cleanup: undo block_acct_init(); no request may be under way.
+ * block_acct_cleanup: undo block_acct_init().
+ *
+ * No request may be in flight.
  */
 void block_acct_cleanup(BlockAcctStats *stats);
 
 /**
- * block_acct_add_interval: from now on average over @interval_length seconds.
+ * block_acct_add_interval: from now on compute averages over @interval_length
+ * seconds.
  */
 void block_acct_add_interval(BlockAcctStats *stats, unsigned interval_length);
 
 /**
- * block_acct_interval_next: the interval after @s, or the first if @s is NULL.
+ * block_acct_interval_next: walk over the intervals.
+ * @s: an interval, or NULL to begin
  *
- * Returns: NULL after the last.
+ * Returns: the interval after @s, or the first one, or NULL after the last.
  */
 BlockAcctTimedStats *block_acct_interval_next(BlockAcctStats *stats,
                                               BlockAcctTimedStats *s);
 
 /**
- * block_acct_start: a request of @bytes begins; exactly one of
- * block_acct_done() and block_acct_failed() ends it, in any thread.
+ * block_acct_start: note that a request of @bytes begins.
+ *
+ * Later either block_acct_done() or block_acct_failed() has to be called, in
+ * any thread.
  */
 void block_acct_start(BlockAcctStats *stats, BlockAcctCookie *cookie,
                       int64_t bytes, enum BlockAcctType type);
 
 /**
- * block_acct_done: the request succeeded.  Does nothing the second time.
+ * block_acct_done: count a request that has succeeded.
+ *
+ * A second call for the same request does nothing.
  */
 void block_acct_done(BlockAcctStats *stats, BlockAcctCookie *cookie);
 
 /**
- * block_acct_done_batch: @n requests succeeded that began with one
- * block_acct_start() and end now; @cookie->bytes is the sum of theirs.
+ * block_acct_done_batch: count @n requests that began with one
+ * block_acct_start() and have succeeded now.
+ * @cookie: its field bytes is the sum for all of them
  */
 void block_acct_done_batch(BlockAcctStats *stats, BlockAcctCookie *cookie,
                            unsigned n);
 
 /**
- * block_acct_failed: the request failed.  Does nothing the second time.
+ * block_acct_failed: count a request that has failed.
+ *
+ * A second call for the same request does nothing.
  */
 void block_acct_failed(BlockAcctStats *stats, BlockAcctCookie *cookie);
 
 /**
- * block_acct_invalid: a request was refused before it began.
+ * block_acct_invalid: count a request that is refused before it begins.
  */
 void block_acct_invalid(BlockAcctStats *stats, enum BlockAcctType type);
 
 /**
- * block_acct_merge_done: @num_requests were served as part of another one.
+ * block_acct_merge_done: count @num_requests that are merged into another one.
  */
 void block_acct_merge_done(BlockAcctStats *stats, enum BlockAcctType type,
                            int num_requests);
@@ -177,29 +194,32 @@ void block_acct_merge_done(BlockAcctStats *stats, enum BlockAcctType type,
 /**
  * block_acct_fold: bring the sums in @stats up to date.
  *
- * The caller holds @stats->lock and keeps it while it reads them.  What a
- * request counts at one time is seen whole or not at all.
+ * Counters that a request changes together are seen together.
+ *
+ * Context: the caller holds @stats->lock, and keeps it while it reads the sums.
  */
 void block_acct_fold(BlockAcctStats *stats);
 
 /**
- * block_acct_idle_time_ns: nanoseconds since the last access that counts.
+ * block_acct_idle_time_ns: return the nanoseconds since the last access.
  */
 int64_t block_acct_idle_time_ns(BlockAcctStats *stats);
 
 /**
- * block_acct_queue_depth: average number of requests of @type under way in
- * the interval @stats, as of the last fold.  Called with @stats->stats->lock.
+ * block_acct_queue_depth: return the average number of requests of @type in
+ * flight during the interval @stats, at the last fold.
+ *
+ * Context: the caller holds @stats->stats->lock.
  */
 double block_acct_queue_depth(BlockAcctTimedStats *stats,
                               enum BlockAcctType type);
 
 /**
- * block_latency_histogram_set: count latencies of @type from zero, in the bins
- * that @boundaries (nanoseconds) make.
+ * block_latency_histogram_set: begin a new histogram of latencies of @type.
+ * @boundaries: between the bins, in nanoseconds
  *
- * Returns: -EINVAL, with nothing changed, unless there is a boundary and they
- * ascend from above zero.
+ * Returns: 0, or -EINVAL with nothing changed.  It fails if there is no
+ * boundary, if one is 0, or if they do not ascend.
  */
 int block_latency_histogram_set(BlockAcctStats *stats, enum BlockAcctType type,
                                 uint64List *boundaries);

@@ -1,11 +1,11 @@
 /*
- * Chunks of a disk, each in use by one request at a time
+ * Claims on chunks of a disk: one request at a time has a chunk
  *
- * There is a bit for each chunk, which says that it is claimed.  A request sets
- * the bits of its chunks word by word, from below upwards, and those of a word
- * at once.  If one of them is set, it waits and keeps those of the words below.
- * So requests for regions that are far apart write different words, and no two
- * requests wait for each other.
+ * Each chunk has a bit, which is set while a request has the chunk.  A request
+ * claims its chunks word after word, in ascending order, and all bits of a word
+ * at once.  If a bit of a word is set already, the request waits; it keeps the
+ * bits of lower words.  Because of the order, no two requests wait for each
+ * other.  Requests for chunks that are far apart write different words.
  *
  *      claimer                         owner, when it is done
  *      -------                         ----------------------
@@ -13,10 +13,11 @@
  *      (full barrier)                  (full barrier)
  *      find the bits clear?            waiting?  Hand the bits over.
  *
- * An owner that finds waiters clears its bits and sets theirs in one step, in
- * the order in which they came.  So a request that comes back at once does not
- * overtake them.  A chunk that is free goes to the request that asks first,
- * even if a request that needs further chunks waits for it.
+ * An owner that finds waiting requests clears its bits and sets the bits of
+ * these requests in one step, in the order in which they came.  So a request
+ * that comes back at once does not overtake them.  A free chunk goes to the
+ * request that asks first, even if another request waits for it that also
+ * needs other chunks.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,29 +32,32 @@ typedef struct ChunkClaims {
     unsigned long *words;
     uint64_t chunks;
 
-    /* How many requests wait or are about to: atomic, written with the lock */
+    /* Requests that wait or are about to; atomic, written with the lock held */
     unsigned waiting;
 
-    /* Protects the queue */
+    /* Protects @waiters */
     QemuMutex lock;
     QTAILQ_HEAD(, ChunkWaiter) waiters;
 } ChunkClaims;
 
 /**
- * chunk_claims_init: there are @chunks, and none is claimed.
+ * chunk_claims_init: begin with @chunks chunks, none of them claimed.
  */
 void chunk_claims_init(ChunkClaims *claims, uint64_t chunks);
 
 /**
- * chunk_claims_cleanup: nobody uses them any more.  They may be all zero, too.
+ * chunk_claims_cleanup: free the memory.
+ * @claims: with no claim; may also be all zero, without chunk_claims_init()
  */
 void chunk_claims_cleanup(ChunkClaims *claims);
 
 /**
- * chunk_claims_take: claim chunks @first to @last, and wait for requests that
- * have them.
+ * chunk_claims_take: claim chunks @first to @last, and wait as long as another
+ * request has one of them.
  *
- * Any thread.  The caller has no other claims.
+ * The caller must have no other claims.
+ *
+ * Context: any thread.
  */
 void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
                                     uint64_t last);
@@ -61,22 +65,29 @@ void coroutine_fn chunk_claims_take(ChunkClaims *claims, uint64_t first,
 /**
  * chunk_claims_try: claim chunks @first to @last if all of them are free.
  *
- * Does not wait, so the caller may have other claims.  Any thread.
+ * This does not wait, so the caller may have other claims.
  *
- * Returns: whether the caller has them now.
+ * Context: any thread.
+ *
+ * Returns: whether the caller has the chunks now.
  */
 bool coroutine_fn chunk_claims_try(ChunkClaims *claims, uint64_t first,
                                    uint64_t last);
 
 /**
- * chunk_claims_return: the caller has chunks @first to @last, and no longer
- * needs them.  What it did is visible to the next owner.  Any thread.
+ * chunk_claims_return: give back the caller's chunks @first to @last.
+ *
+ * The next request that has a chunk sees everything that the caller wrote.
+ *
+ * Context: any thread.
  */
 void coroutine_fn chunk_claims_return(ChunkClaims *claims, uint64_t first,
                                       uint64_t last);
 
 /**
- * chunk_claims_empty: whether no chunk is claimed, when nobody claims any.
+ * chunk_claims_empty: return whether no chunk is claimed.
+ *
+ * Context: while no thread claims a chunk.
  */
 bool chunk_claims_empty(ChunkClaims *claims);
 

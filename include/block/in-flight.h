@@ -1,21 +1,22 @@
 /*
- * How many requests are under way, counted without a shared cache line
+ * The number of requests in flight, counted without a shared cache line
  *
  *      thread A          thread B                main loop
  *      started  9        started  4              in_flight_count():
  *      ended    7        ended    6                sum of ended, first
  *        ^ in_flight_inc/dec, own line             sum of started, then
  *
- * Both counters only grow, and a request may end in another thread than it
- * started in, so only the sums mean something.
+ * Both counters only grow.  A request may end in another thread than the one
+ * where it started, so only the sums have a meaning.
  *
- * Why a count of zero can be relied on.  Let t be the moment between the two
- * sums.  What was seen as ended had ended before t, and what had started
- * before t is seen as started; so equal sums mean that at t all that had
- * started had ended.  A start is seen if its end is, for the end is stored
- * with release and loaded with acquire semantics.
+ * A count of zero is reliable for the following reason.  Let t be the moment
+ * between the two sums.  Each request that counts as ended has ended before t,
+ * and each request that has started before t counts as started.  So if the sums
+ * are equal, all requests that have started before t have ended.  If the end of
+ * a request counts, its start counts, too, because the end is stored with
+ * release and loaded with acquire semantics.
  *
- * Against requests that start meanwhile the usual handshake holds:
+ * A request may start during a drain.  These steps handle that:
  *
  *      request                         drain
  *      -------                         -----
@@ -25,25 +26,26 @@
  *                                        an asym_mb_heavy() since, sums
  *
  * Either the request sees the drain and steps back, or the drain counts it.
- * The barrier may be anybody's that began after in_flight_close(), so one does
- * for all that were closed before it, and for all sums from then on.
+ * Any asym_mb_heavy() that begins after in_flight_close() is good enough, in
+ * any thread.  So one barrier serves all nodes that were closed before it, and
+ * all later sums.
  *
  * A barrier interrupts the processors that run other threads.  So a drain
- * executes one only if some request has not executed a barrier of its own.
+ * executes one only if some request has not executed a full barrier of its own.
  * An in_flight_close() that finds a thread with such requests begins a new era.
- * In an era the first requests of a thread, 64 at most, execute a barrier each,
- * and later ones do not.  A request looks at the era after it is counted:
+ * In each era up to 64 requests of a thread execute a full barrier each, and
+ * later ones do not.  A request reads the era after it is counted:
  *
- *      it found the old one    it was counted before the barrier, which comes
- *                              after the new era began
- *      it found the new one    it executes a barrier before it reads what may
- *                              have been closed
+ *      it reads the old era    it was counted before the drain's barrier, which
+ *                              comes after the new era has begun
+ *      it reads the new era    it executes a full barrier before it reads
+ *                              quiesce_counter
  *
  * So a drain needs no barrier if each thread has had only a few requests since
  * the last drain.
  *
- * Beside these two lies a third counter, of requests that wrote: a node whose
- * sum has not changed since the last flush needs no other.
+ * A third counter has the number of requests that wrote.  If its sum has not
+ * changed since the last flush, the node needs no other flush.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -55,68 +57,84 @@
 
 typedef struct InFlightShard InFlightShard;
 
-/* All zero to begin with. */
+/* Must be all zero at first. */
 typedef struct InFlight {
-    /* Counts the times that requests were told to be careful again */
+    /* The number of the era */
     unsigned era;
 
-    /* How many barriers had begun when that was last: atomic */
+    /* asym_mb_begun() when this era began; atomic */
     AsymCount closed;
 
-    /* Made when the slot's thread first counts something here */
+    /* A thread makes the shard of its slot when it first counts something */
     ThreadShards shards;    /* InFlightShard */
 } InFlight;
 
 /**
- * in_flight_inc: a request starts.  Any thread.
+ * in_flight_inc: count a request that starts.
  *
- * Reads after it see what was written before an in_flight_close(), unless the
- * counts after that include the request.
+ * After this, a thread that drains either counts the request, or the request
+ * reads everything that the thread wrote before in_flight_close().
+ *
+ * Context: any thread.
  */
 void in_flight_inc(InFlight *in_flight);
 
 /**
- * in_flight_dec: a request has ended, and @in_flight may be gone as soon as
- * another thread finds the count zero.  Any thread.  The caller wakes threads
- * that wait for the count, with aio_wait_kick().
+ * in_flight_dec: count a request that has ended.
+ *
+ * As soon as another thread finds the count zero, it may free @in_flight.  The
+ * caller wakes threads that wait for the count, with aio_wait_kick().
+ *
+ * Context: any thread.
  */
 void in_flight_dec(InFlight *in_flight);
 
 /**
- * in_flight_close: the caller has written something that starting requests
- * read and obey, such as a quiesce_counter, and will wait for the others.
+ * in_flight_close: prepare to wait until no request is in flight.
  *
- * One thread at a time for each @in_flight.  To be called after each such
- * write; nothing has to be undone.
+ * Before this the caller writes a variable that a starting request reads and
+ * obeys, such as quiesce_counter.  The caller does this after each such write.
+ * Nothing has to be undone.
+ *
+ * Context: one thread at a time for each @in_flight.
  */
 void in_flight_close(InFlight *in_flight);
 
 /**
- * in_flight_count: how many requests had started and not ended.  Any thread.
+ * in_flight_count: return how many requests have started and not ended.
  *
- * Zero is exact for some moment of the call, and what ended requests wrote is
- * then visible.  Costs an asym_mb_heavy() if nothing is under way, the last
- * in_flight_close() began an era, and there has been none since.
+ * Zero is exact for some moment of the call; then everything is visible that
+ * the requests wrote.  The call costs an asym_mb_heavy() if three things are
+ * true: no request is in flight, the last in_flight_close() began an era, and
+ * no asym_mb_heavy() has been executed since.
+ *
+ * Context: any thread.
  */
 unsigned in_flight_count(InFlight *in_flight);
 
 /**
- * in_flight_wrote: a request under way has written.  Any thread.
+ * in_flight_wrote: count a request in flight as one that has written.
+ *
+ * Context: any thread.
  */
 void in_flight_wrote(InFlight *in_flight);
 
 /**
- * in_flight_writes: a number that is another one after each in_flight_wrote()
- * until it wraps.
+ * in_flight_writes: return the number of in_flight_wrote() calls, which may
+ * wrap.
  *
- * Any thread; calls under one lock return it in order.  A write is counted if
- * the caller knows that its request has ended, and what counted writes did is
- * visible.
+ * If the caller knows that a request has ended, the number includes that
+ * request's write.  Everything is visible that counted requests wrote.  Calls
+ * under one lock return numbers in ascending order.
+ *
+ * Context: any thread.
  */
 unsigned in_flight_writes(InFlight *in_flight);
 
 /**
- * in_flight_cleanup: free the counters; nothing is under way.
+ * in_flight_cleanup: free the counters.
+ *
+ * No request may be in flight.
  */
 void in_flight_cleanup(InFlight *in_flight);
 

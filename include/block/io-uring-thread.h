@@ -1,5 +1,5 @@
 /*
- * An io_uring that a single thread fills and empties
+ * An io_uring that is used by a single thread
  *
  *      IOThread                         kernel
  *      io_uring_enter ---- requests --->
@@ -7,15 +7,15 @@
  *                                       IORING_SQ_TASKRUN; no interrupt
  *      next system call <--- results ---
  *
- * By default the kernel interrupts the thread that has submitted a request, at
- * once and wherever it runs, to post the result.  A thread that is about to
- * ask for results anyway does not need that: the kernel posts them when the
- * thread next enters it, many at a time.  A thread that watches the completion
- * queue without entering the kernel has to look at the flag as well.
+ * To post a result, the kernel by default interrupts at once the thread that
+ * has submitted the request.  An IOThread asks for results soon anyway.  So its
+ * ring has a flag by which the kernel posts results only when the thread next
+ * enters the kernel, many at a time.  If the thread polls the completion queue
+ * in user space, it has to look at IORING_SQ_TASKRUN, too.
  *
- * That would be wrong for the main loop's ring.  vCPU threads that hold the BQL
- * submit to it too.  The result of such a request would be posted only when the
- * vCPU leaves the guest for some other reason.
+ * The main loop's ring does not have this flag, because vCPU threads that hold
+ * the BQL submit to it, too.  The result of such a request would be posted only
+ * when the vCPU leaves the guest for some other reason.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,15 +34,14 @@
 #endif
 
 /**
- * io_uring_thread_init: set a ring up
- * @ring: to be set up
- * @entries: of the submission queue
- * @one_thread: whether the thread that waits for results is the only one that
- *              submits
+ * io_uring_thread_init: set up a ring
+ * @ring: the ring
+ * @entries: number of entries of the submission queue
+ * @one_thread: whether only the thread that waits for results submits requests
  *
- * Falls back to an ordinary ring on kernels before 5.19.
+ * On kernels before 5.19 the ring is always an ordinary one.
  *
- * Returns: 0, or the negative errno of io_uring_queue_init().
+ * Returns: 0, or the negative errno value of io_uring_queue_init().
  */
 static inline int io_uring_thread_init(struct io_uring *ring, unsigned entries,
                                        bool one_thread)
@@ -56,9 +55,11 @@ static inline int io_uring_thread_init(struct io_uring *ring, unsigned entries,
 }
 
 /**
- * io_uring_thread_ready: whether there are results, posted or not yet
+ * io_uring_thread_ready: return whether the kernel has results for the ring
  *
- * In the thread of @ring.  io_uring_peek_cqe() has them posted.
+ * If they are not posted yet, io_uring_peek_cqe() makes the kernel post them.
+ *
+ * Context: the thread of @ring.
  */
 static inline bool io_uring_thread_ready(struct io_uring *ring)
 {
@@ -74,17 +75,17 @@ static inline bool io_uring_thread_ready(struct io_uring *ring)
 
 /**
  * io_uring_thread_prep_rw: prepare a read or write of a single buffer
- * @ring: the ring that @sqe will go to
- * @sqe: to be filled in
- * @write: the direction
+ * @ring: the ring of @sqe
+ * @sqe: the entry to fill in
+ * @write: true for a write, false for a read
  * @qiov: the buffer
  * @offset: bytes, from the start of the file
  *
- * Spares the kernel the copy of a list of one.
+ * With these operations the kernel need not copy a list of buffers.
  *
- * Returns: false, with @sqe as it was, if @qiov has several buffers, or if the
- * ring does not have the flags of a ring for one thread: then the kernel may be
- * older than 5.6, which brought these operations.
+ * Returns: true, or false with @sqe unchanged.  It fails if @qiov has several
+ * buffers.  It also fails if the ring does not have the flags of a ring for one
+ * thread: then the kernel may be older than 5.6 and not have these operations.
  */
 static inline bool io_uring_thread_prep_rw(const struct io_uring *ring,
                                            struct io_uring_sqe *sqe, int fd,

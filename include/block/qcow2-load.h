@@ -1,5 +1,5 @@
 /*
- * Loading L2 tables of a qcow2 image without holding its lock meanwhile
+ * Loading L2 tables of a qcow2 image without holding its lock
  *
  *  a request whose table is not cached     others
  *  -----------------------------------     ------
@@ -9,10 +9,10 @@
  *                                          buffer is stale
  *
  * The cache never has a slot that is being filled, so code that holds the lock
- * does not have to know of loads.  Code that changes a table first brings it
- * into the cache, and it was not there when the load began.  So the cache
- * reports each table that comes into it in another way, and a load of such a
- * table throws its buffer away.
+ * does not have to know of loads.  When a load begins, its table is not in the
+ * cache.  Code that changes a table first brings it into the cache, and the
+ * cache reports that.  If this is the table of a load, the load drops its
+ * buffer.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,37 +22,41 @@
 #include "block/qcow2.h"
 
 /**
- * qcow2_load: bring the table that maps @offset into the cache, if it is in the
- * image and not cached.
+ * qcow2_load: bring the table that maps @offset into the cache.
+ * @flags: 0, or QCOW_OFLAG_COPIED if the L1 entry must have this flag
  *
- * @flags: what the L1 entry has to have, 0 or QCOW_OFLAG_COPIED
+ * This does nothing if the image has no such table, or if it is cached.
  *
- * During a request, without the lock.
+ * Context: during a request, without the lock.
  *
- * Returns: a negative errno value if the table cannot be read.  0 does not mean
- * that it is in the cache.
+ * Returns: 0, or a negative errno value if the table cannot be read.  After 0
+ * the table need not be in the cache.
  */
 int coroutine_fn GRAPH_RDLOCK
 qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);
 
 /**
- * qcow2_load_stale: the table at @table comes into the cache by other means.
+ * qcow2_load_stale: make a load of the table at @table drop its buffer, because
+ * other code has brought the table into the cache.
  *
- * Called with the lock held.
+ * Context: the caller holds the lock.
  */
 void qcow2_load_stale(BDRVQcow2State *s, uint64_t table);
 
 /**
- * qcow2_load_stale_all: tables get another size, by qcow2_lookup_new_cache().
- * Called with the lock held, or without requests.
+ * qcow2_load_stale_all: make all loads drop their buffers.
+ *
+ * qcow2_lookup_new_cache() does this, because it changes the size of tables.
+ *
+ * Context: the caller holds the lock, or no request is in flight.
  */
 void qcow2_load_stale_all(BDRVQcow2State *s);
 
 /**
- * qcow2_cache_insert: give @c the table at @offset, with the content @table,
- * unless it has it.
+ * qcow2_cache_insert: add the table at @offset to @c, unless @c has it.
+ * @table: the content
  *
- * Called with the lock held.  In qcow2-cache.c.
+ * Context: the caller holds the lock.  In qcow2-cache.c.
  */
 int GRAPH_RDLOCK qcow2_cache_insert(BlockDriverState *bs, Qcow2Cache *c,
                                     uint64_t offset, const void *table);

@@ -1,12 +1,12 @@
 /*
- * Where a qcow2 image keeps a piece of the disk, found without its lock
+ * Lookup of a disk offset in a qcow2 image, without the image's lock
  *
  *      disk offset -> L1 entry -> L2 table, if the cache shows it -> entries
  *
  * Code that changes the tables holds the image's lock.  It changes an entry as
- * one word, or announces a change of two words.  So a reader finds the old
- * entry or the new one, and both are right for a read that is in flight during
- * the change.  docs/block-layer.rst has the argument.
+ * one word, or it announces a change of two words.  So a reader finds the old
+ * entry or the new one.  Both are right for a read that is in flight during the
+ * change.  docs/block-layer.rst explains why.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,89 +17,99 @@
 #include "block/qcow2-slots.h"
 
 /**
- * qcow2_lookup: find the clusters that a read at @offset gets its data from.
+ * qcow2_lookup: find the clusters with the data of a read at @offset.
+ * @bytes: on entry the number of bytes wanted; on return the number of bytes
+ *         from @offset on that have the same @type.  If @type is normal, these
+ *         bytes are also contiguous in the data file
+ * @host_offset: set to the place of @offset in the data file, or to 0 if there
+ *               is no cluster
  *
- * @bytes: on entry how many bytes are wanted, on return how many from @offset
- *         on have the same @type and, if that is normal, lie one after the
- *         other
- * @host_offset: where @offset lies in the data file, 0 if there is no cluster
+ * Context: any thread, during a request.
  *
- * Any thread, during a request.
- *
- * Returns: false, with nothing changed, if the caller has to take the lock and
- * call qcow2_get_host_offset(): the table is not cached or just changing, the
- * image is corrupt here or just being opened, or the cluster is compressed.
+ * Returns: true, or false with nothing changed if the caller has to take the
+ * lock and call qcow2_get_host_offset().  That is so if the table is not cached
+ * or is changing, if the image is corrupt here or is being opened, or if the
+ * cluster is compressed.
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup(BlockDriverState *bs, uint64_t offset, unsigned *bytes,
              uint64_t *host_offset, QCow2SubclusterType *type);
 
 /**
- * qcow2_lookup_in_place: find where a write at @offset can simply go.
+ * qcow2_lookup_in_place: find clusters that a write at @offset can overwrite.
+ * @host_offset: set to the place of @offset in the data file
  *
- * All @bytes bytes lie one after the other, from @host_offset on, in clusters
- * with data that are used once, and nothing else lies there.
+ * All @bytes bytes are contiguous in the data file.  They lie in data clusters
+ * with one reference each, and no metadata lies there.
  *
- * Any thread, during a request.
+ * Context: any thread, during a request.
  *
- * Returns: false, and @host_offset means nothing, if the caller has to take the
- * lock and call qcow2_alloc_host_offset().
+ * Returns: true, or false if the caller has to take the lock and call
+ * qcow2_alloc_host_offset(); then @host_offset is undefined.
  */
 bool coroutine_fn GRAPH_RDLOCK
 qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset, unsigned bytes,
                       uint64_t *host_offset);
 
 /**
- * qcow2_lookup_misses: whether @offset has an L2 table that is not shown.
+ * qcow2_lookup_misses: return whether @offset has an L2 table that is not
+ * shown by the cache.
+ * @flags: 0, or QCOW_OFLAG_COPIED if the L1 entry must have this flag
+ * @table: set to the place in the image of the part of the table that maps
+ *         @offset
  *
- * @flags: what the L1 entry has to have besides, 0 or QCOW_OFLAG_COPIED
- * @table: where the part that maps @offset lies
+ * The result is also false if the table is invalid.
  *
- * Any thread, during a request, with the lock or without.  False if there is
- * something wrong with the table, too.
+ * Context: any thread, during a request, with or without the lock.
  */
 bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
                          uint64_t *table);
 
 /**
- * qcow2_lookup_start: the image is open, and lookups find what there is.
+ * qcow2_lookup_start: allow lookups, because the image is open now.
  */
 void qcow2_lookup_start(BDRVQcow2State *s);
 
 /**
- * qcow2_lookup_stop: the image is about to be closed.
+ * qcow2_lookup_stop: forbid lookups, because the image is about to be closed.
  *
- * Waits for lookups that are under way; those that come later find nothing.  A
- * read of an inactive image can come while the image is opened anew.
+ * This waits for lookups that have begun.  Later ones return false.  They can
+ * come from reads of an inactive image while the image is opened again.
  */
 void qcow2_lookup_stop(BDRVQcow2State *s);
 
 /**
- * qcow2_lookup_change_begin: both words of an entry in @slice are about to
- * change.
+ * qcow2_lookup_change_begin: announce that both words of an entry in @slice are
+ * about to change.
  *
- * Called with the lock held, which is kept until qcow2_lookup_change_end().
+ * Context: the caller holds the lock until qcow2_lookup_change_end().
  */
 void qcow2_lookup_change_begin(BDRVQcow2State *s, const uint64_t *slice);
 
 /**
- * qcow2_lookup_change_end: both have changed.
+ * qcow2_lookup_change_end: announce that both words have changed.
  */
 void qcow2_lookup_change_end(BDRVQcow2State *s, const uint64_t *slice);
 
 /**
- * qcow2_lookup_new_l1: @table with @size entries becomes the L1 table.
+ * qcow2_lookup_new_l1: make @table the L1 table, and free the old one.
+ * @table: begins with the entries of the old table
+ * @size: number of entries
  *
- * It begins with what the old one has, which is freed.  Called with the lock
- * held; waits for lookups that are under way.
+ * This waits for lookups that have begun.
+ *
+ * Context: the caller holds the lock.
  */
 void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size);
 
 /**
- * qcow2_lookup_new_cache: @cache becomes the cache of L2 tables.
+ * qcow2_lookup_new_cache: make @cache the cache of L2 tables, and free the old
+ * one.
  *
- * The old one, if there is one, is clean, and is freed.  Called with the lock
- * held or without requests; waits for lookups that are under way.
+ * The old cache, if there is one, must be clean.  This waits for lookups that
+ * have begun.
+ *
+ * Context: the caller holds the lock, or no request is in flight.
  */
 void qcow2_lookup_new_cache(BDRVQcow2State *s, Qcow2Cache *cache);
 

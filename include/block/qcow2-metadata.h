@@ -1,19 +1,20 @@
 /*
- * Which clusters of a qcow2 image hold metadata, for requests that write data
+ * The set of clusters of a qcow2 image that hold metadata
  *
- * Before data is written to a cluster, qcow2 looks through all tables for one
- * that lies there: a corrupt image may say so.  That takes the image's lock
- * and takes the longer, the more tables there are.  This set of cluster numbers
- * has what is looked for there, and can be asked without the lock.
+ * Before data is written to a cluster, qcow2_pre_write_overlap_check() looks
+ * for a table that lies there, because the image may be corrupt.  It needs the
+ * image's lock, and the time that it takes grows with the number of tables.
+ * This set has the numbers of all clusters that it looks for.  A request can
+ * look into the set without the lock.
  *
  *      owner of the lock                     request that writes data
  *      -----------------                     ------------------------
- *      qcow2_metadata_learn(), all there is  brief_read_begin()
- *      qcow2_metadata_add(), new ones        qcow2_metadata_misses()?  write
- *      qcow2_metadata_forget()               otherwise look at the tables
+ *      qcow2_metadata_learn(): all clusters  brief_read_begin()
+ *      qcow2_metadata_add(): a new one       qcow2_metadata_misses()?  write
+ *      qcow2_metadata_forget()               otherwise look for the table
  *
  * The set may contain clusters that no longer hold metadata.  So only the
- * answer "no metadata" is certain.  While the set is unknown, there is no
+ * answer "no metadata" is certain.  While the set is unknown, a request gets no
  * answer.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -26,45 +27,54 @@
 /**
  * qcow2_metadata_learn: make the set, if it is unknown.
  *
- * Called with the lock held.  It stays unknown where the check looks at more
- * than the memory has (overlap-check=all), or without memory.
+ * The set stays unknown if no memory can be allocated, or if the overlap check
+ * also looks at tables that are not in memory (overlap-check=all).
+ *
+ * Context: the caller holds the lock.
  */
 void GRAPH_RDLOCK qcow2_metadata_learn(BlockDriverState *bs);
 
 /**
- * qcow2_metadata_add: the cluster at @offset is about to hold metadata.
+ * qcow2_metadata_add: add the cluster at @offset, which is about to hold
+ * metadata.
  *
- * Called with the lock held.
+ * Context: the caller holds the lock.
  */
 void qcow2_metadata_add(BDRVQcow2State *s, uint64_t offset);
 
 /**
- * qcow2_metadata_forget: the set is unknown from now on.
+ * qcow2_metadata_forget: make the set unknown from now on.
  *
- * Called with the lock held or without requests, when more has changed than
- * single clusters.  Waits for requests that are asking.
+ * This is for changes of more than single clusters.  It waits for requests that
+ * look into the set.
+ *
+ * Context: the caller holds the lock, or no request is in flight.
  */
 void qcow2_metadata_forget(BDRVQcow2State *s);
 
 /**
- * qcow2_metadata_misses: whether no metadata lies in @bytes bytes at @offset.
+ * qcow2_metadata_misses: return whether certainly no metadata lies in @bytes
+ * bytes at @offset.
  *
- * Called with the lock held or between brief_read_begin() and _end().  If
- * false, qcow2_pre_write_overlap_check() knows.
+ * If it returns false, qcow2_pre_write_overlap_check() has to look.
+ *
+ * Context: the caller holds the lock, or is between brief_read_begin() and
+ * brief_read_end().
  */
 bool GRAPH_RDLOCK qcow2_metadata_misses(BlockDriverState *bs, uint64_t offset,
                                         uint64_t bytes);
 
 /**
- * qcow2_metadata_check_locked: as qcow2_pre_write_overlap_check() of data.
+ * qcow2_metadata_check_locked: do what qcow2_pre_write_overlap_check() does for
+ * data.
  *
- * Called with the lock held.
+ * Context: the caller holds the lock.
  */
 int GRAPH_RDLOCK qcow2_metadata_check_locked(BlockDriverState *bs,
                                              uint64_t offset, uint64_t bytes);
 
 /**
- * qcow2_metadata_check: the same, called without the lock.
+ * qcow2_metadata_check: qcow2_metadata_check_locked(), called without the lock.
  */
 int coroutine_fn GRAPH_RDLOCK
 qcow2_metadata_check(BlockDriverState *bs, uint64_t offset, uint64_t bytes);

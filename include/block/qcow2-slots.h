@@ -1,5 +1,5 @@
 /*
- * What a cache of qcow2 tables shows to readers that do not take its lock
+ * The part of a qcow2 table cache that readers use without the lock
  *
  *      Qcow2Slots
  *        changes        a sequence lock
@@ -8,11 +8,10 @@
  *        slot[2]        table 0x20000
  *        tables         [ memory of slot 0 ][ slot 1 ][ slot 2 ]...
  *
- * The cache itself belongs to the owner of the image's lock.  The owner shows a
- * slot when its table is whole, and hides it before the memory gets another
- * content.
- * Between the two the table's words change one by one; where two of them make
- * an entry, a sequence number of the slot tells of that.
+ * Only the owner of the image's lock changes the cache.  The owner shows a slot
+ * when its table is complete, and hides the slot before the memory gets other
+ * content.  While a slot is shown, the owner changes single words of the table.
+ * If an entry has two words, a sequence number of the slot protects it.
  *
  *      reader                              owner of the lock
  *      ------                              -----------------
@@ -21,14 +20,15 @@
  *      qcow2_slots_find(), its entries     fill the memory
  *      qcow2_slots_retry(): same number?   qcow2_slots_show(): slot = offset
  *
- * A reader that saw a word of the new content, or a pointer made after hiding,
- * sees the number that had changed before.  One that began after the change
- * finds the slot hidden, or shown again with all of its content.
+ * If a reader has seen a word of the new content, or a pointer that was made
+ * after hiding, it also sees that the number has changed.  If a reader begins
+ * after the change, it finds the slot hidden, or shown again with all of its
+ * content.
  *
- * Readers write nothing here but the mark of use: a reader sets it if it is not
- * set.  When the cache has to choose a slot, it counts the mark as a use and
- * clears it.  A reader that has had a table loaded does not mark it, as the
- * cache has counted the load.
+ * Readers write only a mark of use, and only if it is not set.  When the cache
+ * has to choose a slot, it counts the mark as a use and clears it.  If a reader
+ * has loaded a table itself, it does not mark it, because the cache has counted
+ * the load.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,18 +38,18 @@
 #include "qemu/atomic.h"
 #include "qemu/seqlock.h"
 
-/* What readers without the lock have done with a table */
+/* How readers without the lock have used a table */
 typedef enum Qcow2SlotUse {
-    QCOW2_SLOT_IDLE,    /* nothing since the cache last looked */
-    QCOW2_SLOT_LOADED,  /* nothing yet; the reader that loaded it will read */
+    QCOW2_SLOT_IDLE,    /* not used since the cache last looked */
+    QCOW2_SLOT_LOADED,  /* not yet; the reader that loaded it will use it */
     QCOW2_SLOT_USED,
 } Qcow2SlotUse;
 
 typedef struct Qcow2Slot {
-    /* Where in the image the table lies; 0: nothing is shown */
+    /* The place of the table in the image; 0: the slot is hidden */
     uint64_t table;
 
-    /* In images with subclusters: entries of which both words change */
+    /* Protects entries of two words, in images with subclusters */
     QemuSeqLock pairs;
 
     Qcow2SlotUse use;
@@ -62,8 +62,9 @@ typedef struct Qcow2Slots {
     uint8_t *tables;
 
     /*
-     * In which slots to look.  Stale ones do no harm; a table that is shown
-     * and has none is found when somebody with the lock shows it again.
+     * A hash table of slots to look in.  A stale hint does no harm.  If a shown
+     * table has no hint, readers find it after the owner of the lock has shown
+     * it again.
      */
     unsigned *hints;
     unsigned hint_mask;
@@ -74,43 +75,46 @@ typedef struct Qcow2Slots {
 struct Qcow2Cache;
 
 /**
- * qcow2_cache_slots: what @cache shows.  In qcow2-cache.c.
+ * qcow2_cache_slots: return the slots of @cache.  In qcow2-cache.c.
  */
 Qcow2Slots *qcow2_cache_slots(struct Qcow2Cache *cache);
 
 /**
- * qcow2_slots_new: @nb slots, all hidden.
+ * qcow2_slots_new: make @nb slots, all hidden.
+ * @table_size: bytes of a table, a power of two
+ * @tables: memory for @nb tables; it must exist until qcow2_slots_free()
  *
- * @tables is their memory, @table_size bytes (a power of two) each, and
- * outlives them.
- *
- * Returns: NULL if there is no memory.
+ * Returns: the slots, or NULL if no memory can be allocated.
  */
 Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables);
 
 /**
- * qcow2_slots_free: no reader is left.  @slots may be NULL.
+ * qcow2_slots_free: free the slots.
+ * @slots: without readers; may be NULL
  */
 void qcow2_slots_free(Qcow2Slots *slots);
 
 /**
- * qcow2_slots_show: slot @i has the whole table that lies at @offset.
+ * qcow2_slots_show: let readers find slot @i, which has the table of @offset.
  *
- * Called with the lock held.
+ * Context: the caller holds the lock.
  */
 void qcow2_slots_show(Qcow2Slots *slots, unsigned i, uint64_t offset);
 
 /**
- * qcow2_slots_hide: slot @i is about to get another content.
+ * qcow2_slots_hide: hide slot @i, which is about to get other content.
  *
- * Called with the lock held.  Makes readers that have begun start anew, even if
- * the slot was hidden already: what they know of its table may be wrong.
+ * Readers that have begun start anew, even if the slot was hidden already.
+ *
+ * Context: the caller holds the lock.
  */
 void qcow2_slots_hide(Qcow2Slots *slots, unsigned i);
 
 /**
- * qcow2_slots_take_mark: whether slot @i was used by readers since the last
- * call.  Called with the lock held.
+ * qcow2_slots_take_mark: return whether readers have used slot @i since the
+ * last call, and clear the mark.
+ *
+ * Context: the caller holds the lock.
  */
 static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
 {
@@ -124,9 +128,12 @@ static inline bool qcow2_slots_take_mark(Qcow2Slots *slots, unsigned i)
 }
 
 /**
- * qcow2_slots_loaded: the next reader of slot @i is the one that loaded it, and
- * the cache has counted the load.  Called with the lock held, before the slot
- * is shown.
+ * qcow2_slots_loaded: do not count the next read of slot @i as a use.
+ *
+ * That read is by the reader that has loaded the table, and the cache has
+ * counted the load.
+ *
+ * Context: the caller holds the lock, and has not yet shown the slot.
  */
 static inline void qcow2_slots_loaded(Qcow2Slots *slots, unsigned i)
 {
@@ -134,7 +141,7 @@ static inline void qcow2_slots_loaded(Qcow2Slots *slots, unsigned i)
 }
 
 /**
- * qcow2_slots_words: how many words a table has.
+ * qcow2_slots_words: return the number of words of a table.
  */
 static inline unsigned qcow2_slots_words(const Qcow2Slots *slots)
 {
@@ -142,8 +149,9 @@ static inline unsigned qcow2_slots_words(const Qcow2Slots *slots)
 }
 
 /**
- * qcow2_slots_begin: a number for qcow2_slots_retry().  To be called before
- * anything is read that tells which table is wanted.
+ * qcow2_slots_begin: return a number for qcow2_slots_retry().
+ *
+ * The caller has to call this before it reads which table it wants.
  */
 static inline unsigned qcow2_slots_begin(Qcow2Slots *slots)
 {
@@ -151,29 +159,36 @@ static inline unsigned qcow2_slots_begin(Qcow2Slots *slots)
 }
 
 /**
- * qcow2_slots_find: the table that lies at @offset, or NULL if there is none
- * or it is not found in a few looks.
+ * qcow2_slots_find: find the table of @offset.
  *
- * Without the lock.  What is read from it means something only if
+ * Words that the caller reads from the table are valid only if
  * qcow2_slots_retry() returns false afterwards.
+ *
+ * Context: any thread, without the lock.
+ *
+ * Returns: the table, or NULL if it is not shown, or not found in a few steps.
  */
 const uint64_t *qcow2_slots_find(Qcow2Slots *slots, uint64_t offset);
 
 /**
- * qcow2_slots_shows: whether qcow2_slots_find() would find it; not a use.
+ * qcow2_slots_shows: return whether qcow2_slots_find() would find the table of
+ * @offset.
+ *
+ * This does not count as a use.
  */
 bool qcow2_slots_shows(Qcow2Slots *slots, uint64_t offset);
 
 /**
- * qcow2_slots_retry: whether what was read since qcow2_slots_begin() returned
- * @begin has to be forgotten.
+ * qcow2_slots_retry: return whether the caller has to start anew, because what
+ * it has read may be invalid.
+ * @begin: from qcow2_slots_begin()
  */
 static inline bool qcow2_slots_retry(Qcow2Slots *slots, unsigned begin)
 {
     return seqlock_read_retry(&slots->changes, begin);
 }
 
-/** qcow2_slots_slot: the slot that has @table. */
+/** qcow2_slots_slot: return the slot of @table. */
 static inline Qcow2Slot *qcow2_slots_slot(Qcow2Slots *slots,
                                           const uint64_t *table)
 {
@@ -182,10 +197,12 @@ static inline Qcow2Slot *qcow2_slots_slot(Qcow2Slots *slots,
 }
 
 /**
- * qcow2_slots_change_begin: an entry of two words in @table is about to change.
+ * qcow2_slots_change_begin: announce a change of an entry of two words in
+ * @table.
  *
- * Called with the lock held.  Readers start anew until
- * qcow2_slots_change_end().
+ * Readers start anew until qcow2_slots_change_end().
+ *
+ * Context: the caller holds the lock.
  */
 static inline void qcow2_slots_change_begin(Qcow2Slots *slots,
                                             const uint64_t *table)
@@ -194,7 +211,7 @@ static inline void qcow2_slots_change_begin(Qcow2Slots *slots,
 }
 
 /**
- * qcow2_slots_change_end: both words have changed.
+ * qcow2_slots_change_end: announce that both words have changed.
  */
 static inline void qcow2_slots_change_end(Qcow2Slots *slots,
                                           const uint64_t *table)
@@ -203,8 +220,9 @@ static inline void qcow2_slots_change_end(Qcow2Slots *slots,
 }
 
 /**
- * qcow2_slots_begin_pairs: a number for qcow2_slots_retry_pairs(), before
- * entries of two words are read from @table.
+ * qcow2_slots_begin_pairs: return a number for qcow2_slots_retry_pairs().
+ *
+ * The caller has to call this before it reads entries of two words of @table.
  */
 static inline unsigned qcow2_slots_begin_pairs(Qcow2Slots *slots,
                                                const uint64_t *table)
@@ -213,8 +231,9 @@ static inline unsigned qcow2_slots_begin_pairs(Qcow2Slots *slots,
 }
 
 /**
- * qcow2_slots_retry_pairs: whether the two words of an entry may be of
- * different times.
+ * qcow2_slots_retry_pairs: return whether the caller has to start anew, because
+ * one word of an entry may be old and the other one new.
+ * @begin: from qcow2_slots_begin_pairs()
  */
 static inline bool qcow2_slots_retry_pairs(Qcow2Slots *slots,
                                            const uint64_t *table,

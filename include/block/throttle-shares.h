@@ -5,20 +5,21 @@
  *      used   70 of 100     used   10 of 100     level of each bucket
  *        ^ own line           ^ own line           + what was used since
  *
- * A thread may use its share without asking.  The next thread that looks at
- * the buckets adds what has been used.  A share is a promise that there is
- * room, and is not a use yet, so what a thread leaves unused is not lost.  A
- * request that a share lets through would have been let through by the buckets,
- * too: shares are given only as long as the level, all that may be used without
- * asking, and a margin fit into each bucket.
+ * A thread may use its share without taking the group's lock.  The next thread
+ * that looks at the buckets adds to them what has been used.  If a thread does
+ * not use its share, nothing is lost, because only uses count.  A share lets a
+ * request through only if the buckets would do so, too.  So a thread gets a
+ * share only if three amounts together fit into each bucket: its level, all
+ * shares, and a margin.
  *
- * All shares are void when the group's epoch changes: as soon as a request has
- * to wait, so that those behind it queue; when limits are changed; and once a
- * second, so that a thread that does not come back leaves its part to others.
+ * All shares become void when the group's epoch changes.  That is so when a
+ * request has to wait, so that later requests wait behind it; when limits
+ * change; and once a second, so that a thread that does not use its share
+ * leaves it to others.
  *
- * What threads use is added to the buckets later.  So the level of a bucket may
- * be too low, by all shares at most.  For each direction these are the amount
- * that the limit allows in 1 / SHARES_IN_SECOND seconds.
+ * Because uses are added later, the level of a bucket may be too low, by at
+ * most all shares.  For each direction, all shares together are the amount that
+ * the limit allows in 1 / SHARES_IN_SECOND seconds.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,10 +28,10 @@
 
 #include "qemu/throttle.h"
 
-/* All shares of a direction are this part of a second's average */
+/* All shares of a direction are the amount of a second, divided by this */
 #define SHARES_IN_SECOND    200
 
-/* What is limited */
+/* The kinds of limits */
 typedef enum ThrottleKind {
     THROTTLE_BYTES,
     THROTTLE_UNITS,
@@ -39,51 +40,58 @@ typedef enum ThrottleKind {
 
 typedef struct ThrottleShares ThrottleShares;
 
-/** throttle_shares_new: of a group whose limits are not set yet. */
+/** throttle_shares_new: make the shares of a group without limits. */
 ThrottleShares *throttle_shares_new(void);
 
-/** throttle_shares_free: nobody uses them any more; @shares may be NULL. */
+/** throttle_shares_free: free the shares; @shares may be NULL. */
 void throttle_shares_free(ThrottleShares *shares);
 
 /**
- * throttle_shares_take: let a request of @bytes through, if the share of the
- * thread with number @slot is large enough.
+ * throttle_shares_take: let a request of @bytes through, if the share of @slot
+ * is large enough.
  *
- * That thread, without the lock.
+ * Context: the thread of @slot, without the lock.
  *
- * Returns: whether it may go; otherwise the caller takes the lock and asks the
- * buckets.
+ * Returns: true if the request may go on.  Otherwise the caller takes the lock
+ * and looks at the buckets.
  */
 bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
                           ThrottleDirection direction, uint64_t bytes);
 
 /**
- * throttle_shares_collect: bring the buckets of @ts to the time @now, with all
- * that has been used by shares.  Called with the group's lock held.
+ * throttle_shares_collect: bring the buckets of @ts up to date.
+ * @now: the present time
+ *
+ * This also adds what threads have used of their shares.
+ *
+ * Context: the caller holds the group's lock.
  */
 void throttle_shares_collect(ThrottleShares *shares, ThrottleState *ts,
                              int64_t now);
 
 /**
- * throttle_shares_renew: give the thread with number @slot a new share, if
- * there is room for one.
+ * throttle_shares_renew: give @slot a new share, if one fits into the buckets.
  *
- * That thread, with the group's lock held, after throttle_shares_collect() and
- * while nobody waits.
+ * Context: the thread of @slot, with the group's lock held, after
+ * throttle_shares_collect(), and while no request waits.
  */
 void throttle_shares_renew(ThrottleShares *shares, ThrottleState *ts,
                            unsigned slot, ThrottleDirection direction);
 
 /**
- * throttle_shares_revoke: a request has to wait: all shares are void.  Called
- * with the group's lock held.  A request of each thread may slip past, and is
- * counted all the same.
+ * throttle_shares_revoke: make all shares void, because a request has to wait.
+ *
+ * One request of each thread may still use its share; its use is counted.
+ *
+ * Context: the caller holds the group's lock.
  */
 void throttle_shares_revoke(ThrottleShares *shares);
 
 /**
- * throttle_shares_configured: @ts has other limits and empty buckets.  Called
- * with the group's lock held.
+ * throttle_shares_configured: make all shares void, because @ts has new limits
+ * and empty buckets.
+ *
+ * Context: the caller holds the group's lock.
  */
 void throttle_shares_configured(ThrottleShares *shares, ThrottleState *ts);
 

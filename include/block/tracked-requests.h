@@ -1,13 +1,14 @@
 /*
- * The requests that a node is working on, listed without a lock per request
+ * The list of a node's requests in flight, without a lock per request
  *
  *      TrackedRequests of a node
  *        shards[slot of thread A]   cells: [req][    ][req][    ]...
  *        shards[slot of thread B]   cells: [    ][req][    ][    ]...
  *
- * A request sits in a cell of the thread that begins it from its begin to its
- * end.  A request that is serialising, or meets one that is, has to look at the
- * requests of other threads.  Such a scanner first raises @alert:
+ * A request is in a cell from its begin to its end.  The cell belongs to the
+ * thread that begins the request.  A serialising request, and a request that
+ * meets one, has to look at the requests of other threads.  Such a request is a
+ * scanner.  It first sets @alert:
  *
  *      request begins                  scanner, holding the lock
  *      --------------                  -------------------------
@@ -21,15 +22,16 @@
  *        (asym_mb_light)
  *      read alert
  *
- * Begin: the scanner finds the request, or the request sees the alert and
- * waits for its turn to look itself.  End: a request that the scanner still
- * found sees the alert, and takes the lock before its memory is freed.  So what
- * a scanner finds stays valid while it holds the lock.  @alert changes only
- * under the lock, so another scanner that finds it up is covered, too.
+ * When a request begins, either the scanner finds it, or the request sees
+ * @alert, takes the lock and looks itself.  When a request ends that the
+ * scanner has found, it sees @alert and takes the lock before its memory is
+ * freed.  So the requests that a scanner finds stay valid while it holds the
+ * lock.  @alert changes only under the lock, so this is also true for a second
+ * scanner, which finds @alert set already.
  *
- * The barrier is needed when @alert goes up only: as long as it stays up, all
- * requests go through the lock.  It comes down some time after the last
- * scanner; until then requests take the lock, and have nobody to look for.
+ * The heavy barrier is needed only when @alert becomes true.  While it is true,
+ * all requests take the lock.  It becomes false some time after the end of the
+ * last scanner.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -44,56 +46,58 @@ typedef struct BdrvTrackedRequest *TrackedCell;
 typedef union TrackedChunk TrackedChunk;
 typedef struct TrackedShard TrackedShard;
 
-/* All zero to begin with.  "The lock" is one that its owner chooses. */
+/* Must be all zero at first.  "The lock" is a mutex of the owner's. */
 typedef struct TrackedRequests {
-    /* Written under the lock, read anywhere */
+    /* Written under the lock; any thread may read it */
     bool alert;
 
-    /* Scanners there are; under the lock */
+    /* Number of scanners; under the lock */
     unsigned scanning;
 
-    /* While there are none, requests until @alert comes down; under the lock */
+    /* Without a scanner: requests until @alert becomes false; under the lock */
     unsigned linger;
 
-    /* Made when the slot's thread first begins a request here */
+    /* A thread makes the shard of its slot when it first begins a request */
     ThreadShards shards;    /* TrackedShard */
 } TrackedRequests;
 
-/* A walk over all requests; all zero to begin with. */
+/* A walk over all requests.  Must be all zero at first. */
 typedef struct TrackedWalk {
     unsigned next_slot;
     TrackedChunk *chunk;
 
-    /* Of the chunk, those still to be looked at */
+    /* Cells of @chunk that the walk has not yet visited */
     unsigned long cells;
 
-    /* Chunks and cells looked at: what the walk has cost so far */
+    /* Number of chunks and cells that the walk has visited: its cost */
     unsigned visited;
 } TrackedWalk;
 
 /**
- * tracked_requests_add: @req begins; its fields are set.
+ * tracked_requests_add: add a request that begins.
+ * @req: the request, with all its fields set
  *
- * Any thread, without the lock.
+ * Context: any thread, without the lock.
  *
- * Returns: what tracked_requests_remove() wants.
+ * Returns: the argument @cell of tracked_requests_remove().
  */
 TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
                                   struct BdrvTrackedRequest *req);
 
 /**
- * tracked_requests_remove: the request in @cell ends.
+ * tracked_requests_remove: remove the request in @cell, which has ended.
  *
- * Any thread, without the lock.
+ * Context: any thread, without the lock.
  *
- * Returns: whether a scanner may have found the request and be waiting for it.
+ * Returns: whether a scanner may have found the request and may be waiting for
+ * it.
  */
 bool tracked_requests_remove(TrackedRequests *tracked, QemuMutex *lock,
                              TrackedCell *cell);
 
 /**
- * tracked_requests_alert: whether a request that has been added must take the
- * lock and look for others.
+ * tracked_requests_alert: return whether a request that was added just now must
+ * take the lock and look at other requests.
  */
 static inline bool tracked_requests_alert(TrackedRequests *tracked)
 {
@@ -101,21 +105,29 @@ static inline bool tracked_requests_alert(TrackedRequests *tracked)
 }
 
 /**
- * tracked_requests_scan_begin: from now on requests can be walked.  Called
- * with the lock held; it may be released until tracked_requests_scan_end().
+ * tracked_requests_scan_begin: become a scanner, which may walk over requests.
+ *
+ * The caller may release the lock before tracked_requests_scan_end().
+ *
+ * Context: the caller holds the lock.
  */
 void tracked_requests_scan_begin(TrackedRequests *tracked);
 
 /**
- * tracked_requests_scan_end: called with the lock held.
+ * tracked_requests_scan_end: undo tracked_requests_scan_begin().
+ *
+ * Context: the caller holds the lock.
  */
 void tracked_requests_scan_end(TrackedRequests *tracked);
 
 /**
- * tracked_requests_next: the next request of the walk, NULL after the last.
+ * tracked_requests_next: find the next request of a walk.
  *
- * Called with the lock held since the start of the walk.  Finds nothing while
- * there is no scanner.
+ * Without a scanner this finds no request.
+ *
+ * Context: the caller has held the lock since the start of the walk.
+ *
+ * Returns: the request, or NULL after the last.
  */
 struct BdrvTrackedRequest *tracked_requests_next(TrackedRequests *tracked,
                                                  TrackedWalk *walk);
@@ -125,14 +137,14 @@ struct BdrvTrackedRequest *tracked_requests_next(TrackedRequests *tracked,
          (req = tracked_requests_next(tracked, &walk_));)
 
 /**
- * tracked_requests_empty: whether there are none.
+ * tracked_requests_empty: return whether the list is empty.
  *
- * Called where none can begin: in a drained section.
+ * Context: a drained section, where no request can begin.
  */
 bool tracked_requests_empty(TrackedRequests *tracked);
 
 /**
- * tracked_requests_cleanup: free the cells; there are no requests.
+ * tracked_requests_cleanup: free the memory of an empty list.
  */
 void tracked_requests_cleanup(TrackedRequests *tracked);
 

@@ -1,5 +1,5 @@
 /*
- * Memory barriers whose whole cost is on the side that is rarely taken
+ * Pairs of memory barriers: one side is almost free, the other one pays
  *
  *      often                           rarely
  *      -----                           ------
@@ -7,10 +7,10 @@
  *      asym_mb_light()                 asym_mb_heavy()
  *      read B                          read A
  *
- * At least one side sees what the other wrote, as if both had executed
- * smp_mb().  Where the system can make all threads of the process execute a
- * full barrier, asym_mb_heavy() does that and the light one only holds
- * the compiler back; elsewhere both are smp_mb().
+ * At least one side sees what the other one wrote, as if both had executed
+ * smp_mb().  If the system can make all threads of the process execute a full
+ * barrier, asym_mb_heavy() does that, and asym_mb_light() is only a compiler
+ * barrier.  On other systems both are smp_mb().
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,40 +19,48 @@
 
 #include "qemu/atomic.h"
 
-/* Whether asym_mb_light() may be empty; set before main(), then constant */
+/* Whether asym_mb_light() may be empty.  Set before main(), constant later. */
 extern bool asym_mb_works;
 
-/* How many asym_mb_heavy() have begun.  Wraps.  Zero is before main(). */
+/* How many asym_mb_heavy() have begun since the start of QEMU; it wraps. */
 typedef unsigned AsymCount;
 
 /**
- * asym_mb_heavy: a full barrier in every thread of the process.
+ * asym_mb_heavy: make every thread of the process execute a full barrier.
  *
- * Any thread, locks may be held.  Costs a system call and an interrupt on each
- * CPU that runs one of our threads, so microseconds.
+ * This costs a system call, and an interrupt on each CPU that runs one of our
+ * threads.  It takes microseconds.
+ *
+ * Context: any thread; locks may be held.
  */
 void asym_mb_heavy(void);
 
 /**
- * asym_mb_begun: how many asym_mb_heavy() have begun.  One that is not counted
- * yet begins after all that the caller has written so far.
+ * asym_mb_begun: return how many asym_mb_heavy() have begun.
  *
- * Any thread.  A full barrier for the caller.
+ * Each later asym_mb_heavy() begins after everything that the caller has
+ * written so far.  This is a full barrier for the caller.
+ *
+ * Context: any thread.
  */
 AsymCount asym_mb_begun(void);
 
 /**
- * asym_mb_done_since: whether an asym_mb_heavy() that @begun does not count has
- * returned, in whatever thread.
+ * asym_mb_done_since: return whether an asym_mb_heavy() has begun after @begun
+ * was read and has returned, in any thread.
  * @begun: from asym_mb_begun()
  *
- * If so it is as if the caller had executed one of its own since then, and
- * what it reads from now on needs no other.  Any thread.
+ * If so, the caller needs no asym_mb_heavy() of its own: it is as if it had
+ * executed one since it read @begun.
+ *
+ * Context: any thread.
  */
 bool asym_mb_done_since(AsymCount begun);
 
 /**
- * asym_mb_light: where an asym_mb_heavy() of another thread may strike.
+ * asym_mb_light: the cheap side of the pair; see above.
+ *
+ * Context: any thread.
  */
 static inline void asym_mb_light(void)
 {

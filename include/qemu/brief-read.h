@@ -1,17 +1,17 @@
 /*
- * Reading what may be replaced and freed, at the cost of two plain stores
+ * A lightweight RCU: a reader executes two plain stores
  *
  *      reader                          writer
  *      ------                          ------
  *      brief_read_begin()              pointer = new
- *        (asym_mb_light)               brief_read_wait()
+ *        (asym_mb_light)               brief_read_wait():
  *      read the pointer, use it          (asym_mb_heavy)
- *      brief_read_end()                  until each thread that reads has ended
- *                                      free the old
+ *      brief_read_end()                  wait for each reader that has begun
+ *                                      free the old object
  *
- * Either the reader finds the new pointer, or the thread that replaces it finds
- * the reader and waits.  The RCU of util/rcu.c gives the same guarantee, but a
- * reader there executes two full barriers by default, and synchronize_rcu()
+ * Either the reader finds the new pointer, or the writer finds the reader and
+ * waits for its end.  The RCU of util/rcu.c gives the same guarantee.  But
+ * there a reader executes two full barriers by default, and synchronize_rcu()
  * also waits for readers that sleep.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -22,7 +22,7 @@
 #include "qemu/asym-barrier.h"
 #include "qemu/thread-slot.h"
 
-/* Odd while the thread reads; one writer */
+/* Odd while the thread reads.  Only that thread writes it. */
 typedef struct BriefReader {
     unsigned turns;
 } QEMU_ALIGNED(THREAD_SLOT_ALIGN) BriefReader;
@@ -30,13 +30,15 @@ typedef struct BriefReader {
 extern BriefReader brief_readers[THREAD_SLOTS];
 
 /**
- * brief_read_begin: what is read from now on is not freed.
+ * brief_read_begin: keep objects that are found from now on from being freed.
  *
- * Any thread.  Not to be nested; until brief_read_end() the caller must not
- * yield, sleep or take a lock.
+ * Calls do not nest.  Until brief_read_end() the caller must not yield, sleep
+ * or take a lock.
  *
- * Returns: what brief_read_end() wants.  NULL, and nothing is promised, in a
- * thread without a slot of its own.
+ * Context: any thread.
+ *
+ * Returns: the argument of brief_read_end().  In a thread without a slot of its
+ * own it returns NULL; then objects may be freed at any time.
  */
 static inline BriefReader *brief_read_begin(void)
 {
@@ -53,7 +55,8 @@ static inline BriefReader *brief_read_begin(void)
 }
 
 /**
- * brief_read_end: @reader, from brief_read_begin(), reads no more.
+ * brief_read_end: end the read.
+ * @reader: from brief_read_begin()
  */
 static inline void brief_read_end(BriefReader *reader)
 {
@@ -61,10 +64,12 @@ static inline void brief_read_end(BriefReader *reader)
 }
 
 /**
- * brief_read_wait: wait for all that began to read before.
+ * brief_read_wait: wait for all reads that have begun.
  *
- * Any thread that does not read itself.  Takes microseconds, or as long as the
- * system keeps a reader's thread from running.
+ * This takes microseconds, or longer if the system does not let a reader's
+ * thread run.
+ *
+ * Context: any thread that is not within a read itself.
  */
 void brief_read_wait(void);
 

@@ -1,5 +1,5 @@
 /*
- * A shard of an object for each thread that writes the object
+ * An object in shards: each thread that writes it has a shard
  *
  *      slot 0   slot 1   slot 2   slot 3  ...  slot 256
  *        |                 |                     |
@@ -7,8 +7,9 @@
  *      one writer        one writer            several: of all threads that
  *                                              have no slot of their own
  *
- * A shard lies on cache lines of its own.  A thread makes the one of its slot
- * when it first writes something there; it stays until the object goes.
+ * A shard has cache lines of its own.  A thread makes the shard of its slot
+ * when it needs it for the first time.  The shard exists until the object is
+ * freed.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,9 +20,9 @@
 #include "qemu/thread-slot.h"
 
 /**
- * ThreadShards: all zero to begin with.
- * @shard: those that there are, else NULL
- * @slots: above all that have a shard; only grows
+ * ThreadShards: must be all zero at first.
+ * @shard: the shard of each slot, or NULL
+ * @slots: a number larger than every slot that has a shard; it only grows
  */
 typedef struct ThreadShards {
     void *shard[THREAD_SLOTS_ALL];
@@ -29,49 +30,53 @@ typedef struct ThreadShards {
 } ThreadShards;
 
 /**
- * thread_shard_alloc: memory for a shard, zeroed.
+ * thread_shard_alloc: allocate a shard that is all zero.
  *
- * It is for thread_shards_add(), or for qemu_vfree().
+ * Returns: memory for thread_shards_add(), or to be freed with qemu_vfree().
  */
 void *thread_shard_alloc(size_t size);
 
 /**
- * thread_shards_add: make @shard the one in @slot, if there is none yet.
- * @slot: of the calling thread; several threads may come with
- *        THREAD_SLOT_SHARED at once
+ * thread_shards_add: make @shard the shard of @slot, if the slot has none.
+ * @slot: of the calling thread; several threads may call this with
+ *        THREAD_SLOT_SHARED at the same time
  *
- * A thread that finds @shard sees what has been written to it before.
+ * A thread that finds @shard sees everything that was written to it before this
+ * call.
  *
- * Returns: the one in @slot.  If that is another, @shard has been freed.
+ * Returns: the shard of @slot.  If the slot has one already, that is returned,
+ * and @shard is freed.
  */
 void *thread_shards_add(ThreadShards *shards, unsigned slot, void *shard);
 
-/** thread_shards_get: the one in @slot, or NULL.  Any thread. */
+/** thread_shards_get: return the shard of @slot, or NULL.  Any thread. */
 static inline void *thread_shards_get(const ThreadShards *shards, unsigned slot)
 {
     return qatomic_load_acquire(&shards->shard[slot]);
 }
 
 /**
- * thread_shards_next: the one in slot *@next, or the next behind it.
- * @next: 0 to begin with; set to the slot behind it
+ * thread_shards_next: find the first shard in slot *@next or a later slot.
+ * @next: 0 for the first call; set to the slot after the one that was found
  *
- * Any thread.  Shards that are made meanwhile may be missed.
+ * A shard that is made during the walk may be missed.
  *
- * Returns: NULL behind the last.
+ * Context: any thread.
+ *
+ * Returns: the shard, or NULL if there is no other.
  */
 void *thread_shards_next(const ThreadShards *shards, unsigned *next);
 
-/** THREAD_SHARDS_FOREACH: run what follows with @var set to each shard. */
+/** THREAD_SHARDS_FOREACH: loop over all shards, with @var set to each. */
 #define THREAD_SHARDS_FOREACH(var, shards)                      \
     for (unsigned next_ = 0;                                    \
          ((var) = thread_shards_next(shards, &next_)) != NULL;)
 
 /**
- * thread_shards_cleanup: free all of them; @shards is as it was to begin with.
- * @clean: what to do with each of them before; may be NULL
+ * thread_shards_cleanup: free all shards, and make @shards all zero again.
+ * @clean: a function to call for each shard before it is freed, or NULL
  *
- * No other thread uses @shards.
+ * Context: no other thread uses @shards.
  */
 void thread_shards_cleanup(ThreadShards *shards, void (*clean)(void *shard));
 

@@ -1,10 +1,10 @@
 /*
- * Guest memory, as ThreadSanitizer has to see it
+ * Exclude guest memory from the checks of ThreadSanitizer
  *
  * A driver and a device share memory by a protocol of indexes and barriers.
- * ThreadSanitizer knows nothing of barriers, and in a qtest the "driver" is
- * the main loop, which reads and writes the same memory for it: every word of
- * every ring would be a data race.
+ * ThreadSanitizer does not know barriers.  In a qtest the main loop reads and
+ * writes guest memory in place of the driver, so ThreadSanitizer would report
+ * a data race for every word of every ring.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,9 +19,11 @@ void AnnotateBenignRaceSized(const char *file, int line, const void *memory,
 #endif
 
 /**
- * tsan_guest_memory: no data races are to be reported in @len bytes at @host.
+ * tsan_guest_memory: report no data races in @len bytes at @host.
  *
- * Once for a range is enough.  Any thread.
+ * One call for a range is enough.
+ *
+ * Context: any thread.
  */
 static inline void tsan_guest_memory(const void *host, size_t len)
 {

@@ -1,15 +1,16 @@
 /*
- * Local variables that the build does not clear
+ * Local variables that the compiler does not clear
  *
- * QEMU is built with -ftrivial-auto-var-init=zero.  On the path of a request a
- * structure that is about to be filled in whole need not be cleared before.
+ * QEMU is built with -ftrivial-auto-var-init=zero, which clears every local
+ * variable.  On the path of a request this costs time, and a structure that is
+ * filled in completely does not need it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef QEMU_UNINITIALIZED_H
 #define QEMU_UNINITIALIZED_H
 
-/* For a local variable that is written before it is read, on all paths. */
+/* For a local variable that the function writes before it reads it. */
 #ifndef QEMU_UNINITIALIZED
 #if __has_attribute(uninitialized)
 #define QEMU_UNINITIALIZED __attribute__((uninitialized))
