@@ -10,6 +10,7 @@
 #include "block/block_int.h"
 #include "block/blockjob_int.h"
 #include "qapi/error.h"
+#include "system/block-backend.h"
 
 #define IMAGE_BYTES (1024 * 1024)
 
@@ -43,15 +44,28 @@ static inline BlockDriverState *image_open(BlockDriver *driver,
     return bs;
 }
 
+/* @granularity: bytes of a chunk; 0: the default */
 static inline BlockJob *job_open(BlockDriverState *source,
-                                 BlockDriverState *target)
+                                 BlockDriverState *target, uint32_t granularity)
 {
-    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, 0, 0,
+    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, granularity, 0,
                  MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
                  BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
                  "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
     JOB_LOCK_GUARD();
     return block_job_get_locked("job");
+}
+
+/* Cancel the job, and close the images and their user. */
+static inline void job_close(BlockJob *job, BlockBackend *blk,
+                             BlockDriverState *source, BlockDriverState *target)
+{
+    WITH_JOB_LOCK_GUARD() {
+        job_cancel_sync_locked(&job->job, true);
+    }
+    blk_unref(blk);
+    bdrv_unref(source);
+    bdrv_unref(target);
 }
 
 #endif /* TESTS_UNIT_MIRROR_IMAGES_H */

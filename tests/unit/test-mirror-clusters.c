@@ -103,18 +103,6 @@ static void write_start(Write *w)
     settle();
 }
 
-static BlockJob *start_job(BlockDriverState *source, BlockDriverState *target)
-{
-    pstrcpy(target->backing_file, sizeof(target->backing_file), "later");
-    mirror_start("job", source, target, NULL, JOB_DEFAULT, 0, CHUNK, 0,
-                 MIRROR_SYNC_MODE_NONE, MIRROR_LEAVE_BACKING_CHAIN, false,
-                 BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_REPORT, false,
-                 "filter", MIRROR_COPY_MODE_BACKGROUND, &error_abort);
-    settle();
-    JOB_LOCK_GUARD();
-    return block_job_get_locked("job");
-}
-
 static void check_target(const Write *w)
 {
     g_assert_cmpint(target_data[w->chunk * CHUNK], ==, w->byte);
@@ -134,7 +122,9 @@ static void test_beside(gconstpointer opaque)
     BlockJob *job;
 
     blk_insert_bs(blk, source, &error_abort);
-    job = start_job(source, target);
+    pstrcpy(target->backing_file, sizeof(target->backing_file), "later");
+    job = job_open(source, target, CHUNK);
+    settle();
     write_start(&dirty);
     g_assert_true(dirty.done);
     while (!held) {
@@ -155,12 +145,7 @@ static void test_beside(gconstpointer opaque)
         check_target(&writes[i]);
     }
 
-    WITH_JOB_LOCK_GUARD() {
-        job_cancel_sync_locked(&job->job, true);
-    }
-    blk_unref(blk);
-    bdrv_unref(source);
-    bdrv_unref(target);
+    job_close(job, blk, source, target);
 }
 
 int main(int argc, char **argv)

@@ -65,7 +65,7 @@ static void test_drain_again(void)
 
     /* The source stays in that thread, and the job goes there. */
     blk_insert_bs(blk, source, &error_abort);
-    job = job_open(source, target);
+    job = job_open(source, target, 0);
     qemu_event_init(&held, false);
     qemu_event_init(&go_on, false);
     bdrv_drained_begin(source);
@@ -81,12 +81,7 @@ static void test_drain_again(void)
     check_state(job, false, true);
     bdrv_drained_end(source);
 
-    WITH_JOB_LOCK_GUARD() {
-        job_cancel_sync_locked(&job->job, true);
-    }
-    blk_unref(blk);
-    bdrv_unref(source);
-    bdrv_unref(target);
+    job_close(job, blk, source, target);
     iothread_join(iothread);
     qemu_event_destroy(&held);
     qemu_event_destroy(&go_on);

@@ -84,7 +84,7 @@ static void test_change(void)
     blk_insert_bs(blk, source, &error_abort);
     flushes.shut = true;
     writes.shut = true;
-    job = job_open(source, target);
+    job = job_open(source, target, 0);
     wait_at(&flushes);
 
     g_assert(blk_pwrite(blk, 0, sizeof(buf), buf, 0) >= 0);
@@ -98,12 +98,7 @@ static void test_change(void)
         aio_poll(qemu_get_aio_context(), true);
     }
 
-    WITH_JOB_LOCK_GUARD() {
-        job_cancel_sync_locked(&job->job, true);
-    }
-    blk_unref(blk);
-    bdrv_unref(source);
-    bdrv_unref(target);
+    job_close(job, blk, source, target);
 }
 
 int main(int argc, char **argv)
