@@ -112,7 +112,7 @@ static void hand_over(ChunkClaims *claims, unsigned long *word,
     }
 }
 
-/* Claim the bits of @mask, behind requests that already wait for them. */
+/* Claim the bits of @mask, and wait for those that are not free. */
 static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
                                       unsigned long mask)
 {
