@@ -447,7 +447,7 @@ static int coroutine_fn request_run(XenBlockRequest *r)
     g_assert_not_reached();
 }
 
-/* As ever: requests that carry data are accounted for, and no others. */
+/* Only requests that carry data are accounted for. */
 static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
 {
     switch (r->req.action) {
