@@ -7,6 +7,7 @@
     raw-*, qcow2, luks            all data are there
     chain                         the same below seven empty overlays
     detect-zeroes                 qcow2 whose writes are looked at for zeroes
+    qcow2-cold                    its tables are twice as large as the cache
     qcow2-empty                   a new image for each QEMU, 16 GiB of nothing
     copy-on-read                  a new overlay for each QEMU
 """
@@ -21,6 +22,8 @@ from qemu import BenchError
 
 DISK_SIZE = 128 << 20
 EMPTY_SIZE = 16 << 30       # a random write finds an empty cluster
+COLD_SIZE = 64 << 30
+COLD_CACHE = 4 << 20        # half of the tables: 8 bytes for 64 KiB
 BITMAP_SIZE = 256 << 30     # and a clear bit
 BITMAP_GRANULARITY = 4096
 MANY_IOPS = 1000000000
@@ -105,6 +108,14 @@ class Disks:
                            '-b', backing, path)
         return path
 
+    def _cold(self, binary):
+        """Clusters that nobody has written; the kernel reads zeroes there."""
+        path = self._path('cold.qcow2')
+        if not os.path.exists(path):
+            self._qemu_img(binary, 'create', '-f', 'qcow2', '-o',
+                           'preallocation=metadata', path, str(COLD_SIZE))
+        return path
+
     def _empty(self, binary, *options):
         path = self._path(f'new.{os.getpid()}.{len(self.new_images)}.qcow2')
         self._qemu_img(binary, 'create', '-f', 'qcow2', path, *options)
@@ -149,6 +160,9 @@ class Disks:
         if backend == 'qcow2-empty':
             return {'driver': 'qcow2',
                     'file': self._file(self._empty(binary, str(EMPTY_SIZE)))}
+        if backend == 'qcow2-cold':
+            return {'driver': 'qcow2', 'l2-cache-size': COLD_CACHE,
+                    'file': self._file(self._cold(binary))}
         if backend == 'copy-on-read':
             path = self._empty(binary, str(DISK_SIZE))
             return {'driver': 'copy-on-read',

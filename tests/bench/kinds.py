@@ -36,6 +36,7 @@ KINDS = (
     Kind('null-co, write-blocking mirror, write', 'mirror', True),
     Kind('raw, write', 'raw-io_uring', True),
     Kind('qcow2, read', 'qcow2'),
+    Kind('qcow2, tables twice the cache, read', 'qcow2-cold'),
     Kind('qcow2, chain of 8, read', 'chain'),
     Kind('qcow2, copy-on-read, read', 'copy-on-read'),
     Kind('qcow2, detect-zeroes, write', 'detect-zeroes', True),
