@@ -9,31 +9,60 @@
 #include "block/block_int.h"
 #include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
+#include "qemu/lockable.h"
 #include "qemu/memalign.h"
 #include "qemu/units.h"
 
-/*
- * Each has a buffer of an entry of the cache, 4 KiB or what l2-cache-entry-size
- * says.  Beyond that, tables are loaded with the lock held.
- */
-#define LOADS_MAX 64
+/* A further load waits until one of these has ended. */
+#define LOADS_MAX       1024
 #define LOADS_MAX_BYTES (4 * MiB)
+#define BUCKETS         256
 
-/* Protected by the image's lock */
-struct Qcow2Load {
+/* Protected by the lock of Qcow2Loads */
+typedef struct Qcow2Load {
     uint64_t table;
-    unsigned bytes;
-    bool stale;
+    bool stale;             /* changes only while the image's lock is held */
     CoQueue waiters;
     QLIST_ENTRY(Qcow2Load) next;
+} Qcow2Load;
+
+struct Qcow2Loads {
+    QemuMutex lock;
+    unsigned nb;
+    CoQueue turns;          /* of requests that wait until they may load */
+    QLIST_HEAD(, Qcow2Load) bucket[BUCKETS];
 };
 
-/* Returns NULL if there is none of @table.  Called with the lock held. */
-static Qcow2Load *load_find(BDRVQcow2State *s, uint64_t table)
+Qcow2Loads *qcow2_loads_new(void)
+{
+    Qcow2Loads *loads = g_new0(Qcow2Loads, 1);
+
+    qemu_mutex_init(&loads->lock);
+    qemu_co_queue_init(&loads->turns);
+    return loads;
+}
+
+void qcow2_loads_free(Qcow2Loads *loads)
+{
+    if (loads) {
+        assert(!loads->nb);
+        qemu_mutex_destroy(&loads->lock);
+        g_free(loads);
+    }
+}
+
+/* Tables have at least 512 bytes. */
+static unsigned bucket_of(uint64_t table)
+{
+    return ((table >> 9) * 0x9e3779b97f4a7c15ULL) >> 56;
+}
+
+/* Returns NULL if there is none of @table.  Called with the loads' lock. */
+static Qcow2Load *load_find(Qcow2Loads *loads, uint64_t table)
 {
     Qcow2Load *load;
 
-    QLIST_FOREACH(load, &s->loads, next) {
+    QLIST_FOREACH(load, &loads->bucket[bucket_of(table)], next) {
         if (load->table == table && !load->stale) {
             break;
         }
@@ -41,118 +70,134 @@ static Qcow2Load *load_find(BDRVQcow2State *s, uint64_t table)
     return load;
 }
 
-/* Whether there may be one more of @bytes.  Called with the lock held. */
-static bool load_may_begin(BDRVQcow2State *s, unsigned bytes)
+/* Whether there may be one more of @bytes.  Called with the loads' lock. */
+static bool load_may_begin(Qcow2Loads *loads, unsigned bytes)
 {
-    Qcow2Load *load;
-    unsigned nb = 1;
-
-    QLIST_FOREACH(load, &s->loads, next) {
-        bytes += load->bytes;
-        nb++;
-    }
-    return nb <= LOADS_MAX && (nb == 1 || bytes <= LOADS_MAX_BYTES);
+    return loads->nb < MIN(LOADS_MAX, MAX(1, LOADS_MAX_BYTES / bytes));
 }
 
 /*
- * @load has its table.  Returns whether the cache may have it, too: not if
- * others changed it, or if an inactive image was opened anew, which forgets all
- * loads.  Called with the lock held.
+ * Wait until @load may begin, and enter it.  Returns false if there is nothing
+ * to load, because the table is shown or another request has loaded it.
  */
-static bool load_end(BDRVQcow2State *s, Qcow2Load *load)
+static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
+                                    uint64_t offset, uint64_t flags,
+                                    unsigned bytes)
 {
-    Qcow2Load *known;
+    Qcow2Loads *loads = s->loads;
+    CoQueueWaitFlags place = 0;
+    bool begun = false;
+    Qcow2Load *same;
 
-    QLIST_FOREACH(known, &s->loads, next) {
-        if (known == load) {
-            QLIST_REMOVE(load, next);
-            return !load->stale;
+    qemu_co_queue_init(&load->waiters);
+    QEMU_LOCK_GUARD(&loads->lock);
+    while (qcow2_lookup_misses(s, offset, flags, &load->table)) {
+        same = load_find(loads, load->table);
+        if (same) {
+            qemu_co_queue_wait(&same->waiters, &loads->lock);
+            break;
         }
+        if (load_may_begin(loads, bytes)) {
+            QLIST_INSERT_HEAD(&loads->bucket[bucket_of(load->table)], load,
+                              next);
+            loads->nb++;
+            begun = true;
+            break;
+        }
+        qemu_co_queue_wait_flags(&loads->turns, &loads->lock, place);
+        place = CO_QUEUE_WAIT_FRONT;
     }
-    return false;
+    if (load_may_begin(loads, bytes)) {
+        qemu_co_queue_next(&loads->turns);
+    }
+    return begun;
 }
 
-/* Called with the lock held, which is given away while the table is read. */
+/* Let those go on that waited.  Called with the image's lock held. */
+static void coroutine_fn load_end(Qcow2Loads *loads, Qcow2Load *load)
+{
+    QEMU_LOCK_GUARD(&loads->lock);
+    QLIST_REMOVE(load, next);
+    loads->nb--;
+    qemu_co_queue_restart_all(&load->waiters);
+    qemu_co_queue_next(&loads->turns);
+}
+
+/*
+ * Give @load's table in @buf to the cache, unless other code has changed the
+ * table meanwhile, or has removed it from the image.
+ *
+ * An error means nothing if the load is stale or the cache has the table.
+ */
 static int coroutine_fn GRAPH_RDLOCK
-load_run(BlockDriverState *bs, uint64_t offset, uint64_t table, void *buf)
+load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
+            const void *buf, int ret)
 {
     BDRVQcow2State *s = bs->opaque;
-    Qcow2Load load = {
-        .table = table,
-        .bytes = s->l2_slice_size * l2_entry_size(s),
-    };
     uint64_t still;
-    int ret;
 
-    qemu_co_queue_init(&load.waiters);
-    QLIST_INSERT_HEAD(&s->loads, &load, next);
-    qemu_co_mutex_unlock(&s->lock);
-
-    BLKDBG_CO_EVENT(bs->file, BLKDBG_L2_LOAD);
-    ret = bdrv_co_pread(bs->file, table, load.bytes, buf, 0);
-
-    qemu_co_mutex_lock(&s->lock);
-    if (!load_end(s, &load)) {
-        /* An error means nothing, too: the table may have been replaced */
-        ret = 0;
-    } else if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still) &&
-               still == table) {
-        ret = qcow2_cache_insert(bs, s->l2_table_cache, table, buf);
+    if (load->stale) {
+        return 0;
     }
-    qemu_co_queue_restart_all(&load.waiters);
-    return ret;
+    if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still) &&
+        still == load->table) {
+        return qcow2_cache_insert(bs, s->l2_table_cache, load->table, buf);
+    }
+    if (qcow2_cache_is_table_offset(s->l2_table_cache, load->table)) {
+        return 0;
+    }
+    return MIN(ret, 0);
 }
 
 int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
                             uint64_t flags)
 {
     BDRVQcow2State *s = bs->opaque;
-    Qcow2Load *load;
-    uint64_t table;
-    unsigned bytes;
+    unsigned bytes = s->l2_slice_size * l2_entry_size(s);
+    Qcow2Load load = { 0 };
     void *buf;
-    int ret = 0;
+    int ret;
 
-    if (!qcow2_lookup_misses(s, offset, flags, &table)) {
+    if (!qcow2_lookup_misses(s, offset, flags, &load.table) ||
+        !load_begin(s, &load, offset, flags, bytes)) {
         return 0;
     }
 
-    qemu_co_mutex_lock(&s->lock);
-    /* If it is cached and not shown, the next use under the lock shows it */
-    if (qcow2_lookup_misses(s, offset, flags, &table) &&
-        !qcow2_cache_is_table_offset(s->l2_table_cache, table)) {
-        bytes = s->l2_slice_size * l2_entry_size(s);
-        load = load_find(s, table);
-        if (load) {
-            qemu_co_queue_wait(&load->waiters, &s->lock);
-        } else if (load_may_begin(s, bytes)) {
-            buf = qemu_try_blockalign(bs->file->bs, bytes);
-            if (buf) {
-                ret = load_run(bs, offset, table, buf);
-                qemu_vfree(buf);
-            }
-        }
+    buf = qemu_try_blockalign(bs->file->bs, bytes);
+    if (buf) {
+        BLKDBG_CO_EVENT(bs->file, BLKDBG_L2_LOAD);
+        ret = bdrv_co_pread(bs->file, load.table, bytes, buf, 0);
     }
+
+    qemu_co_mutex_lock(&s->lock);
+    /* Without memory, the caller reads the table with the lock held */
+    ret = buf ? load_insert(bs, &load, offset, buf, ret) : 0;
+    load_end(s->loads, &load);
     qemu_co_mutex_unlock(&s->lock);
+
+    qemu_vfree(buf);
     return ret;
 }
 
-void qcow2_load_stale(BDRVQcow2State *s, uint64_t table)
+void qcow2_load_stale(Qcow2Loads *loads, uint64_t table)
 {
     Qcow2Load *load;
 
-    QLIST_FOREACH(load, &s->loads, next) {
-        if (load->table == table) {
-            load->stale = true;
-        }
+    QEMU_LOCK_GUARD(&loads->lock);
+    load = load_find(loads, table);
+    if (load) {
+        load->stale = true;
     }
 }
 
-void qcow2_load_stale_all(BDRVQcow2State *s)
+void qcow2_load_stale_all(Qcow2Loads *loads)
 {
     Qcow2Load *load;
 
-    QLIST_FOREACH(load, &s->loads, next) {
-        load->stale = true;
+    QEMU_LOCK_GUARD(&loads->lock);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        QLIST_FOREACH(load, &loads->bucket[i], next) {
+            load->stale = true;
+        }
     }
 }

@@ -13,7 +13,7 @@
 /* How many clusters a request may have to be looked up one by one */
 #define CLUSTERS_MAX    1024
 
-/* How many a set may have: metadata of some 100 TiB in clusters of 64 KiB */
+/* How many a set may have: enough for 1 PiB in clusters of 64 KiB */
 #define SET_MAX         (1 << 22)
 
 /*

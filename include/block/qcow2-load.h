@@ -3,16 +3,20 @@
  *
  *  a request whose table is not cached     others
  *  -----------------------------------     ------
- *  lock, enter the load, unlock            the same table: wait for the load
+ *  enter the load                          the same table: wait for the load
  *  read the table into a buffer            another one: a load of their own
  *  lock, put it into the cache, unlock     lock, load the same, change it: the
  *                                          buffer is stale
  *
  * The cache never has a slot that is being filled, so code that holds the lock
- * does not have to know of loads.  When a load begins, its table is not in the
- * cache.  Code that changes a table first brings it into the cache, and the
- * cache reports that.  If this is the table of a load, the load drops its
- * buffer.
+ * does not have to know of loads.  Code that changes a table first brings it
+ * into the cache, if it is not there.  The cache reports that, and it reports
+ * each table that it drops.  If this is the table of a load, the load drops its
+ * buffer, because it may have read the table before the change was written.  If
+ * the cache has the table when a load ends, it keeps its own.
+ *
+ * The list of loads has a lock of its own, which is held for a few instructions
+ * only.  The image's lock is taken first.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -36,21 +40,33 @@ int coroutine_fn GRAPH_RDLOCK
 qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);
 
 /**
- * qcow2_load_stale: make a load of the table at @table drop its buffer, because
- * other code has brought the table into the cache.
- *
- * Context: the caller holds the lock.
+ * qcow2_loads_new: make the empty list of an image's loads.
  */
-void qcow2_load_stale(BDRVQcow2State *s, uint64_t table);
+Qcow2Loads *qcow2_loads_new(void);
+
+/**
+ * qcow2_loads_free: free the list.
+ * @loads: without loads; may be NULL
+ */
+void qcow2_loads_free(Qcow2Loads *loads);
+
+/**
+ * qcow2_load_stale: make a load of the table at @table drop its buffer, because
+ * other code brings the table into the cache, or the cache drops it.
+ *
+ * Context: the caller holds the image's lock.
+ */
+void qcow2_load_stale(Qcow2Loads *loads, uint64_t table);
 
 /**
  * qcow2_load_stale_all: make all loads drop their buffers.
  *
- * qcow2_lookup_new_cache() does this, because it changes the size of tables.
+ * This is done when the image is opened with other options or opened anew,
+ * because that may change the size of a cached part of a table.
  *
- * Context: the caller holds the lock, or no request is in flight.
+ * Context: the caller holds the image's lock, or no request is in flight.
  */
-void qcow2_load_stale_all(BDRVQcow2State *s);
+void qcow2_load_stale_all(Qcow2Loads *loads);
 
 /**
  * qcow2_cache_insert: add the table at @offset to @c, unless @c has it.

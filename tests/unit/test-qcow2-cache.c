@@ -300,6 +300,7 @@ static void test_hot(void)
         image_write(blk, i * SLICE_BYTES, CLUSTER, 0);
     }
     image_read(blk, 0);
+    g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
     for (int64_t i = 1; i < DISK_BYTES / SLICE_BYTES; i++) {
         image_read(blk, i * SLICE_BYTES);
         g_assert(image_shows(blk, i * SLICE_BYTES));

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/qcow2-load.h"
+#include "block/qcow2-slots.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
@@ -140,6 +141,51 @@ static void test_stale(void)
     image_free(blk);
 }
 
+/* Let nobody find the part of a table that maps @offset, which is cached. */
+static uint64_t hide_slice(BDRVQcow2State *s, int64_t offset)
+{
+    Qcow2Slots *slots = qcow2_cache_slots(s->l2_table_cache);
+    uint64_t table = (s->l1_table[offset / TABLE_BYTES] & L1E_OFFSET_MASK) +
+                     offset % TABLE_BYTES / SLICE_BYTES * SECTOR;
+
+    for (int i = 0; i < slots->nb; i++) {
+        if (slots->slot[i].table == table) {
+            qcow2_slots_hide(slots, i);
+        }
+    }
+    return table;
+}
+
+/*
+ * A load reads a table that is in the cache and not shown.  The table is newer
+ * than that on disk, and is written and dropped before the load ends.
+ */
+static void test_dropped(void)
+{
+    BlockBackend *blk = image_new(8);
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    char buf[SECTOR] = "new";
+    uint64_t table;
+    Request old;
+
+    g_assert(blk_pwrite(blk, CLUSTER, SECTOR, buf, 0) >= 0);
+    table = hide_slice(s, CLUSTER);
+    memory_disk_hold_read(true);
+    request_start(&old, blk, CLUSTER, false);
+    while (!memory_disk_reads()->held) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+
+    g_assert(blk_flush(blk) >= 0);
+    qcow2_cache_clean_unused(s->l2_table_cache);
+    qcow2_cache_clean_unused(s->l2_table_cache);
+    g_assert_null(qcow2_cache_is_table_offset(s->l2_table_cache, table));
+    aio_co_wake(memory_disk_reads()->held);
+    request_finish(&old);
+    check_read(blk, CLUSTER, 'n');
+    image_free(blk);
+}
+
 /* Let @change happen while the first table is read: it is not cached then. */
 static void change_meanwhile(void (*change)(BDRVQcow2State *s))
 {
@@ -182,46 +228,64 @@ static void test_freed(void)
     change_meanwhile(free_table);
 }
 
-/* As in an inactive image that is opened anew */
-static void forget_loads(BDRVQcow2State *s)
+/* As when an inactive image is opened anew */
+static void make_stale(BDRVQcow2State *s)
 {
-    QLIST_INIT(&s->loads);
+    qcow2_load_stale_all(s->loads);
 }
 
-static void test_forgotten(void)
+static void test_stale_all(void)
 {
-    change_meanwhile(forget_loads);
+    change_meanwhile(make_stale);
 }
 
 /*
  * A new table is in the cache, but nobody has looked at all of it yet.  What is
- * on disk may be older and is not read.
+ * on disk may be older: the disk is read, and the cache keeps what it has.
  */
 static void test_new(void)
 {
     BlockBackend *blk = image_new(64);
+    int64_t slice = 6 * TABLE_BYTES + SLICE_BYTES;
     char buf[SECTOR] = "new";
 
     g_assert(blk_pwrite(blk, 6 * TABLE_BYTES, SECTOR, buf, 0) >= 0);
     *memory_disk_reads() = (MemoryDiskReads) { 0 };
-    check_read(blk, 6 * TABLE_BYTES + SLICE_BYTES, 0);
-    g_assert_cmpint(memory_disk_reads()->done, ==, 0);
+    check_read(blk, slice, 0);
+    g_assert(blk_pwrite(blk, slice, SECTOR, buf, 0) >= 0);
+    check_read(blk, slice, 'n');
+    g_assert_cmpint(memory_disk_reads()->done, <=, 2);
     image_free(blk);
 }
 
-/* More requests than may load: the rest loads with the lock held. */
+/*
+ * More requests than may load: the others wait for their turn.  Each of them
+ * needs a table of its own, of 64 clusters of 512 bytes.
+ */
 static void test_many(void)
 {
-    BlockBackend *blk = image_new(256);
-    Request requests[80];
+    const int nb = 1100, bytes = 64 * SECTOR;
+    g_autofree Request *requests = g_new(Request, nb);
+    g_autofree char *buf = g_strnfill(SECTOR, 'o');
+    BlockBackend *blk;
 
-    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
-        request_start(&requests[i], blk, i % SLICES * SLICE_BYTES +
-                      i / SLICES * CLUSTER, false);
+    memory_disk_open("cluster_size=512", nb * bytes);
+    blk = memory_disk_blk(2 * nb);
+    for (int i = 0; i < nb; i++) {
+        g_assert(blk_pwrite(blk, i * bytes, SECTOR, buf, 0) >= 0);
     }
-    for (int i = 0; i < ARRAY_SIZE(requests); i++) {
+    blk_unref(blk);
+    blk = memory_disk_blk(2 * nb);
+
+    *memory_disk_reads() = (MemoryDiskReads) { 0 };
+    for (int i = 0; i < nb; i++) {
+        request_start(&requests[i], blk, i * bytes + SECTOR, false);
+    }
+    for (int i = 0; i < nb; i++) {
         request_finish(&requests[i]);
     }
+    g_assert_cmpint(memory_disk_reads()->done, ==, nb);
+    g_assert_cmpint(memory_disk_reads()->at_once, ==, 1024);
     image_free(blk);
 }
 
@@ -257,8 +321,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2-load/writes", GINT_TO_POINTER(true),
                          test_at_once);
     g_test_add_func("/qcow2-load/stale", test_stale);
+    g_test_add_func("/qcow2-load/dropped", test_dropped);
     g_test_add_func("/qcow2-load/freed", test_freed);
-    g_test_add_func("/qcow2-load/forgotten", test_forgotten);
+    g_test_add_func("/qcow2-load/stale-all", test_stale_all);
     g_test_add_func("/qcow2-load/new", test_new);
     g_test_add_func("/qcow2-load/many", test_many);
     g_test_add_func("/qcow2-load/twice-the-cache", test_twice);
