@@ -71,12 +71,14 @@ static const char *split_params(const char *params, char **driver)
 /* Whether the host has io_uring and lets us use it. */
 static bool io_uring_works(void)
 {
-#if defined(CONFIG_LINUX_IO_URING) && BASE_SINCE(10, 2)
-    return aio_has_io_uring();
-#elif defined(CONFIG_LINUX_IO_URING)
-    return aio_setup_linux_io_uring(qemu_get_aio_context(), NULL);
-#else
+#ifndef CONFIG_LINUX_IO_URING
     return false;
+#else
+#if BASE_SINCE(10, 2)
+    return aio_has_io_uring();
+#else
+    return aio_setup_linux_io_uring(qemu_get_aio_context(), NULL);
+#endif
 #endif
 }
 

@@ -1,13 +1,12 @@
 # A branch of QEMU's source with our changes, as upstream would take them.
 #
-#     base as it comes -> fixes -> speed -> the devices and their hooks -> tests
-#                           one commit for each patch and each component
+#     base as it comes -> fixes -> speed -> the devices and their hooks
+#                  one commit for each patch and each component, with its tests
 #
-# Our files have the same paths as here, which are QEMU's.  Our meson.build and
-# trace-events are added at the end of the base's files of the same folder.  A
-# commit has only those lines of our meson.build whose files it has, so that
-# every commit can be built.  patches/export says which file belongs to which
-# commit.
+# Our files have the same paths as here, which are QEMU's.  joined.py has what
+# happens to files that QEMU has, too.  A commit has only those lines of our
+# meson.build whose files it has, so that every commit can be built.
+# patches/export says which file belongs to which commit.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -18,6 +17,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import joined
+import versions
 from layout import REPO
 from prepare import apply_patch, groups, own_patches, variant
 from term import Refusal, say
@@ -26,11 +27,11 @@ from term import Refusal, say
 JOINED = ('meson.build', 'trace-events')
 
 # Folders that a developer of QEMU gets; the others make the overlay.
-FOLDERS = ('block', 'hw', 'include', 'qapi', 'util', 'tests/qtest',
-           'tests/unit')
+TESTS = ('tests/qtest', 'tests/unit')
+FOLDERS = ('block', 'hw', 'include', 'qapi', 'util', *TESTS)
 
-# Needs what only this tree builds
-STAYS = ('tests/unit/hammer-on-stock',)
+# Needs what only this tree builds, or is needed by more than one base
+STAYS = ('tests/unit/hammer-on-stock', versions.HEADER)
 
 # Of the commit that is not a change, and of all where git knows no user
 NOBODY = {f'GIT_{who}_{what}': value
@@ -48,6 +49,7 @@ class Step:
         self.patch = patch
         self.patterns = []
         self.files = []
+        self.removed = []           # files of the base
 
     def message(self):
         if self.subject is None:
@@ -70,20 +72,20 @@ def read_plan(path):
             raise Refusal(f'{path.name}, line {number}: a file of no commit')
         elif text.startswith('|'):
             steps[-1].body.append(text[1:].strip())
+        elif text.startswith('- '):
+            steps[-1].removed += text[2:].split()
         else:
             steps[-1].patterns += text.split()
     return steps
 
 
-def whole_plan(repo, fixes_only):
+def whole_plan(repo):
     """
     All steps: every patch that is no hook of the overlay has one.
 
     A component comes right before the patch that is named after it.
     """
     by_group = groups(repo)
-    if fixes_only:
-        return [Step(None, patch) for patch in by_group['fixes']]
     plan = read_plan(repo / 'patches' / 'export')
     left = [patch for name in ('fixes', 'speed', 'devices')
             for patch in by_group[name]]
@@ -145,8 +147,8 @@ def check_includes(repo, steps):
         for name in step.files:
             for header in re.findall(r'^#include "(.*)"',
                                      (repo / name).read_text(), re.M):
-                for path in (f'include/{header}',
-                             f'{os.path.dirname(name)}/{header}'):
+                for path in (header, f'include/{header}', os.path.normpath(
+                        f'{os.path.dirname(name)}/{header}')):
                     if path in later:
                         raise Refusal(f'patches/export: {name} comes before '
                                       f'{path}, which it includes')
@@ -160,43 +162,40 @@ def at_home(text):
     return re.sub(r'(#include "trace\.h"\n)(?=(?:#include .*\n)*?\1)', '', text)
 
 
-def lines_for(text, folder, present):
-    """The part of a meson.build for which the files are there.
-
-    A line that names files of ours stays if all of them are in `present`,
-    a paragraph stays if it has lost no file or has one left.
-    """
-    paragraphs = []
-    for paragraph in text.split('\n\n'):
-        kept, lost, found = [], 0, 0
-        for line in paragraph.splitlines():
-            names = [os.path.normpath(os.path.join(folder, name)) for name in
-                     re.findall(r"'([\w./-]+\.[chS])'", line)]
-            test = re.match(r"\s+'([\w-]+)': ", line)
-            if test and (REPO / folder / f'{test[1]}.c').exists():
-                names.append(f'{folder}/{test[1]}.c')
-            names = [name for name in names if (REPO / name).exists()]
-            if all(name in present for name in names):
-                kept.append(line)
-                found += len(names)
-            else:
-                lost += 1
-        if found or not lost:
-            paragraphs.append('\n'.join(kept))
-    return '\n\n'.join(paragraphs).rstrip('\n') + '\n'
+def check_removed(repo, steps, replaced):
+    """What of the base goes without one of ours in its place has a step."""
+    named = {name for step in steps for name in step.removed}
+    gone = {name for name in replaced if not (repo / name).exists()}
+    for name in sorted(named ^ gone):
+        raise Refusal(f'patches/export removes {name}, which base.lock does '
+                      'not replace' if name in named else
+                      f'patches/export names no commit that removes {name}')
 
 
 class Branch:
     """The git repository that grows."""
 
-    def __init__(self, folder, repo, replaced):
+    def __init__(self, folder, repo):
         self.folder = folder
         self.repo = repo
-        self.replaced = replaced
-        self.present = set()
-        self.joined = {}        # path: what of ours stands at its end
+        self.version = (folder / 'VERSION').read_text().strip()
+        header = repo / versions.HEADER
+        self.header = header.read_text() if header.exists() else ''
+        self.present = []       # files of ours
+        self.plain = {}         # what files that have ours are without it
+        self.owned = []         # our lines of MAINTAINERS
+        self.others = []        # files of the base
         self.log = folder.parent / 'export.log'
         self.identity = NOBODY
+        self.user = None        # name and address, as in a Signed-off-by
+
+    def begin(self):
+        """Commit what is there, as the base."""
+        self.git('init', '-q', '-b', 'qemu-mq')
+        say(f'committing QEMU {self.version}')
+        self.commit(f'QEMU {self.version} as its package has it')
+        self.git('tag', 'base')
+        self.others = self.git('ls-files').splitlines()
 
     def sign_as_user(self):
         """Further commits are the user's, if git knows who that is."""
@@ -206,6 +205,7 @@ class Branch:
                 'by nobody, and cannot be sent')
         else:
             self.identity = {}
+        self.user = self.git('var', 'GIT_AUTHOR_IDENT').rsplit(' ', 2)[0]
 
     def git(self, *arguments, stdin=None):
         done = subprocess.run(['git', *arguments], cwd=self.folder, text=True,
@@ -220,12 +220,20 @@ class Branch:
         self.git('commit', '-q', '--no-verify', '-s', '-F', '-',
                  stdin=message.rstrip('\n') + '\n')
 
+    def read(self, name):
+        """A file of the base, without ours; None if there is no such file."""
+        try:
+            return self.plain.setdefault(name, (self.folder / name).read_text())
+        except FileNotFoundError:
+            return None
+
+    def make_plain(self):
+        """Have files of the base as they are without ours."""
+        for name, text in self.plain.items():
+            (self.folder / name).write_text(text)
+        self.plain.clear()
+
     def apply(self, patch):
-        """Apply it to the base's files as they are without ours."""
-        joined, self.joined = self.joined, {}
-        for name, ours in joined.items():
-            path = self.folder / name
-            path.write_text(path.read_text().removesuffix(ours))
         aside = self.folder.parent / 'export.patch'
         aside.write_text(at_home(patch.read_text()))
         apply_patch(self.folder, aside, patch.name, self.log)
@@ -236,62 +244,116 @@ class Branch:
         for name in names:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(at_home((self.repo / name).read_text()))
+            text = at_home((self.repo / name).read_text())
+            path.write_text(versions.settle(text, self.header, self.version))
             shutil.copymode(self.repo / name, path)
-        self.present.update(names)
+        self.present += names
 
-    def drop_replaced(self):
-        """Remove what of the base no longer takes part in the build."""
-        for name in self.replaced:
-            if name not in self.present and not (self.repo / name).exists():
-                (self.folder / name).unlink(missing_ok=True)
+    def remove(self, names):
+        """Remove files of the base, which nothing may name any more."""
+        for name in names:
+            (self.folder / name).unlink()
+        left = self.git('ls-files', '-c', '-o').splitlines()
+        left = [name for name in left if (self.folder / name).exists()]
+        for name in names:
+            folder, base = os.path.split(name)
+            if f"'{base}'" in (self.read(f'{folder}/meson.build') or ''):
+                raise Refusal(f'{folder}/meson.build still has {base}')
+            for lines in joined.sections(self.read('MAINTAINERS') or
+                                         '').values():
+                for line in lines:
+                    if joined.covers(line, name) and \
+                            not any(joined.covers(line, path) for path in left):
+                        raise Refusal(f'MAINTAINERS still has {line}')
 
-    def join(self):
-        """Have ours stand at the end of the base's build and trace files."""
-        for folder in {os.path.dirname(name) for name in self.present}:
+    def join(self, names):
+        """Have ours in the base's files, as far as it is about what is there.
+
+        @names are what this commit adds.
+        """
+        for folder in sorted({os.path.dirname(name) for name in self.present}):
             for base in JOINED:
-                source = self.repo / folder / base
-                path = self.folder / folder / base
-                if not source.exists() or not path.exists():
-                    continue
                 name = f'{folder}/{base}'
-                text = path.read_text().removesuffix(self.joined.get(name, ''))
-                ours = source.read_text()
-                if base == 'meson.build':
-                    ours = lines_for(ours, folder, self.present)
-                self.joined[name] = '\n' + ours
-                path.write_text(text + '\n' + ours)
+                source = self.repo / name
+                text = self.read(name)
+                if text is not None and source.exists():
+                    (self.folder / name).write_text(
+                        self.joined(text, source.read_text(), folder, base))
+        self.join_maintainers(names)
+
+    def joined(self, text, ours, folder, base):
+        if base != 'meson.build':
+            return text + '\n' + ours
+        if not folder.startswith('tests'):
+            return text + '\n' + joined.lines_for(ours, folder, self.present,
+                                                  self.repo)
+        text = joined.join_tests(text, ours, folder, self.present, self.repo)
+        for name in self.present:
+            if re.fullmatch(rf'{folder}/(?:test-.*|.*-test)\.c', name) and \
+                    f"'{Path(name).stem}'" not in text:
+                raise Refusal(f'patches/export: {name} comes before files that '
+                              'it is linked with')
+        return text
+
+    def join_maintainers(self, names):
+        text = self.read('MAINTAINERS')
+        if text is None:
+            return
+        ours = (self.repo / 'MAINTAINERS').read_text()
+        for title, line in self.owned:
+            text = joined.add_maintainers(text, title, line, self.user)
+        for name in names:
+            title, line = joined.maintainers_line(name, text, ours, self.others)
+            if line:
+                text = joined.add_maintainers(text, title, line, self.user)
+                self.owned.append((title, line))
+        (self.folder / 'MAINTAINERS').write_text(text)
+
+
+def plan_for(repo, lock, fixes_only):
+    """The steps of a branch on the base of @lock."""
+    steps = whole_plan(repo)
+    deal(steps, our_files(repo))
+    check_includes(repo, steps)
+    check_removed(repo, steps, lock.replaced)
+    if fixes_only:
+        fixes = groups(repo)['fixes']
+        return fit([step for step in steps if step.patch in fixes], repo, lock)
+    return [*(Step(None, patch) for patch in own_patches(repo, lock)),
+            *fit(steps, repo, lock)]
+
+
+def make_sense(steps, repo, version):
+    """Leave out tests of what this version does otherwise."""
+    for folder in TESTS:
+        path = repo / folder / 'meson.build'
+        if path.exists():
+            left_out = {f'{folder}/{name}.c' for name
+                        in joined.senseless(path.read_text(), version)}
+            for step in steps:
+                step.files = [name for name in step.files
+                              if name not in left_out]
 
 
 def export(folder, source, lock, fixes_only, repo=REPO):
     """Make the branch in `folder` anew."""
-    steps = whole_plan(repo, fixes_only)
-    if not fixes_only:
-        deal(steps, our_files(repo))
-        check_includes(repo, steps)
-    steps = fit(steps, repo, lock)
-    if not fixes_only:
-        steps[:0] = [Step(None, patch) for patch in own_patches(repo, lock)]
+    steps = plan_for(repo, lock, fixes_only)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     source.unpack(folder, folder.parent / 'export.log')
     shutil.rmtree(folder / '.git', ignore_errors=True)
     lock.check(folder)
-    branch = Branch(folder, repo, lock.replaced)
-    branch.git('init', '-q', '-b', 'qemu-mq')
-    version = (folder / 'VERSION').read_text().strip()
-    say(f'committing QEMU {version}')
-    branch.commit(f'QEMU {version} as its package has it')
-    branch.git('tag', 'base')
+    branch = Branch(folder, repo)
+    make_sense(steps, repo, branch.version)
+    branch.begin()
     branch.sign_as_user()
     for step in steps:
+        branch.make_plain()
         if step.patch:
             branch.apply(step.patch)
-        if not fixes_only:
-            branch.take(step.files)
-            branch.join()
-        if step is steps[-1] and not fixes_only:
-            branch.drop_replaced()
+        branch.remove(step.removed)
+        branch.take(step.files)
+        branch.join(step.files)
         branch.commit(step.message())
     say(f'{len(steps)} commits after the tag "base" in '
         f'{os.path.relpath(folder)}; git format-patch base makes a series')

@@ -9,6 +9,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,9 +23,6 @@ import qemu
 from layout import REPO, Layout, cache_folder
 from source import find_source
 from term import Refusal, say
-
-# The branch has tests of ours in these suites.
-SUITES = {'mq-unit', 'mq-qtest'}
 
 # Of the base's tests, those that the fixes are about.
 BASE_TESTS = ('test-aio*', 'test-bdrv-*', 'test-block-*', 'test-coroutine',
@@ -44,12 +42,21 @@ class BranchLayout(Layout):
         self.qemu = self.base / 'b'
 
 
-def choose(tests, fixes_only):
-    if fixes_only:
-        return check.choose_named(tests, BASE_TESTS)
-    chosen = [test for test in tests if SUITES & check.suites(test)]
+def added_tests(branch):
+    """Names of the tests that the branch has and the base does not."""
+    names = subprocess.run(['git', 'diff', '--name-only', '--diff-filter=A',
+                            'base', '--', *export.TESTS], cwd=branch,
+                           check=True, capture_output=True, text=True).stdout
+    return {Path(name).stem for name in names.split()}
+
+
+def choose(tests, added, fixes_only):
+    chosen = [test for test in tests if test['name'].split('/')[-1] in added]
     if not chosen:
         raise Refusal('the branch has no tests of ours')
+    if fixes_only:
+        chosen += [test for test in check.choose_named(tests, BASE_TESTS)
+                   if test not in chosen]
     return chosen
 
 
@@ -82,7 +89,9 @@ def run(build, state, lock, fixes_only, each_commit):
     export.export(layout.base, source, lock, fixes_only)
     qemu.configure(layout, state['options'], state['env'], cache, lock)
     firmware.link(layout)
-    tests = check.build(layout, lambda tests: choose(tests, fixes_only))
+    added = added_tests(layout.base)
+    tests = check.build(layout,
+                        lambda tests: choose(tests, added, fixes_only))
     if tests is None or not ninja.build(layout.qemu, qemu.programs(layout)):
         raise Refusal('the branch does not build')
     if not check.run(layout, tests, patience=3):

@@ -2,6 +2,8 @@
 #
 # "make export": which file goes into which commit, with a small base and a
 # small tree; and that patches/export of this tree has a place for every file.
+# A reader of the branch knows nothing of this tree, so what goes into it has
+# the words, the subjects and the lists that QEMU has.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -33,6 +35,12 @@ DEVICE = '''hw: old is ours
 @@ -1,2 +1 @@
  base_lines()
 -old()
+--- a/MAINTAINERS
++++ b/MAINTAINERS
+@@ -8,3 +8,2 @@
+ F: hw/kept.c
+-F: hw/old.c
+ T: git there
 '''
 SERIES = '''## fixes
 0100-fix.patch
@@ -44,11 +52,76 @@ SERIES = '''## fixes
 0001-hook.patch
 '''
 PLAN = '''# comment
+0100-fix.patch
+    tests/unit/test-kept.c
 = hw: the parts
     | What both have.
     hw/part.c include/part.h
 0010-device.patch
-    hw/new.c
+    hw/new.c tests/unit/test-new.c
+    - hw/old.c
+'''
+
+MAINTAINERS = '''Block layer core
+M: A <a@example.org>
+F: block/
+T: git here
+
+virtio-blk
+M: B <b@example.org>
+F: hw/kept.c
+F: hw/old.c
+T: git there
+'''
+OUR_MAINTAINERS = '''Block layer
+M: us
+F: tests/unit/test-k*
+
+Queues of block devices
+M: us
+F: include/
+
+virtio-blk
+M: us
+F: hw/
+F: tests/unit/test-n*
+'''
+TESTS = '''tests = {
+  'test-old': [],
+}
+
+if have_block
+  tests += {
+    'test-base': [testblock]
+  }
+endif
+
+foreach test_name, extra: tests
+endforeach
+'''
+OUR_TESTS = '''tests = {}
+
+# ---
+
+parts = files('../../hw/new.c')
+
+if have_block
+  tests += {
+    'test-kept': [testblock,
+                  io],
+    'test-new': parts,
+  }
+endif
+
+if have_system
+  tests += {
+    'test-new': parts,
+  }
+endif
+
+# ---
+
+here()
 '''
 
 
@@ -116,6 +189,8 @@ class ExportTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.base = FakeBase(self.folder / 'base')
         write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        write(self.base.path / 'MAINTAINERS', MAINTAINERS)
+        write(self.base.path / 'tests/unit/meson.build', TESTS)
         self.tree = FakeCheckout(self.folder / 'tree')
         for name, text in {
                 'patches/0100-fix.patch': FIX,
@@ -124,6 +199,9 @@ class ExportTest(unittest.TestCase):
                 'hw/part.c': '#include "part.h"\n',
                 'hw/new.c': '#include "trace/trace-qemu_mq_hw_block.h"\n',
                 'include/part.h': '', 'qapi/ours.json': '',
+                'MAINTAINERS': OUR_MAINTAINERS,
+                'tests/unit/meson.build': OUR_TESTS,
+                'tests/unit/test-kept.c': '', 'tests/unit/test-new.c': '',
                 'hw/meson.build': "ss.add(files('part.c'))\n\n"
                                   "ss.add(files(\n  'new.c',\n))\n"}.items():
             write(self.tree.path / name, text)
@@ -166,14 +244,124 @@ class ExportTest(unittest.TestCase):
                          "ss.add(files(\n  'new.c',\n))\n")
         self.assertEqual(self.show('HEAD', 'hw/new.c'),
                          '#include "trace.h"\n')
-        self.assertFalse((self.branch / 'hw/old.c').exists())
         self.assertNotIn('qemu-mq', (self.branch / 'meson.build').read_text())
 
     def test_fixes(self):
         status, _out, err = self.make('fixes')
         self.assertEqual((status, err), (0, ''))
         self.assertEqual(self.git('diff', '--name-only', 'base',
-                                  cwd=self.branch), 'hw/kept.c\n')
+                                  cwd=self.branch),
+                         'MAINTAINERS\nhw/kept.c\ntests/unit/meson.build\n'
+                         'tests/unit/test-kept.c\n')
+
+    def test_removed_with_its_commit(self):
+        self.make()
+        self.assertEqual(self.show('HEAD~', 'hw/old.c'), 'old\n')
+        self.assertIn('F: hw/old.c\n', self.show('HEAD~', 'MAINTAINERS'))
+        self.assertEqual(self.git('ls-tree', '--name-only', 'HEAD', 'hw/old.c',
+                                  cwd=self.branch), '')
+        self.assertNotIn('hw/old.c', self.show('HEAD', 'MAINTAINERS'))
+
+    def test_removed_by_no_commit(self):
+        write(self.tree.path / 'patches/export', PLAN.replace('- hw/', '# hw/'))
+        self.assertIn('# is no file of ours', self.refused())
+        write(self.tree.path / 'patches/export',
+              PLAN.replace('    - hw/old.c\n', ''))
+        self.assertIn('names no commit that removes hw/old.c', self.refused())
+
+    def test_removed_but_not_replaced(self):
+        write(self.tree.path / 'patches/export',
+              PLAN.replace('- hw/old.c', '- hw/old.c hw/kept.c'))
+        self.assertIn('removes hw/kept.c, which base.lock does not replace',
+                      self.refused())
+
+    def test_removed_but_built(self):
+        lines = "base_lines()\nold()\nss.add(files('old.c'))\n"
+        write(self.base.path / 'hw/meson.build', lines)
+        write(self.tree.path / 'patches/0010-device.patch',
+              DEVICE.replace('-1,2 +1 @@', '-1,3 +1,2 @@').replace(
+                  '-old()\n', "-old()\n ss.add(files('old.c'))\n"))
+        self.assertIn('hw/meson.build still has old.c', self.refused())
+
+    def test_removed_but_maintained(self):
+        write(self.tree.path / 'patches/0010-device.patch',
+              DEVICE.split('--- a/MAINTAINERS')[0])
+        self.assertIn('MAINTAINERS still has hw/old.c', self.refused())
+
+    def test_tests_come_with_their_commits(self):
+        self.make()
+        kept = TESTS.replace("[testblock]\n", "[testblock],\n"
+                             "    'test-kept': [testblock,\n"
+                             "                  io],\n")
+        for commit in ('HEAD~2', 'HEAD~'):
+            self.assertEqual(self.show(commit, 'tests/unit/meson.build'), kept)
+        new = kept.replace("io],\n", "io],\n    'test-new': parts,\n")
+        new = "parts = files('../../hw/new.c')\n\n" + new
+        new = new.replace("foreach", "if have_system\n  tests += {\n"
+                          "    'test-new': parts,\n  }\nendif\n\nforeach", 1)
+        self.assertEqual(self.show('HEAD', 'tests/unit/meson.build'), new)
+
+    def test_test_before_its_parts(self):
+        write(self.tree.path / 'patches/export', PLAN.replace(
+            'test-kept.c', 'test-kept.c tests/unit/test-new.c', 1).replace(
+                'hw/new.c tests/unit/test-new.c', 'hw/new.c'))
+        self.assertIn('tests/unit/test-new.c comes before files that it is '
+                      'linked with', self.refused())
+
+    def test_maintainers(self):
+        self.make()
+        lines = MAINTAINERS.replace('T: git here', 'F: tests/unit/test-k*\n'
+                                    'T: git here')
+        self.assertEqual(self.show('HEAD~2', 'MAINTAINERS'), lines)
+        who = self.git('log', '-1', '--format=%an <%ae>', cwd=self.branch)
+        lines = lines.replace('virtio-blk\n', 'Queues of block devices\n'
+                              f'M: {who}L: qemu-block@nongnu.org\n'
+                              'S: Maintained\nF: include/part.h\n\n'
+                              'virtio-blk\n')
+        lines = lines.replace('T: git there', 'F: hw/part.c\nT: git there')
+        self.assertEqual(self.show('HEAD~', 'MAINTAINERS'), lines)
+        lines = lines.replace('F: hw/old.c\n', '').replace(
+            'T: git there', 'F: hw/new.c\nF: tests/unit/test-n*\nT: git there')
+        self.assertEqual(self.show('HEAD', 'MAINTAINERS'), lines)
+
+    def test_version(self):
+        """What fits several versions is exported as it is for one."""
+        header = (REPO / export.versions.HEADER).read_text()
+        source = (export.versions.INCLUDE + '''
+#if BASE_SINCE(10, 2)
+new();
+#else
+#ifdef X
+old();
+#endif
+#endif
+void f(ClassInitData *data)
+{
+    g_assert(base_co_pdiscard(blk, g(1, 2),
+                              bytes,
+                              0) == 0);
+}
+''')
+        self.assertEqual(export.versions.settle(source, header, '10.0.13'), '''
+#ifdef X
+old();
+#endif
+void f(void *data)
+{
+    g_assert(blk_co_pdiscard(blk, g(1, 2),
+                             bytes,
+                             0) == 0);
+}
+''')
+        self.assertEqual(export.versions.settle(source, header, '10.2.0'), '''
+new();
+void f(const void *data)
+{
+    g_assert(blk_co_pdiscard(blk, g(1, 2),
+                             bytes) == 0);
+}
+''')
+        self.assertEqual(export.versions.settle('x', header, '10.2.0'), 'x')
 
     def test_made_anew(self):
         self.make()
@@ -216,6 +404,8 @@ class ExportTest(unittest.TestCase):
         write(own / '0000-first.patch', FIX.replace('keep less', 'come first'))
         status, _out, err = self.make()
         self.assertEqual((status, err), (0, ''))
+        self.assertNotIn('test-kept', self.show('HEAD',
+                                                'tests/unit/meson.build'))
         log = self.git('log', '--reverse', '--format=%s', 'base..',
                        cwd=self.branch)
         self.assertEqual(log, 'hw: come first\nhw: the parts\n'
@@ -229,12 +419,24 @@ class ExportTest(unittest.TestCase):
 class PlanTest(unittest.TestCase):
     @unittest.skipUnless((REPO / '.git').exists(), 'files are listed by git')
     def test_every_file_has_its_place(self):
-        steps = export.whole_plan(REPO, False)
+        steps = export.whole_plan(REPO)
         try:
             export.deal(steps, export.our_files(REPO))
             export.check_includes(REPO, steps)
         except Refusal as refusal:
             self.fail(refusal)
+
+    @unittest.skipUnless((REPO / '.git').exists(), 'files are listed by git')
+    def test_unit_tests_come_with_what_they_test(self):
+        steps = export.whole_plan(REPO)
+        export.deal(steps, export.our_files(REPO))
+        self.assertEqual([step.subject for step in steps if step.files and
+                          not step.patch and
+                          all(name.startswith('tests/unit/')
+                              for name in step.files)], [])
+        last = [name.startswith('tests/') for step in steps[-1:]
+                for name in step.files]
+        self.assertFalse(all(last))
 
     maxDiff = None
 

@@ -417,11 +417,10 @@ static void test_resize(void)
     BlockBackend *blk;
     uint64_t *l1_table;
 
-    if (BASE_SINCE(10, 2)) {
-        g_test_skip("the cleaner of caches runs in the thread that "
-                    "reads here");
-        return;
-    }
+#if BASE_SINCE(10, 2)
+    g_test_skip("the cleaner of caches runs in the thread that reads here");
+    return;
+#endif
     blk = image_new(8, "cluster_size=4096");
     check_resize(blk, DISK_BYTES + TABLE_BYTES / 2);
     /* The cache alone */

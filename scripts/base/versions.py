@@ -1,0 +1,97 @@
+# Files of ours as they are for one version of QEMU.
+#
+# Here they fit several versions by include/qemu/base-version.h.  A branch of
+# one version does without that file: what "#if BASE_SINCE(...)" chooses between
+# is chosen, and names that the header defines are replaced by what they stand
+# for.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+
+HEADER = 'include/qemu/base-version.h'
+INCLUDE = '#include "qemu/base-version.h"\n'
+SINCE = re.compile(r'#if BASE_SINCE\((\d+), (\d+)\)')
+
+
+def number(version):
+    return [int(part) for part in version.split('.')]
+
+
+def choose(text, version):
+    """@text without its "#if BASE_SINCE(...)"."""
+    kept, taken = [], []    # of each "#if" around a line; None: not ours
+    for line in text.splitlines(keepends=True):
+        word = re.match(r'#(if|else|endif)', line)
+        since = SINCE.match(line)
+        ours = False
+        if since:
+            taken.append(number(version) >= [int(part) for part
+                                             in since.groups()])
+            ours = True
+        elif word and word[1] == 'if':
+            taken.append(None)
+        elif word and taken:
+            ours = taken[-1] is not None
+            if word[1] == 'endif':
+                taken.pop()
+            elif ours:
+                taken[-1] = not taken[-1]
+        if not ours and False not in taken:
+            kept.append(line)
+    return ''.join(kept)
+
+
+def definitions(header, version):
+    """{name: (parameters or None, what it stands for)}"""
+    text = choose(header, version).replace('\\\n', '')
+    found = {name: (None, what) for what, name
+             in re.findall(r'^typedef (.*) (\w+);', text, re.M)}
+    for name, parameters, what in re.findall(
+            r'^#define (\w+)(?:\((.*?)\))? +(\w.*)', text, re.M):
+        if name != 'BASE_SINCE':
+            found[name] = (re.findall(r'\w+', parameters) or None, what)
+    return found
+
+
+def closing(text, start):
+    """Where the parenthesis that ends before @start is closed, and where the
+    arguments in it end."""
+    depth, ends = 1, []
+    for at in range(start, len(text)):
+        depth += {'(': 1, ')': -1}.get(text[at], 0)
+        if not depth:
+            return at, [*ends, at]
+        if depth == 1 and text[at] == ',':
+            ends.append(at)
+    raise ValueError('a parenthesis is not closed')
+
+
+def replace_call(text, match, parameters, what):
+    """Replace one use of a name; arguments below each other stay so."""
+    name, start = match[0], match.end() + 1
+    to = what.split('(')[0]
+    if text[match.end():start] != '(':
+        return text[:match.start()] + to + text[match.end():]
+    end, ends = closing(text, start)
+    if parameters:
+        wanted = len(re.findall(r'\w+', what.split('(')[1]))
+        end = ends[wanted - 1]
+        text = text[:end] + text[ends[-1]:]
+    shift = len(name) - len(to)
+    column = match.start() - text.rfind('\n', 0, match.start())
+    inside = re.sub(rf'\n {{{shift}}}(?= {{{column + len(name) - shift}}})',
+                    '\n', text[start:end])
+    return f'{text[:match.start()]}{to}({inside}{text[end:]}'
+
+
+def settle(text, header, version):
+    """A file of ours for one version of QEMU; @header is base-version.h."""
+    if INCLUDE not in text:
+        return text
+    text = choose(text.replace(INCLUDE, ''), version)
+    for name, (parameters, what) in definitions(header, version).items():
+        pattern = re.compile(rf'\b{name}\b')
+        while match := pattern.search(text):
+            text = replace_call(text, match, parameters, what)
+    return text
