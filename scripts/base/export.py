@@ -245,9 +245,15 @@ class Branch:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             text = at_home((self.repo / name).read_text())
-            path.write_text(versions.settle(text, self.header, self.version))
+            path.write_text(self.settled(name, text))
             shutil.copymode(self.repo / name, path)
         self.present += names
+
+    def settled(self, name, text):
+        try:
+            return versions.settle(text, self.header, self.version)
+        except Refusal as refusal:
+            raise Refusal(f'{name}: {refusal}') from None
 
     def remove(self, names):
         """Remove files of the base, which nothing may name any more."""
@@ -278,10 +284,10 @@ class Branch:
                 text = self.read(name)
                 if text is not None and source.exists():
                     (self.folder / name).write_text(
-                        self.joined(text, source.read_text(), folder, base))
+                        self.with_ours(text, source.read_text(), folder, base))
         self.join_maintainers(names)
 
-    def joined(self, text, ours, folder, base):
+    def with_ours(self, text, ours, folder, base):
         if base != 'meson.build':
             return text + '\n' + ours
         if not folder.startswith('tests'):

@@ -159,9 +159,12 @@ def maintainers_line(name, text, ours, others):
     does not have, or else the file's name.  It is None if the section covers
     the file already.
     """
-    title, patterns = next((title, patterns) for title, patterns
-                           in sections(ours).items()
-                           if any(covers(line, name) for line in patterns))
+    title, patterns = next(((title, patterns) for title, patterns
+                            in sections(ours).items()
+                            if any(covers(line, name) for line in patterns)),
+                           (None, []))
+    if not title:
+        raise Refusal(f'MAINTAINERS has no section for {name}')
     title = SECTIONS.get(title, title)
     theirs = sections(text).get(title, [])
     if any(covers(line, name) for line in theirs):

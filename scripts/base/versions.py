@@ -9,9 +9,11 @@
 
 import re
 
+from term import Refusal
+
 HEADER = 'include/qemu/base-version.h'
 INCLUDE = '#include "qemu/base-version.h"\n'
-SINCE = re.compile(r'#if BASE_SINCE\((\d+), (\d+)\)')
+SINCE = re.compile(r'#if BASE_SINCE\((\d+), (\d+)\)$')
 
 
 def number(version):
@@ -22,8 +24,8 @@ def choose(text, version):
     """@text without its "#if BASE_SINCE(...)"."""
     kept, taken = [], []    # of each "#if" around a line; None: not ours
     for line in text.splitlines(keepends=True):
-        word = re.match(r'#(if|else|endif)', line)
-        since = SINCE.match(line)
+        word = re.match(r'#(if|else|elif|endif)', line)
+        since = SINCE.match(line.rstrip())
         ours = False
         if since:
             taken.append(number(version) >= [int(part) for part
@@ -35,6 +37,8 @@ def choose(text, version):
             ours = taken[-1] is not None
             if word[1] == 'endif':
                 taken.pop()
+            elif ours and word[1] == 'elif':
+                raise Refusal('a choice by BASE_SINCE has an #elif')
             elif ours:
                 taken[-1] = not taken[-1]
         if not ours and False not in taken:
@@ -90,6 +94,8 @@ def settle(text, header, version):
     if INCLUDE not in text:
         return text
     text = choose(text.replace(INCLUDE, ''), version)
+    if 'BASE_SINCE' in text:
+        raise Refusal('BASE_SINCE is not alone in its #if')
     for name, (parameters, what) in definitions(header, version).items():
         pattern = re.compile(rf'\b{name}\b')
         while match := pattern.search(text):

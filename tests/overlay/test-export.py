@@ -363,6 +363,21 @@ void f(const void *data)
 ''')
         self.assertEqual(export.versions.settle('x', header, '10.2.0'), 'x')
 
+    def test_choice_that_is_not_simple(self):
+        for line in ('#if BASE_SINCE(10, 2) && defined(X)',
+                     '#if defined(X) && BASE_SINCE(10, 2)',
+                     '#if BASE_SINCE(10, 2)\n#elif defined(X)',
+                     'if (BASE_SINCE(10, 2))'):
+            write(self.tree.path / 'hw/part.c', export.versions.INCLUDE +
+                  f'{line}\n#endif\n')
+            self.assertRegex(self.refused(), 'hw/part.c: .*BASE_SINCE')
+
+    def test_file_of_no_section(self):
+        write(self.tree.path / 'MAINTAINERS',
+              OUR_MAINTAINERS.replace('F: include/', 'F: docs/'))
+        self.assertIn('MAINTAINERS has no section for include/part.h',
+                      self.refused())
+
     def test_made_anew(self):
         self.make()
         self.make()
