@@ -288,8 +288,9 @@ class Branch:
         self.join_maintainers(names)
 
     def with_ours(self, text, ours, folder, base):
-        if base != 'meson.build':
-            return text + '\n' + ours
+        if base == 'trace-events':
+            events = joined.events_for(ours, folder, self.present)
+            return f'{text}\n{events}\n' if events else text
         if not folder.startswith('tests'):
             return text + '\n' + joined.lines_for(ours, folder, self.present,
                                                   self.repo)

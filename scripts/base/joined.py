@@ -1,7 +1,7 @@
 # How files of ours join QEMU's files of the same name in an exported branch.
 #
-#     meson.build, trace-events    at the end of QEMU's, for the files that the
-#                                  branch has by now
+#     meson.build, trace-events    at the end of QEMU's, what is about files
+#                                  that the branch has by now
 #     tests/*/meson.build          in QEMU's dictionaries of tests
 #     MAINTAINERS                  lines in QEMU's sections, for files of ours
 #
@@ -60,6 +60,19 @@ def lines_for(text, folder, present, repo):
         if found or not lost:
             paragraphs.append('\n'.join(kept))
     return '\n\n'.join(paragraphs).rstrip('\n') + '\n'
+
+
+def events_for(text, folder, present):
+    """The paragraphs of a trace-events that are about files in `present`."""
+    return '\n\n'.join(
+        paragraph for paragraph in text.strip('\n').split('\n\n')
+        if f'{folder}/{events_of(paragraph)}' in present)
+
+
+def events_of(paragraph):
+    """The file whose events a paragraph of a trace-events has."""
+    match = re.match(r'# (\S+\.c)\n', paragraph)
+    return match and match[1]
 
 
 def senseless(text, version):

@@ -189,6 +189,7 @@ class ExportTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.base = FakeBase(self.folder / 'base')
         write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        write(self.base.path / 'hw/trace-events', 'kept() ""\n')
         write(self.base.path / 'MAINTAINERS', MAINTAINERS)
         write(self.base.path / 'tests/unit/meson.build', TESTS)
         self.tree = FakeCheckout(self.folder / 'tree')
@@ -196,6 +197,7 @@ class ExportTest(unittest.TestCase):
                 'patches/0100-fix.patch': FIX,
                 'patches/0010-device.patch': DEVICE,
                 'patches/series': SERIES, 'patches/export': PLAN,
+                'hw/trace-events': '# Ours\n\n# new.c\nnew() ""\n',
                 'hw/part.c': '#include "part.h"\n',
                 'hw/new.c': '#include "trace/trace-qemu_mq_hw_block.h"\n',
                 'include/part.h': '', 'qapi/ours.json': '',
@@ -245,6 +247,9 @@ class ExportTest(unittest.TestCase):
         self.assertEqual(self.show('HEAD', 'hw/new.c'),
                          '#include "trace.h"\n')
         self.assertNotIn('qemu-mq', (self.branch / 'meson.build').read_text())
+        self.assertEqual(self.show('HEAD~', 'hw/trace-events'), 'kept() ""\n')
+        self.assertEqual(self.show('HEAD', 'hw/trace-events'),
+                         'kept() ""\n\n# new.c\nnew() ""\n')
 
     def test_fixes(self):
         status, _out, err = self.make('fixes')
@@ -452,6 +457,14 @@ class PlanTest(unittest.TestCase):
         last = [name.startswith('tests/') for step in steps[-1:]
                 for name in step.files]
         self.assertFalse(all(last))
+
+    def test_trace_events_stand_with_their_users(self):
+        for path in REPO.glob('hw/*/trace-events'):
+            for part in path.read_text().strip('\n').split('\n\n'):
+                user = export.joined.events_of(part)
+                text = (path.parent / user).read_text() if user else ''
+                for event in re.findall(r'^(\w+)\(', part, re.M):
+                    self.assertIn(f'trace_{event}(', text, path)
 
     maxDiff = None
 
