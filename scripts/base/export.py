@@ -289,11 +289,11 @@ class Branch:
 
     def with_ours(self, text, ours, folder, base):
         if base == 'trace-events':
-            events = joined.events_for(ours, folder, self.present)
-            return f'{text}\n{events}\n' if events else text
+            return joined.put_last(text, joined.events_for(ours, folder,
+                                                           self.present))
         if not folder.startswith('tests'):
-            return text + '\n' + joined.lines_for(ours, folder, self.present,
-                                                  self.repo)
+            return joined.put_last(text, joined.lines_for(
+                ours, text, folder, self.present, self.repo))
         text = joined.join_tests(text, ours, folder, self.present, self.repo)
         for name in self.present:
             if re.fullmatch(rf'{folder}/(?:test-.*|.*-test)\.c', name) and \

@@ -41,25 +41,34 @@ def named_files(text, folder, repo):
     return [name for name in names if (repo / name).exists()]
 
 
-def lines_for(text, folder, present, repo):
+def lines_for(text, theirs, folder, present, repo):
     """The part of a meson.build for which the files are there.
 
-    A line that names files of ours stays if all of them are in `present`,
-    a paragraph stays if it has lost no file or has one left.
+    A line that names files of ours stays if all of them are in `present`, and
+    if `theirs`, the text before it, does not build them already.  A paragraph
+    stays if it has lost no file or has one left, and is no mere comment.
     """
+    def is_wanted(name):
+        return name in present and f"'{os.path.basename(name)}'" not in theirs
+
     paragraphs = []
     for paragraph in text.split('\n\n'):
         kept, found, lost = [], 0, 0
         for line in paragraph.splitlines():
             names = named_files(line, folder, repo)
-            if all(name in present for name in names):
+            if all(map(is_wanted, names)):
                 kept.append(line)
                 found += len(names)
             else:
                 lost += 1
-        if found or not lost:
+        if found or not lost and any(line[:1] != '#' for line in kept):
             paragraphs.append('\n'.join(kept))
-    return '\n\n'.join(paragraphs).rstrip('\n') + '\n'
+    return '\n\n'.join(paragraphs).rstrip('\n')
+
+
+def put_last(text, paragraphs):
+    """QEMU's text, and ours at its end, if there is any."""
+    return text.rstrip('\n') + f'\n\n{paragraphs}\n' if paragraphs else text
 
 
 def events_for(text, folder, present):

@@ -33,7 +33,7 @@ DEVICE = '''hw: old is ours
 --- a/hw/meson.build
 +++ b/hw/meson.build
 @@ -1,2 +1 @@
- base_lines()
+ base_lines('kin.c')
 -old()
 --- a/MAINTAINERS
 +++ b/MAINTAINERS
@@ -56,7 +56,7 @@ PLAN = '''# comment
     tests/unit/test-kept.c
 = hw: the parts
     | What both have.
-    hw/part.c include/part.h
+    hw/part.c hw/kin.c include/part.h
 0010-device.patch
     hw/new.c tests/unit/test-new.c
     - hw/old.c
@@ -188,7 +188,7 @@ class ExportTest(unittest.TestCase):
             .resolve()
         self.addCleanup(shutil.rmtree, self.folder)
         self.base = FakeBase(self.folder / 'base')
-        write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        write(self.base.path / 'hw/meson.build', "base_lines('kin.c')\nold()\n")
         write(self.base.path / 'hw/trace-events', 'kept() ""\n')
         write(self.base.path / 'MAINTAINERS', MAINTAINERS)
         write(self.base.path / 'tests/unit/meson.build', TESTS)
@@ -204,8 +204,11 @@ class ExportTest(unittest.TestCase):
                 'MAINTAINERS': OUR_MAINTAINERS,
                 'tests/unit/meson.build': OUR_TESTS,
                 'tests/unit/test-kept.c': '', 'tests/unit/test-new.c': '',
-                'hw/meson.build': "ss.add(files('part.c'))\n\n"
-                                  "ss.add(files(\n  'new.c',\n))\n"}.items():
+                'hw/kin.c': '',
+                'hw/meson.build': "# Ours\n\nss.add(files('part.c'))\n\n"
+                                  "ss.add(files(\n  'kin.c',\n"
+                                  "  'new.c',\n))\n\n"
+                                  "ss.add(files('kin.c'))\n"}.items():
             write(self.tree.path / name, text)
         (self.tree.path / 'qapi/ours.json').unlink()
         self.git('init', '-q')
@@ -239,10 +242,12 @@ class ExportTest(unittest.TestCase):
         self.assertIn('What both have.\n',
                       self.git('log', '-1', '--format=%b', 'HEAD~',
                                cwd=self.branch))
+        # QEMU's list has kin.c, and none has a line that only introduces ours.
         self.assertEqual(self.show('HEAD~', 'hw/meson.build'),
-                         "base_lines()\nold()\n\nss.add(files('part.c'))\n")
+                         "base_lines('kin.c')\nold()\n\n"
+                         "ss.add(files('part.c'))\n")
         self.assertEqual(self.show('HEAD', 'hw/meson.build'),
-                         "base_lines()\n\nss.add(files('part.c'))\n\n"
+                         "base_lines('kin.c')\n\nss.add(files('part.c'))\n\n"
                          "ss.add(files(\n  'new.c',\n))\n")
         self.assertEqual(self.show('HEAD', 'hw/new.c'),
                          '#include "trace.h"\n')
@@ -281,7 +286,7 @@ class ExportTest(unittest.TestCase):
                       self.refused())
 
     def test_removed_but_built(self):
-        lines = "base_lines()\nold()\nss.add(files('old.c'))\n"
+        lines = "base_lines('kin.c')\nold()\nss.add(files('old.c'))\n"
         write(self.base.path / 'hw/meson.build', lines)
         write(self.tree.path / 'patches/0010-device.patch',
               DEVICE.replace('-1,2 +1 @@', '-1,3 +1,2 @@').replace(
@@ -323,7 +328,8 @@ class ExportTest(unittest.TestCase):
                               f'M: {who}L: qemu-block@nongnu.org\n'
                               'S: Maintained\nF: include/part.h\n\n'
                               'virtio-blk\n')
-        lines = lines.replace('T: git there', 'F: hw/part.c\nT: git there')
+        lines = lines.replace('T: git there', 'F: hw/part.c\nF: hw/kin.c\n'
+                              'T: git there')
         self.assertEqual(self.show('HEAD~', 'MAINTAINERS'), lines)
         lines = lines.replace('F: hw/old.c\n', '').replace(
             'T: git there', 'F: hw/new.c\nF: tests/unit/test-n*\nT: git there')
@@ -414,7 +420,7 @@ void f(const void *data)
     def test_next_base(self):
         """Another base gets its variants, and not what it does without."""
         self.base = FakeBase(self.base.path, '10.2.1')
-        write(self.base.path / 'hw/meson.build', 'base_lines()\nold()\n')
+        write(self.base.path / 'hw/meson.build', "base_lines('kin.c')\nold()\n")
         own = self.tree.path / 'patches/10.2'
         lock = (self.tree.path / 'base.lock').read_text()
         write(own / 'base.lock', lock.replace('10.0', '10.2')
