@@ -122,6 +122,7 @@ static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
 
     WITH_QEMU_LOCK_GUARD(&claims->lock) {
         qatomic_set(&claims->waiting, claims->waiting + 1);
+        /* Whoever returns chunks looks at @waiting after that */
         smp_mb();
         if (try_word(word, mask)) {
             qatomic_set(&claims->waiting, claims->waiting - 1);

@@ -32,17 +32,17 @@ static struct {
     AsymCount done;
 } QEMU_ALIGNED(THREAD_SLOT_ALIGN) barriers;
 
-#if defined(CONFIG_LINUX) && defined(__NR_membarrier)
+#if defined(CONFIG_LINUX) && defined(SYS_membarrier)
 
 static bool barrier_register(void)
 {
-    return !syscall(__NR_membarrier,
+    return !syscall(SYS_membarrier,
                     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0);
 }
 
 static bool barrier_in_all_threads(void)
 {
-    return !syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
+    return !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
 }
 
 #else

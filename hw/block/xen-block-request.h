@@ -51,8 +51,7 @@ typedef enum XenBlkifAction {
     XEN_BLKIF_READ,
     XEN_BLKIF_WRITE,
     XEN_BLKIF_FLUSH,            /* with data: flush, then write */
-    XEN_BLKIF_BARRIER,          /* runs after all earlier requests end, and
-                                 * before all later ones begin */
+    XEN_BLKIF_BARRIER,          /* after all earlier, before all later ones */
     XEN_BLKIF_DISCARD,
 } XenBlkifAction;
 
@@ -68,8 +67,7 @@ typedef struct XenBlkifRequest {
     uint64_t sector;            /* in units of the disk's sector size */
     uint64_t bytes;             /* to transfer or to discard */
     uint16_t nr_segs;
-    uint8_t operation;          /* to be put into the response; for an
-                                 * indirect request this is indirect_op */
+    uint8_t operation;          /* for the response; indirect_op if indirect */
     uint8_t nr_indirect;        /* pages of segments, 0 for a direct request */
     XenBlkifAction action;
     uint32_t indirect_grefs[XEN_BLKIF_MAX_INDIRECT_PAGES];

@@ -254,10 +254,10 @@ static void check_all(Loop *loop)
 
 static void wait_idle(Loop *loop)
 {
-#ifdef __NR_epoll_wait
-    thread_syscall_wait(loop->tid, __NR_epoll_wait, __NR_epoll_pwait);
+#ifdef SYS_epoll_wait
+    thread_syscall_wait(loop->tid, SYS_epoll_wait, SYS_epoll_pwait);
 #else
-    thread_syscall_wait(loop->tid, __NR_epoll_pwait, __NR_epoll_pwait);
+    thread_syscall_wait(loop->tid, SYS_epoll_pwait, SYS_epoll_pwait);
 #endif
 }
 
