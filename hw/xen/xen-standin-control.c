@@ -6,8 +6,25 @@
  *
  * Whoever holds the other end of the chardev acts as the guest domain and as
  * the toolstack of domain 0.  Lines are answered in order; one that waits
- * (xs_wait, xs_sync) keeps those behind it waiting.  docs/xen-standin.rst
- * lists the words.
+ * (xs_wait, xs_sync) keeps those behind it waiting.
+ *
+ *     xs_write PATH VALUE         write a node; VALUE is the rest of the line
+ *     xs_read PATH                the value
+ *     xs_rm PATH                  remove the node and all below it
+ *     xs_ls PATH                  the names of the nodes in it
+ *     xs_wait PATH VALUE...       wait until the node has one of the values; of
+ *                                 none, until it is gone
+ *     xs_sync                     wait until all watches have been served
+ *     xs_conflict N               let the next N transactions fail with EAGAIN
+ *     evtchn_alloc                a new port of the guest; two eventfds that
+ *                                 come with the line send to it and are told
+ *     evtchn_close PORT           close it
+ *     evtchn_send PORT            send as the guest does
+ *     evtchn_pending PORT         how many events came since it was last asked
+ *     evtchn_bound PORT           1 if a backend has bound the other end
+ *     gnttab_setup FRAME N        the grant table is in N frames from FRAME on
+ *     gnttab_limit N              let N grants be mapped at a time
+ *     gnttab_stats                the seven numbers of XenStandinGrantStats
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -228,7 +228,7 @@ void xen_standin_gnttab_set_limit(uint64_t nr_grants);
 void xen_standin_gnttab_get_stats(XenStandinGrantStats *stats);
 
 /*
- * Control: the commands of frontend and toolstack, see docs/xen-standin.rst.
+ * Control: words of frontend and toolstack, which xen-standin-control.c lists.
  */
 
 /** xen_standin_control_start: read commands from the chardev, if it has one */

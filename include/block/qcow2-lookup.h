@@ -6,7 +6,8 @@
  * Code that changes the tables holds the image's lock.  It changes an entry as
  * one word, or it announces a change of two words.  So a reader finds the old
  * entry or the new one.  Both are right for a read that is in flight during the
- * change.  docs/block-layer.rst explains why.
+ * change, because the data of a cluster is written before an entry points to
+ * it.  block/qcow2-slots.h says how a reader finds out that a table is another.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -166,6 +166,19 @@ def odd_words(path):
     return [match[0] for match in OURS.finditer(prose(path))]
 
 
+# A path, or the name of a page
+POINTER = re.compile(r'(?<![\w./*-])(?:[\w.-]+/)+[\w.-]*\w|'
+                     r'(?<![\w./*-])[\w-]+\.(?:rst|md)\b')
+
+
+def pointers_home(text, names):
+    """What @text points to that this tree has and the branch does not."""
+    folders = {str(folder) for name in names for folder in Path(name).parents}
+    return [word for word in POINTER.findall(text)
+            if word not in names and word not in folders
+            and any((REPO / folder / word).exists() for folder in ('', 'docs'))]
+
+
 # First words of an order.  A subject says how things are after the commit.
 ORDERS = """accept add allow avoid check clean compare count define do drop
 execute fix forget free give handle implement introduce keep leave let list
@@ -480,6 +493,23 @@ class PlanTest(unittest.TestCase):
         odd = [f'{path.relative_to(REPO)}: {word}'
                for path in exported() for word in odd_words(path)]
         self.assertEqual(odd, [])
+
+    @unittest.skipUnless((REPO / '.git').exists(), 'files are listed by git')
+    def test_pointers(self):
+        """What is exported points to nothing that only this tree has."""
+        names = [str(path.relative_to(REPO)) for path in exported()]
+        odd = [f'{path.relative_to(REPO)}: {word}' for path in exported()
+               for word in pointers_home(prose(path), names)]
+        self.assertEqual(odd, [])
+
+    def test_pointers_home_are_seen(self):
+        names = ['hw/block/virtio-blk.c']
+        for text in ('see docs/data-path.rst.', 'as data-path.rst has it',
+                     'scripts/base/export.py', 'in tests/soak', 'README.md'):
+            self.assertEqual(len(pointers_home(text, names)), 1, text)
+        for text in ('hw/block/virtio-blk.c', 'in hw/block', 'and/or',
+                     'docs/devel/tracing.rst', '9.0/docs/data-path.rst'):
+            self.assertEqual(pointers_home(text, names), [], text)
 
     def test_subjects(self):
         subjects = [path.read_text().splitlines()[0] for folder

@@ -2,8 +2,7 @@
  * Xen PV disk: frontends other than Linux, as they behave
  *
  * Each test goes through what a driver writes, in the order in which it does,
- * through what it waits for and what it cannot bear.  docs/xen-frontends.rst
- * has all of that in a table.
+ * through what it waits for and what it cannot bear.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
