@@ -1,7 +1,8 @@
 # Whether an exported branch is whole: make check-export.
 #
 #     export --> configure --> build --> tests of the branch --> a guest boots
-#                                   \--> EACH=1: each commit compiles (each.py)
+#        \                          \--> EACH=1: each commit compiles (each.py)
+#         \--> checkpatch.pl of each commit
 #
 # The branch is configured as a developer of QEMU would do it, in its own tree
 # and with the base's own programs, with the options of the build folder.
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import check
+import checkpatch
 import each
 import export
 import firmware
@@ -87,6 +89,7 @@ def run(build, state, lock, fixes_only, each_commit):
     cache = cache_folder()
     source = find_source(state['with_base'], cache, lock)
     export.export(layout.base, source, lock, fixes_only)
+    checkpatch.check(layout.base, not fixes_only)
     qemu.configure(layout, state['options'], state['env'], cache, lock)
     firmware.link(layout)
     added = added_tests(layout.base)

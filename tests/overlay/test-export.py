@@ -17,6 +17,7 @@ from pathlib import Path
 from fake_base import REPO, FakeBase, FakeCheckout, write
 
 # pylint: disable=wrong-import-position,wrong-import-order
+import checkpatch  # noqa: E402
 import export  # noqa: E402
 from term import Refusal  # noqa: E402
 
@@ -510,6 +511,28 @@ class PlanTest(unittest.TestCase):
         for text in ('hw/block/virtio-blk.c', 'in hw/block', 'and/or',
                      'docs/devel/tracing.rst', '9.0/docs/data-path.rst'):
             self.assertEqual(pointers_home(text, names), [], text)
+
+    def test_what_checkpatch_may_say_is_explained(self):
+        page = (REPO / 'docs/overlay.rst').read_text()
+        for _what, name in checkpatch.ACCEPTED:
+            self.assertIn(Path(name).name, page)
+
+    def test_complaints(self):
+        text = ('WARNING: line over 80 characters\n'
+                '#80: FILE: scripts/meson-buildoptions.sh:83:\n+  long\n\n'
+                'ERROR: memory barrier without comment\n'
+                '#71: FILE: block/io.c:2096:\n+ smp_wmb();\n\n'
+                'WARNING: added file(s), does MAINTAINERS need updating?\n'
+                '#48: \nnew file mode 100644\n\n'
+                'WARNING: line over 80 characters\n'
+                '#81: FILE: util/meson-buildoptions.sh:1:\n+ long\n\n'
+                'total: 1 errors, 3 warnings, 1 lines checked\n')
+        found = checkpatch.complaints(text)
+        self.assertEqual(len(found), 4)
+        self.assertEqual(
+            [(name, line) for what, name, line in found
+             if not checkpatch.accepted(what, name)],
+            [('block/io.c', '2096'), ('util/meson-buildoptions.sh', '1')])
 
     def test_subjects(self):
         subjects = [path.read_text().splitlines()[0] for folder
