@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/block_int.h"
+#include "block/snapshot.h"
 #include "block/throttle-groups.h"
 #include "crypto/secret.h"
 #include "qapi/error.h"
@@ -110,6 +111,7 @@ const DiskKind disk_kinds[] = {
         .format = "qcow2",
         .create = "cluster_size=16384,extended_l2=on",
         .node = "{'driver': 'copy-on-read', 'file': " QCOW2(FILE_4K, "") "}",
+        .image = QCOW2(FILE_4K, ""),
         .can = OF_QCOW2,
         .backing = true,
     },
@@ -182,6 +184,21 @@ BlockDriverState *disk_open(const DiskKind *kind, int number)
 
     return bdrv_open(name, NULL, NULL,
                      BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_UNMAP, &error_abort);
+}
+
+BlockDriverState *snapshot_open(const DiskKind *kind, int number,
+                                const char *name)
+{
+    g_autofree char *node = with_path(kind->image ?: kind->node, number);
+    g_autofree char *image = g_strdup_printf("json:%s", node);
+    QDict *options = qdict_new();
+    BlockDriverState *bs;
+
+    qdict_put_str(options, BDRV_OPT_FORCE_SHARE, "on");
+    bs = bdrv_open(image, NULL, options, 0, &error_abort);
+    g_assert_cmpint(bdrv_snapshot_load_tmp(bs, NULL, name, &error_abort), ==,
+                    0);
+    return bs;
 }
 
 void disk_delete(int number)

@@ -25,6 +25,7 @@ typedef struct DiskKind {
     const char *format;
     const char *create;         /* options, as of qemu-img create -o */
     const char *node;           /* as of -blockdev, in JSON */
+    const char *image;          /* below filters; NULL: the same */
     unsigned can;               /* of DiskCan */
     bool backing;               /* "@.base", which has data */
     bool whole_blocks;          /* each writer has whole blocks of 4 KiB */
@@ -52,6 +53,15 @@ void disk_create(const DiskKind *kind, int number, int sectors,
  * disk_open: the node on top of that disk.
  */
 BlockDriverState *disk_open(const DiskKind *kind, int number);
+
+/**
+ * snapshot_open: the snapshot inside that disk, which may be open already.
+ *
+ * The node is for reading only.  What the image's cache has to write of the
+ * snapshot's tables has to be written before.
+ */
+BlockDriverState *snapshot_open(const DiskKind *kind, int number,
+                                const char *name);
 
 void disk_delete(int number);
 

@@ -73,6 +73,44 @@ void sector_zero(Sector *sector)
 }
 
 /*
+ * Snapshots, in the main thread
+ */
+
+void frozen_begin(Frozen *frozen, const Hammer *hammer)
+{
+    frozen->sectors = hammer->sectors;
+    for (int i = 0; i < frozen->sectors; i++) {
+        frozen->all[i].done = qatomic_load_acquire(&hammer->all[i].done);
+    }
+}
+
+/* A discard that turns out to have kept the data takes back its number. */
+void frozen_end(Frozen *frozen, const Hammer *hammer)
+{
+    for (int i = 0; i < frozen->sectors; i++) {
+        uint32_t started = qatomic_load_acquire(&hammer->all[i].started);
+
+        frozen->all[i].started = MAX(started, frozen->all[i].done);
+    }
+}
+
+void frozen_check(const Frozen *frozen, BdrvChild *root)
+{
+    g_autofree uint64_t *buf = g_malloc(RUN_SECTORS * SECTOR);
+
+    for (int i = 0; i < frozen->sectors; i += RUN_SECTORS) {
+        int count = MIN(RUN_SECTORS, frozen->sectors - i);
+
+        g_assert_cmpint(bdrv_pread(root, i * SECTOR, count * SECTOR, buf, 0),
+                        ==, 0);
+        for (int k = 0; k < count; k++) {
+            sector_check(&buf[k * WORDS], i + k, frozen->all[i + k].done,
+                         frozen->all[i + k].started);
+        }
+    }
+}
+
+/*
  * Requests, in the threads
  */
 

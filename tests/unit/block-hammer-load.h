@@ -22,6 +22,12 @@ typedef struct Sector {
     uint32_t zeroes_done;
 } Sector;
 
+/* What a snapshot may hold: of each sector, a write from @done to @started. */
+typedef struct Frozen {
+    int sectors;
+    Sector all[DISK_SECTORS_MAX];
+} Frozen;
+
 /* Sectors one after the other that one thread writes */
 typedef struct Run {
     int first;
@@ -42,7 +48,8 @@ struct Hammer {
     BlockBackend *blk;
     int number;                 /* of the disk that is in use */
     int sectors;
-    bool snapshot;
+    bool snapshot;              /* inside the image there is one */
+    Frozen frozen;              /* what it holds */
     GRand *rand;
     Sector all[DISK_SECTORS_MAX];
     Writer writers[THREADS];
@@ -68,6 +75,21 @@ void sector_check(const uint64_t *buf, int sector, uint32_t oldest,
  * sector_zero: count a write of zeroes that has been done.
  */
 void sector_zero(Sector *sector);
+
+/**
+ * frozen_begin: a snapshot is about to be made; what is done now is in it.
+ */
+void frozen_begin(Frozen *frozen, const Hammer *hammer);
+
+/**
+ * frozen_end: it has been made; what has not been started yet is not in it.
+ */
+void frozen_end(Frozen *frozen, const Hammer *hammer);
+
+/**
+ * frozen_check: a snapshot that @root reads holds what it may hold.
+ */
+void frozen_check(const Frozen *frozen, BdrvChild *root);
 
 /**
  * writers_new: give each sector to one of the writers.

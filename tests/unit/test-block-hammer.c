@@ -121,6 +121,19 @@ static void snapshot_create(Hammer *hammer, BlockDriverState *bs)
     bdrv_graph_rdunlock_main_loop();
 }
 
+/* Whatever has been written since, the snapshot has what it had. */
+static void snapshot_check(Hammer *hammer)
+{
+    BlockDriverState *bs = snapshot_open(hammer->kind, hammer->number,
+                                         "snapshot");
+    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ,
+                                        BLK_PERM_ALL, &error_abort);
+
+    bdrv_unref(bs);
+    frozen_check(&hammer->frozen, (BdrvChild *)blk_root(blk));
+    blk_unref(blk);
+}
+
 /* There is one snapshot or none. */
 static void snapshot(Hammer *hammer)
 {
@@ -131,11 +144,14 @@ static void snapshot(Hammer *hammer)
     }
     bdrv_drained_begin(bs);
     if (hammer->snapshot) {
+        snapshot_check(hammer);
         bdrv_graph_rdlock_main_loop();
         bdrv_snapshot_delete(bs, NULL, "snapshot", &error_abort);
         bdrv_graph_rdunlock_main_loop();
     } else {
+        frozen_begin(&hammer->frozen, hammer);
         snapshot_create(hammer, bs);
+        frozen_end(&hammer->frozen, hammer);
     }
     bdrv_drained_end(bs);
     hammer->snapshot = !hammer->snapshot;
@@ -219,6 +235,9 @@ static void mirror(Hammer *hammer)
     bdrv_unref(target);
     job_finish("mirror", true);
     g_assert(blk_bs(hammer->blk) == target);
+    if (hammer->snapshot) {
+        snapshot_check(hammer);
+    }
     disk_delete(hammer->number);
     hammer->number = number;
     hammer->snapshot = false;
@@ -229,9 +248,13 @@ static void commit(Hammer *hammer)
 {
     BlockDriverState *bs = blk_bs(hammer->blk);
     BlockDriverState *overlay = overlay_create(hammer->sectors);
+    g_autofree Frozen *frozen = g_new(Frozen, 1);
 
+    frozen_begin(frozen, hammer);
     g_assert_cmpint(bdrv_append(overlay, bs, &error_abort), ==, 0);
+    frozen_end(frozen, hammer);
     poll_some();
+    frozen_check(frozen, overlay->backing);
     commit_active_start("commit", overlay, bs, JOB_DEFAULT, 0,
                         BLOCKDEV_ON_ERROR_REPORT, NULL, NULL, NULL, true,
                         &error_abort);
