@@ -319,10 +319,23 @@ class WatchTest(unittest.TestCase):
                 self.watch.look(os.getpid(), 2, 2)
 
     def test_memory(self):
-        grown = watch.memory(os.getpid()) + watch.MEMORY + MIB
+        grown = watch.memory(os.getpid()) + watch.MEMORY[watch.WARM_UP] + MIB
         with mock.patch.object(watch, 'memory', return_value=grown):
             with self.assertRaisesRegex(RunError, 'memory has grown'):
                 self.watch.look(os.getpid(), 2, 2)
+
+    def test_memory_of_a_warm_process(self):
+        size = 100 * MIB
+        with mock.patch.object(watch, 'memory', side_effect=lambda _: size):
+            late = watch.Watch()
+            for _ in range(20):
+                size += MIB // 4
+                late.look(os.getpid(), 2, 2)
+            size += watch.MEMORY[20]
+            late.look(os.getpid(), 2, 2)
+            size += MIB
+            with self.assertRaisesRegex(RunError, 'after 20 steps'):
+                late.look(os.getpid(), 2, 2)
 
 
 class ChainTest(LoadCase):

@@ -5,6 +5,11 @@ The first figures of a process with so many layers and IOThreads are what it may
 use whenever it has as many again, and a few handles more, because an event loop
 gets what it needs for asynchronous I/O when it is first used.  A thread pool's
 workers come and go.
+
+Memory grows for a while, as each thread's allocator and pools of coroutines get
+what the load needs.  In one process of a hundred steps it went from 97 MiB
+after four steps to 105 after twenty and 118 at most.  A seed that does not keep
+its process has the first of the two limits only.
 """
 
 import os
@@ -15,7 +20,8 @@ from pathlib import Path
 from guest.errors import RunError
 
 WARM_UP = 4             # steps
-MEMORY = 48 << 20       # bytes that a heap may have more
+# Bytes that a heap may have more than after so many steps.
+MEMORY = {WARM_UP: 32 << 20, 20: 20 << 20}
 HANDLES = 8             # of a kind
 IMAGES = 'images'
 
@@ -75,7 +81,7 @@ class Watch:
         iothreads, layers: how many there are, of those that come and go."""
         if process != self.process:
             self.process, self.steps, self.first = process, 0, {}
-            self.heap = None
+            self.heaps = {}
         self.steps += 1
         opened, heap = handles(process), memory(process)
         now = {('images', layers): Counter(images=opened.pop(IMAGES, 0)),
@@ -86,11 +92,7 @@ class Watch:
             handles=sum(opened.values()) + now['images', layers][IMAGES])
         if self.steps < WARM_UP:
             return
-        if self.heap is None:
-            self.heap = heap
-        if heap > self.heap + MEMORY:
-            raise RunError(f'memory has grown from {self.heap >> 20} MiB to '
-                           f'{heap >> 20} MiB')
+        self.look_at_heap(heap)
         for key, present in now.items():
             grown = present - self.first.setdefault(key, present)
             spare = 0 if key[0] == 'threads' else HANDLES
@@ -98,3 +100,13 @@ class Watch:
                 raise RunError(
                     f'{key[0]} have grown: {dict(grown)} more than when the '
                     f'guest was first in the same configuration')
+
+    def look_at_heap(self, heap):
+        for steps, more in MEMORY.items():
+            if self.steps < steps:
+                continue
+            before = self.heaps.setdefault(steps, heap)
+            if heap > before + more:
+                raise RunError(
+                    f'memory has grown from {before >> 20} MiB, after {steps} '
+                    f'steps, to {heap >> 20} MiB')
