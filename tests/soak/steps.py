@@ -3,6 +3,9 @@
 
 A step draws its arguments from the seed's numbers before it acts, so that the
 same seed gives the same steps with the same arguments.
+
+A seed begins with one step of each kind, in an order of its own; a kind that is
+not possible yet has its turn as soon as it is.  Then chance chooses by weight.
 """
 
 from random import Random
@@ -37,9 +40,14 @@ class Chooser:
     def __init__(self, seed, steps):
         self.random = Random(seed)
         self.steps = steps
+        self.missing = self.random.sample(steps, len(steps))
 
     def next(self, rig):
         """(step, its arguments)"""
         possible = [step for step in self.steps if step.possible(rig)]
-        step, = self.random.choices(possible, [s.weight for s in possible])
+        step = next((step for step in self.missing if step in possible), None)
+        if step:
+            self.missing.remove(step)
+        else:
+            step, = self.random.choices(possible, [s.weight for s in possible])
         return step, step.plan(self.random, rig)

@@ -222,9 +222,20 @@ class ChooserTest(unittest.TestCase):
         self.assertEqual(self.choose(5), self.choose(5))
         self.assertNotEqual(self.choose(5), self.choose(6))
 
-    def test_each_step_comes(self):
-        names = {name for name, _ in self.choose(1)}
-        self.assertEqual(names, {step.name for step in self.steps()})
+    def test_each_step_comes_first(self):
+        for seed in range(5):
+            chosen = self.choose(seed)[:len(self.steps())]
+            self.assertEqual(sorted(name for name, _ in chosen),
+                             sorted(step.name for step in self.steps()))
+
+    def test_a_step_that_is_not_possible_comes_later(self):
+        steps = self.steps()[:2]
+        chooser = Chooser(1, steps)
+        first = chooser.missing[0]
+        with mock.patch.object(type(first), 'possible', lambda *_: False):
+            names = {chooser.next(self.rig())[0].name for _ in range(20)}
+            self.assertNotIn(first.name, names)
+        self.assertIs(chooser.next(self.rig())[0], first)
 
     def test_one_process(self):
         names = {name for name, _ in self.choose(1, stay=True)}
