@@ -126,7 +126,7 @@ def all_steps(guest, stay):
 def run_seed(options, seed, deadline, folder, say, totals):
     """One seed, from new disks to the end of its steps or of the time."""
     rig = GUESTS[options.guest][0](options, folder, say)
-    shape = rig.shape(Random(seed))
+    shape = rig.shape(seed)
     stay = seed % STAY == 0
     say(f'seed {seed}: {shape}' + (', one process' if stay else ''))
     chooser = Chooser(seed, all_steps(options.guest, stay))

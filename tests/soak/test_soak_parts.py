@@ -22,6 +22,7 @@ sys.path.insert(0, str(REPO / 'tests/functional'))
 
 # pylint: disable=wrong-import-position
 import tap      # noqa: E402
+import rig      # noqa: E402
 import soak     # noqa: E402
 import watch    # noqa: E402
 import xen_rig  # noqa: E402
@@ -249,6 +250,15 @@ class XenChooserTest(ChooserTest):
 
     def rig(self):
         return SimpleNamespace(can_migrate=True)
+
+
+class KindTest(unittest.TestCase):
+    def test_seeds_take_kinds_in_turn(self):
+        seeds = range(soak.STAY * len(rig.KINDS))
+        for stay in True, False:
+            kinds = {tuple(rig.Rig.shape(seed).values()) for seed in seeds
+                     if (seed % soak.STAY == 0) == stay}
+            self.assertEqual(kinds, set(rig.KINDS))
 
 
 class XenDataTest(unittest.TestCase):

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'functional'))
 
@@ -94,7 +95,8 @@ class XenRig:
         self.machine = self.domu = self.dom0 = self.load = None
 
     @staticmethod
-    def shape(random):
+    def shape(seed):
+        random = Random(seed)
         return {'rings': random.choice([1, 2, 2]),
                 'second': random.choice(['raw', 'qcow2', 'qcow2'])}
 
