@@ -78,6 +78,21 @@ class Chain:
             below = layer.node
         return made
 
+    def raw_copy(self, layers, path):
+        """What a guest sees of these layers, as a raw image.
+
+        QEMU may have them open if it only reads them."""
+        words = []
+        for depth, layer in enumerate(reversed(layers)):
+            prefix = depth * 'backing.'
+            words += [f'{prefix}driver={layer.format}',
+                      f'{prefix}file.driver=file',
+                      f'{prefix}file.filename={layer.path}']
+        if layers[0].format == 'qcow2':
+            words.append(f'{prefix}backing=')
+        self.img('convert', '-U', '-O', 'raw', '--image-opts', ','.join(words),
+                 path)
+
     def check(self, after_a_cut):
         """qemu-img check of all layers, as nobody uses them.
 

@@ -114,10 +114,19 @@ soak-{self.name} {self.kind} {' '.join(map(str, words))} \\
                            f'was cut off: {output.strip()}')
         self.bytes += int(output)
 
-    def verify_here(self, path, done):
-        """Compare a raw image that has exactly these operations."""
+    def bounds(self, action):
+        """What has been reported before an action, and how many operations
+        more of each writer there may have been at its end."""
+        before = list(self.read_log())
+        action()
+        more = max(now - then for now, then in zip(self.read_log(), before))
+        return before, more + SLACK[self.kind]
+
+    def verify_here(self, path, done, slack=0):
+        """Compare a raw image that has these operations, and of each writer
+        as many more as slack says."""
         done = subprocess.run(
-            [self.program, *self.verify_words(path, 0, done)],
+            [self.program, *self.verify_words(path, slack, done)],
             capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stdout + done.stderr).strip()

@@ -30,13 +30,18 @@ def deep(rig):
     return [name for name in DISKS if len(rig.chains[name].layers) > 1]
 
 
-def take_snapshot(rig, chain, shape, error=None):
-    """All writes go to a new layer from now on."""
+def overlay(chain, shape):
+    """A new image over the active one, that is not part of the chain yet."""
     layer = chain.new_layer('qcow2', shape)
-    rig.add_nodes(layer.blockdevs(rig.direct, error=error))
+    chain.img('rebase', '-u', '-f', 'qcow2', '-F', chain.active.format,
+              '-b', chain.active.path, layer.path)
+    return layer
+
+
+def take_snapshot(rig, chain, layer, **nodes):
+    """All writes go to this layer from now on."""
+    rig.add_nodes(layer.blockdevs(rig.direct, **nodes))
     rig.qmp('blockdev-snapshot', node=chain.active.node, overlay=layer.node)
-    chain.img('rebase', '-u', '-U', '-f', 'qcow2', '-F', chain.active.format,
-              '-b', chain.active.path, layer.path, may_fail=True)
     chain.layers.append(layer)
 
 
@@ -56,6 +61,8 @@ def commit(rig, chain, base, top, meanwhile=lambda: None):
 
 
 class Snapshot(Step):
+    """What the disk had is in the layers below, whatever is written next."""
+
     weight = 12
 
     def possible(self, rig):
@@ -71,8 +78,20 @@ class Snapshot(Step):
                 'shape': random.choice(SHAPES)}
 
     def act(self, rig, disk, shape):
-        take_snapshot(rig, rig.chains[disk], shape)
+        chain = rig.chains[disk]
+        layer = overlay(chain, shape)
+        bounds = rig.loads['data'].bounds(
+            lambda: take_snapshot(rig, chain, layer))
         rig.work_a_while()
+        if disk == 'data':
+            self.compare(rig, chain, bounds)
+
+    @staticmethod
+    def compare(rig, chain, bounds):
+        copy = rig.folder / 'snapshot.raw'
+        chain.raw_copy(chain.layers[:-1], copy)
+        rig.loads['data'].verify_here(copy, *bounds)
+        copy.unlink()
 
 
 class Commit(Step):
@@ -189,9 +208,10 @@ class Fault(Step):
     def act(self, rig, disk, event, errno):
         chain = rig.chains[disk]
         side = rig.side
+        layer = overlay(chain, SHAPES[0])
         side.errors_expected = True
-        take_snapshot(rig, chain, SHAPES[0],
-                      {'event': event, 'errno': errno, 'once': True})
+        take_snapshot(rig, chain, layer,
+                      error={'event': event, 'errno': errno, 'once': True})
         data = side.wait_for('BLOCK_IO_ERROR', action='stop')['data']
         if data['nospace'] != (errno == 28):
             raise RunError(f'the error says {data}')
