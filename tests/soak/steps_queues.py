@@ -4,7 +4,7 @@
 from chain import Chain
 from guest.disk import MIB
 from guest.errors import RunError
-from loads import Load
+from loads import SLACK, Load
 from rig import DISKS, QUEUES, SIZE
 from steps import Step
 
@@ -129,7 +129,7 @@ exit 1''')
 
 
 class Plug(Step):
-    """A disk comes, is written and compared, and goes.
+    """A disk comes, is written and compared, and goes while it is written.
 
     Linux does not notice one after it has slept, in stock QEMU neither."""
 
@@ -153,19 +153,31 @@ for turn in $(seq 600); do
     usleep 100000
 done
 exit 1''')
-        self.use(rig)
+        load = self.use(rig)
         rig.qmp('device_del', id=PLUGGED)
         rig.side.wait_for('DEVICE_DELETED', device=PLUGGED)
+        rig.guest(f'killall -9 soak-{PLUGGED}')
+        self.compare(rig, chain, load)
+        rig.loads['data'].bytes += load.bytes
         rig.drop_layer(layer)
 
     @staticmethod
     def use(rig):
+        """A load that has been compared once, and goes on."""
         load = Load('blocks', rig.options.load, rig.folder, PLUGGED)
         load.start(rig.side, rig.device_of(PLUGGED), rig.epoch)
         load.tell(rig.side, 'go')
         load.tell(rig.side, 'check')
-        rig.loads['data'].bytes += load.bytes
-        rig.guest(f'killall -9 soak-{PLUGGED}')
+        load.tell(rig.side, 'go')
+        return load
+
+    @staticmethod
+    def compare(rig, chain, load):
+        """What the load had flushed is there; its last writes have failed."""
+        copy = rig.folder / 'plugged.raw'
+        chain.raw_copy(chain.layers, copy)
+        load.verify_here(copy, load.read_log(), SLACK[load.kind])
+        copy.unlink()
 
 
 STEPS = [Move(), AddIOThread(), DeleteIOThread(), Limit(), Resize(), Plug()]
