@@ -19,20 +19,20 @@ class Layer:
     path: Path
     format: str
 
-    def blockdevs(self, direct, backing=None, error=None):
+    def blockdevs(self, direct, backing=None, errors=()):
         """Arguments of blockdev-add, the protocol's node first.
 
-        error: a rule of blkdebug that goes between the two nodes."""
+        errors: rules of blkdebug, which goes between the two nodes"""
         file = {'driver': 'file', 'node-name': f'{self.node}-file',
                 'filename': str(self.path), 'discard': 'unmap',
                 'aio': 'native' if direct else 'threads',
                 'cache': {'direct': direct}}
         nodes = [file]
-        if error:
+        if errors:
             nodes.append({'driver': 'blkdebug',
                           'node-name': f'{self.node}-debug',
                           'image': file['node-name'],
-                          'inject-error': [error]})
+                          'inject-error': list(errors)})
         top = {'driver': self.format, 'node-name': self.node,
                'file': nodes[-1]['node-name'], 'discard': 'unmap',
                'cache': {'direct': direct}}

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Snapshots, commits, streams, mirrors, backups, all under load."""
+"""Snapshots, commits, streams, mirrors, backups, faults, all under load."""
 
+import time
 from random import Random
 
 from chain import Chain
 from guest.errors import RunError
+from loads import PATIENCE
 from rig import DISKS, QUEUES
 from steps import Step
 from steps_queues import move
@@ -45,12 +47,12 @@ def take_snapshot(rig, chain, layer, **nodes):
     chain.layers.append(layer)
 
 
-def commit(rig, chain, base, top, meanwhile=lambda: None):
+def commit(rig, chain, base, top, meanwhile=lambda: None, on_error='report'):
     """Layers base + 1 to top go into layer base."""
     layers = chain.layers
     rig.qmp('block-commit', job_id='commit', device=chain.active.node,
             base_node=layers[base].node, top_node=layers[top].node,
-            auto_dismiss=False)
+            on_error=on_error, auto_dismiss=False)
     if layers[top] is chain.active:
         rig.wait_job('commit', meanwhile, 'ready')
         rig.qmp('job-complete', id='commit')
@@ -196,34 +198,64 @@ class Backup(Step):
 
 
 class Fault(Step):
-    """The backend fails a request and recovers: the guest is stopped, goes
+    """The backend fails some requests and recovers: the guest is stopped, goes
     on, and sees no error."""
 
-    def plan(self, random, rig):
-        return {'disk': random.choice(DISKS),
-                'event': random.choice(['write_aio', 'cluster_alloc',
-                                        'l2_update']),
-                'errno': random.choice([5, 28])}
+    # Of the disks that meet them while they are under load.
+    RULES = (
+        ({'event': 'write_aio'}, DISKS),
+        ({'event': 'cluster_alloc'}, DISKS),
+        ({'event': 'l2_update'}, DISKS),
+        ({'event': 'none', 'iotype': 'flush'}, DISKS),
+        ({'event': 'read_aio', 'iotype': 'read'}, ('data',)),
+    )
 
-    def act(self, rig, disk, event, errno):
+    def plan(self, random, rig):
+        rule, disks = random.choice(self.RULES)
+        return {'disk': random.choice(disks), **rule,
+                'errno': random.choice([5, 28]),
+                'times': random.choice([1, 1, 2, 5])}
+
+    def act(self, rig, disk, times, **rule):
         chain = rig.chains[disk]
         side = rig.side
         layer = overlay(chain, SHAPES[0])
         side.errors_expected = True
         take_snapshot(rig, chain, layer,
-                      error={'event': event, 'errno': errno, 'once': True})
+                      errors=[{**rule, 'once': True}] * times)
         data = side.wait_for('BLOCK_IO_ERROR', action='stop')['data']
-        if data['nospace'] != (errno == 28):
+        if data['nospace'] != (rule['errno'] == 28):
             raise RunError(f'the error says {data}')
         side.wait_for('STOP')
         rig.qmp('cont')
-        rig.hold()
+        # The job may meet what is left of the errors.
+        top = len(chain.layers) - 1
+        for gone in commit(rig, chain, top - 1, top,
+                           lambda: self.go_on(rig), 'ignore'):
+            rig.drop_layer(gone, debug=True)
+        self.hold(rig)
         side.forget_events()
         side.errors_expected = False
         rig.go()
-        top = len(chain.layers) - 1
-        for layer in commit(rig, chain, top - 1, top):
-            rig.drop_layer(layer, debug=True)
+
+    @staticmethod
+    def go_on(rig):
+        if rig.side.has_happened('STOP'):
+            rig.side.forget_events()
+            rig.qmp('cont')
+
+    def hold(self, rig):
+        """As rig.hold(), of a guest that may be stopped."""
+        jobs = [(load, load.begin(rig.side, 'hold'))
+                for load in rig.loads.values()]
+        deadline = time.monotonic() + PATIENCE
+        while not all(rig.side.answered(job) for _, job in jobs):
+            if time.monotonic() > deadline:
+                raise rig.side.failure('the loads do not come to rest')
+            self.go_on(rig)
+            rig.side.guest.pump(0.05)
+        for load, job in jobs:
+            load.end(rig.side, job)
 
 
 STEPS = [Snapshot(), Commit(), Stream(), Mirror(), Backup(), Fault()]
