@@ -19,10 +19,11 @@ class Layer:
     path: Path
     format: str
 
-    def blockdevs(self, direct, backing=None, errors=()):
+    def blockdevs(self, direct, backing=None, errors=(), log=None):
         """Arguments of blockdev-add, the protocol's node first.
 
-        errors: rules of blkdebug, which goes between the two nodes"""
+        errors: rules of blkdebug, which goes between the two nodes
+        log: there goes blklogwrites, with this file"""
         file = {'driver': 'file', 'node-name': f'{self.node}-file',
                 'filename': str(self.path), 'discard': 'unmap',
                 'aio': 'native' if direct else 'threads',
@@ -33,6 +34,11 @@ class Layer:
                           'node-name': f'{self.node}-debug',
                           'image': file['node-name'],
                           'inject-error': list(errors)})
+        if log:
+            nodes.append({'driver': 'blklogwrites',
+                          'node-name': f'{self.node}-log',
+                          'file': file['node-name'],
+                          'log': {'driver': 'file', 'filename': str(log)}})
         top = {'driver': self.format, 'node-name': self.node,
                'file': nodes[-1]['node-name'], 'discard': 'unmap',
                'cache': {'direct': direct}}

@@ -31,6 +31,7 @@ class Load:
         self.epoch = 0
         self.place = None           # the device or the folder, in the guest
         self.block = 512
+        self.slack = SLACK[kind]
         self.done = [0] * WRITERS   # operations at the last answer
         self.flushed = [0] * WRITERS    # of these, reported to be on the disk
         self.offset = 0             # of the log, that is taken in
@@ -40,6 +41,7 @@ class Load:
         """Begin anew; the writers do not run yet."""
         self.place, self.epoch = place, epoch
         self.go_back([0] * WRITERS)
+        self.slack = SLACK[self.kind]
         words = [place, epoch]
         words += [self.block] if self.kind == 'blocks' else []
         folder = self.control
@@ -106,7 +108,7 @@ soak-{self.name} {self.kind} {' '.join(map(str, words))} \\
 
     def verify_in(self, machine, place):
         """Compare with the reports, in a guest that was started anew."""
-        words = self.verify_words(place, SLACK[self.kind], self.read_log())
+        words = self.verify_words(place, self.slack, self.read_log())
         status, output = machine.run(f"soak-load {' '.join(words)}", PATIENCE,
                                      check=False)
         if status:

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest stops, sleeps, goes back in time, moves, and is cut off."""
 
+import shutil
+
+import write_log
 from guest.errors import RunError
 from rig import BOOT, DISKS, QUEUES
 from steps import Step
+from steps_images import SHAPES, overlay, take_snapshot
 from steps_queues import move
 
 
@@ -120,7 +124,10 @@ class Migrate(Step):
 
 
 class Cut(Step):
-    """The process is killed; another starts on what it left."""
+    """The process is killed; another starts on what it left.
+
+    The host and its page cache live on, so this loses what QEMU has in its
+    memory only, such as tables of a qcow2 image."""
 
     weight = 5
     ends_process = True
@@ -151,6 +158,42 @@ class Cut(Step):
         rig.boot()
 
 
+class PowerCut(Step):
+    """The process and the host's caches are gone: of what was written since
+    the last snapshot, there is what was flushed."""
+
+    weight = 5
+    ends_process = True
+
+    def plan(self, random, rig):
+        return {'operations': random.randint(16, 40),
+                'shape': random.choice(SHAPES)}
+
+    def act(self, rig, operations, shape):
+        chain, load = rig.chains['data'], rig.loads['data']
+        layer = overlay(chain, shape)
+        log, fresh = rig.folder / 'writes', rig.folder / 'fresh'
+        log.touch()
+        shutil.copyfile(layer.path, fresh)
+        take_snapshot(rig, chain, layer, log=log)
+        rig.work_a_while(operations)
+        sizes = []
+        done, slack = load.bounds(lambda: sizes.append(log.stat().st_size))
+        # Requests under way end, so that the log has no gaps.
+        rig.qmp('stop')
+        rig.side.process.kill()
+        rig.side.process.wait()
+        writes, lost = write_log.replay(log, sizes[0], fresh)
+        rig.say(f'{lost} of {writes} writes are lost')
+        fresh.replace(layer.path)
+        log.unlink()
+        load.go_back(done)
+        load.slack = slack
+        for each in rig.chains.values():
+            each.check(after_a_cut=True)
+        rig.boot()
+
+
 class Reset(Step):
     """The guest is reset in the midst of its work."""
 
@@ -166,4 +209,5 @@ class Reset(Step):
         rig.begin_loads()
 
 
-STEPS = [StopAndGo(), Suspend(), SaveAndLoad(), Migrate(), Cut(), Reset()]
+STEPS = [StopAndGo(), Suspend(), SaveAndLoad(), Migrate(), Cut(), PowerCut(),
+         Reset()]

@@ -25,6 +25,7 @@ import tap      # noqa: E402
 import rig      # noqa: E402
 import soak     # noqa: E402
 import watch    # noqa: E402
+import write_log    # noqa: E402
 import xen_rig  # noqa: E402
 from chain import Chain                 # noqa: E402
 from guest.disk import MIB              # noqa: E402
@@ -200,7 +201,7 @@ class FilesTest(LoadCase):
 
 class ChooserTest(unittest.TestCase):
     guest = 'virtio'
-    ends = {'migrate', 'cut'}
+    ends = {'migrate', 'cut', 'powercut'}
 
     def rig(self):
         layers = [SimpleNamespace(format='qcow2')] * 3
@@ -259,6 +260,38 @@ class KindTest(unittest.TestCase):
             kinds = {tuple(rig.Rig.shape(seed).values()) for seed in seeds
                      if (seed % soak.STAY == 0) == stay}
             self.assertEqual(kinds, set(rig.KINDS))
+
+
+class WriteLogTest(LoadCase):
+    WRITES = ((0, b'a'), (512, b'b'), None, (0, b'c'), None, (1024, b'd'))
+
+    def write(self):
+        """A log as blklogwrites has it; None is a flush."""
+        log = self.folder / 'log'
+        with open(log, 'wb') as file:
+            file.write(bytes(512))
+            for write in self.WRITES:
+                offset, letter = write or (0, b'')
+                entry = write_log.ENTRY.pack(offset // 512, len(letter),
+                                             0 if write else write_log.FLUSH,
+                                             0)
+                file.write(entry.ljust(512, b'\0') + letter * 512)
+        return log
+
+    def replay(self, size):
+        image = self.folder / 'image'
+        image.write_bytes(b'-' * 1536)
+        counts = write_log.replay(self.write(), size, image)
+        return counts, image.read_bytes()[::512]
+
+    def test_what_was_flushed(self):
+        self.assertEqual(self.replay(self.write().stat().st_size),
+                         ((4, 1), b'cb-'))
+
+    def test_the_begin_of_a_log(self):
+        # Up to the third write, which no flush follows then.
+        self.assertEqual(self.replay(512 * 6 + 1), ((3, 1), b'ab-'))
+        self.assertEqual(self.replay(512 * 2), ((1, 1), b'---'))
 
 
 class XenDataTest(unittest.TestCase):
