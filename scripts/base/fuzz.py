@@ -45,6 +45,8 @@ SIMPLE = ['-len_control=0', '-entropic=0']
 LONGEST = 400
 # What goes wrong with several threads may need this many times, in a minute.
 TIMES = 2000
+# A target that does fewer executions a second than this does not fuzz.
+FEWEST = 2
 # An input that takes longer than this has found a hang, in seconds.
 PATIENCE = 120
 
@@ -152,6 +154,7 @@ class Target:
                         self.seeds) as process:
             watch(process, log, seconds)
         executions, edges = counts(log)
+        wanted = max(FEWEST * seconds, len(list(self.seeds.iterdir())))
         found = [path for path in set(self.found.iterdir()) - before
                  if '-slow-unit-' not in path.name]
         say(f'{self.name}: {executions:,} executions, {edges:,} edges, '
@@ -159,6 +162,9 @@ class Target:
                f'QEMU failed: see {os.path.relpath(log)}'))
         for path in found:
             say(f'again: make fuzz REPRO={os.path.relpath(path)}')
+        if not process.returncode and executions < wanted:
+            say(f'{self.name}: that is fewer than {wanted:,} executions')
+            return False
         return process.returncode == 0
 
     def reach(self):

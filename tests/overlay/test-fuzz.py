@@ -124,6 +124,11 @@ class FuzzTest(unittest.TestCase):
         self.assertRegex(text, r'hw/a\.c +6 +33 %')
         self.assertTrue((self.folder / 'reach.txt').exists())
 
+    def test_too_few_executions(self):
+        good, text = self.said(fuzz.fuzz, self.layout, ['vblk-*'], 618)
+        self.assertFalse(good)
+        self.assertIn('vblk-split: that is fewer than 1,236 executions', text)
+
     def test_something_found(self):
         (self.folder / 'bad').touch()
         good, text = self.said(fuzz.fuzz, self.layout, ['xen-disk'], 1)
