@@ -283,7 +283,7 @@ static void load(Hammer *hammer, IOThread **iothreads)
 
         aio_co_schedule(iothread_get_aio_context(iothreads[i]), co);
     }
-    while (qatomic_read(&hammer->running)) {
+    while (qatomic_load_acquire(&hammer->running)) {
         int which = g_rand_int_range(hammer->rand, 0, ARRAY_SIZE(controls));
 
         controls[which](hammer);

@@ -108,12 +108,12 @@ static void loop_free(Loop *loop)
 
 static void wait_for(const bool *happened)
 {
-    AIO_WAIT_WHILE_UNLOCKED(NULL, !qatomic_read(happened));
+    AIO_WAIT_WHILE_UNLOCKED(NULL, !qatomic_load_acquire(happened));
 }
 
 static void happens(void *opaque)
 {
-    qatomic_set((bool *)opaque, true);
+    qatomic_store_release((bool *)opaque, true);
     aio_wait_kick();
 }
 
@@ -125,7 +125,7 @@ static void coroutine_fn request_entry(void *opaque)
     QEMUIOVector qiov = QEMU_IOVEC_INIT_BUF(qiov, &r->buf, 1);
     int ret = luring_co_submit(NULL, r->fd, 0, &qiov, QEMU_AIO_READ, 0);
 
-    qatomic_set(&r->ret, ret);
+    qatomic_store_release(&r->ret, ret);
     aio_wait_kick();
 }
 
@@ -141,7 +141,8 @@ static Request *request_new(Loop *loop, int fd)
 
 static void request_finish(Request *r, uint8_t value)
 {
-    AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_read(&r->ret) == -EINPROGRESS);
+    AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_load_acquire(&r->ret) ==
+                                  -EINPROGRESS);
     g_assert_cmpint(r->ret, ==, 0);
     g_assert_cmpint(r->buf, ==, value);
     g_free(r);

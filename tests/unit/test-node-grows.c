@@ -82,7 +82,7 @@ static void write_wait_locked(Write *w)
     while (!qatomic_read(&w->tid)) {
         g_thread_yield();
     }
-    thread_syscall_wait(w->tid, SYS_futex, SYS_futex);
+    thread_syscall_wait(qatomic_read(&w->tid), SYS_futex, SYS_futex);
 }
 
 static void test_bitmap_first(void)
