@@ -12,6 +12,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/base-version.h"
+#include "block/aio-wait.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
@@ -100,7 +101,7 @@ void block_queue_device_quiesce_begin(BlockQueueDevice *device)
     }
 }
 
-bool block_queue_device_quiesced(BlockQueueDevice *device)
+static bool device_quiesced(BlockQueueDevice *device)
 {
     for (unsigned i = 0; i < device->nr_queues; i++) {
         if (!block_queue_quiesced(block_queue_device_get(device, i))) {
@@ -110,14 +111,7 @@ bool block_queue_device_quiesced(BlockQueueDevice *device)
     return true;
 }
 
-void block_queue_device_quiesce_wait(BlockQueueDevice *device)
-{
-    for (unsigned i = 0; i < device->nr_queues; i++) {
-        block_queue_quiesce_wait(block_queue_device_get(device, i));
-    }
-}
-
-void block_queue_device_quiesce_end(BlockQueueDevice *device)
+static void device_quiesce_end(BlockQueueDevice *device)
 {
     for (unsigned i = 0; i < device->nr_queues; i++) {
         block_queue_quiesce_end(block_queue_device_get(device, i));
@@ -131,14 +125,14 @@ static void device_drained_begin(void *opaque)
 
 static bool device_drained_poll(void *opaque)
 {
-    return !block_queue_device_quiesced(opaque);
+    return !device_quiesced(opaque);
 }
 
 static void device_drained_end(void *opaque)
 {
     BlockQueueDevice *device = opaque;
 
-    block_queue_device_quiesce_end(device);
+    device_quiesce_end(device);
     if (device->ops->drain_may_resize) {
         device_resized(device);
     }
@@ -151,7 +145,7 @@ static const BlockDevOps device_dev_ops = {
     .drained_end = device_drained_end,
 };
 
-BlockDriverState *block_queue_device_drain_begin(BlockQueueDevice *device)
+static BlockDriverState *device_drain_begin(BlockQueueDevice *device)
 {
     BlockDriverState *bs = blk_bs(device->blk);
 
@@ -162,7 +156,7 @@ BlockDriverState *block_queue_device_drain_begin(BlockQueueDevice *device)
     return bs;
 }
 
-void block_queue_device_drain_end(BlockDriverState *bs)
+static void device_drain_end(BlockDriverState *bs)
 {
     if (bs) {
         bdrv_drained_end(bs);
@@ -170,19 +164,18 @@ void block_queue_device_drain_end(BlockDriverState *bs)
     }
 }
 
-BlockDriverState *block_queue_device_pause(BlockQueueDevice *device)
+void block_queue_device_pause(BlockQueueDevice *device)
 {
-    BlockDriverState *bs = block_queue_device_drain_begin(device);
-
     block_queue_device_quiesce_begin(device);
-    block_queue_device_quiesce_wait(device);
-    return bs;
+    /* Not only waits: requests that wait for a throttle go ahead. */
+    blk_drain(device->blk);
+    /* Without a node that has not waited.  Queues may go meanwhile. */
+    AIO_WAIT_WHILE_UNLOCKED(NULL, !device_quiesced(device));
 }
 
-void block_queue_device_resume(BlockQueueDevice *device, BlockDriverState *bs)
+void block_queue_device_resume(BlockQueueDevice *device)
 {
-    block_queue_device_quiesce_end(device);
-    block_queue_device_drain_end(bs);
+    device_quiesce_end(device);
 }
 
 /* The queues */
@@ -247,7 +240,7 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
         !device->ops->check_iothread(device, errp)) {
         return false;
     }
-    bs = block_queue_device_drain_begin(device);
+    bs = device_drain_begin(device);
     old = queue_iothreads_set(&device->map, index, iothread);
     if (index < device->nr_queues) {
         BlockQueue *queue = block_queue_device_get(device, index);
@@ -258,7 +251,7 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
         device->ops->move_queue(device, index);
         block_queue_quiesce_end(queue);
     }
-    block_queue_device_drain_end(bs);
+    device_drain_end(bs);
     if (index == 0 && device->life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         block_queue_device_place_node(device);
     }

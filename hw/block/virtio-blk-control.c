@@ -90,7 +90,6 @@ static void warn_of_main_loop(VirtIOBlkQueue *q)
 /* Take over the queues that only the main loop can serve. */
 static void move_to_main_loop(VirtIOBlock *s)
 {
-    BlockDriverState *bs;
     bool any = false;
 
     for (unsigned i = 0; i < s->common.nr_queues; i++) {
@@ -100,7 +99,7 @@ static void move_to_main_loop(VirtIOBlock *s)
     if (!any) {
         return;
     }
-    bs = block_queue_device_pause(&s->common);
+    block_queue_device_pause(&s->common);
     for (unsigned i = 0; i < s->common.nr_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
@@ -110,7 +109,7 @@ static void move_to_main_loop(VirtIOBlock *s)
             virtio_blk_queue_update_context(q);
         }
     }
-    block_queue_device_resume(&s->common, bs);
+    block_queue_device_resume(&s->common);
 }
 
 /* What queues ask for, in their threads. */
@@ -204,12 +203,11 @@ static void virtio_blk_memory_bh(void *opaque)
     parent = block_queue_device_ref(&s->common);
     view = ring_view_source_acquire(s->view_source);
     if (!readers_are_right(s, view)) {
-        BlockDriverState *bs = block_queue_device_pause(&s->common);
-
+        block_queue_device_pause(&s->common);
         if (s->view_source) {
             change_readers(s, view);
         }
-        block_queue_device_resume(&s->common, bs);
+        block_queue_device_resume(&s->common);
     }
     ring_view_unref(view);
 
@@ -261,16 +259,14 @@ void virtio_blk_start_queues(VirtIOBlock *s)
 
 void virtio_blk_stop_queues(VirtIOBlock *s)
 {
-    BlockDriverState *bs;
-
     if (!s->view_source) {
         return;
     }
-    bs = block_queue_device_pause(&s->common);
+    block_queue_device_pause(&s->common);
     for (unsigned i = 0; i < s->common.nr_queues; i++) {
         queue_stop(virtio_blk_get_queue(s, i));
     }
-    block_queue_device_resume(&s->common, bs);
+    block_queue_device_resume(&s->common);
     ring_view_source_free(s->view_source);
     s->view_source = NULL;
 }
@@ -322,13 +318,12 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
 {
     VirtIOBlock *s = VIRTIO_BLK(vdev);
     VirtIOBlkQueue *q;
-    BlockDriverState *bs;
 
     if (n >= s->common.nr_queues) {
         return;     /* the transport passes on whatever the driver selects */
     }
     q = virtio_blk_get_queue(s, n);
-    bs = block_queue_device_pause(&s->common);
+    block_queue_device_pause(&s->common);
 
     /*
      * A move runs bottom halves, which may start rings that are down.  The
@@ -338,7 +333,7 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     q->place = VIRTIO_BLK_PLACE_OWN;
     virtio_blk_queue_update_context(q);
     queue_forget_driver(q);
-    block_queue_device_resume(&s->common, bs);
+    block_queue_device_resume(&s->common);
 }
 
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)

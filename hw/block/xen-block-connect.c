@@ -336,7 +336,6 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
     BlockQueueDevice *common = &blockdev->common;
-    BlockBackend *blk = blockdev->props.conf.blk;
 
     trace_xen_block_disconnect(object_get_typename(OBJECT(blockdev)),
                                vdev->disk, vdev->partition);
@@ -346,13 +345,10 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     } else if (common->life != BLOCK_QUEUE_DEVICE_STOPPING) {
         return;
     }
-    block_queue_device_quiesce_begin(common);
-    /* Not only waits: requests that wait for a throttle go ahead. */
-    blk_drain(blk);
-    block_queue_device_quiesce_wait(common);
+    block_queue_device_pause(common);
     timer_del(blockdev->tick_timer);
     block_queue_device_free(common, stop_ring);
-    queue_iothreads_release_node(&common->map, blk);
+    queue_iothreads_release_node(&common->map, common->blk);
     if (common->life == BLOCK_QUEUE_DEVICE_STOPPING) {
         block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
     }

@@ -97,9 +97,7 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
 /* It polls: a frontend may connect, to rings that stay stopped, or go away. */
 static void xen_block_halt_rings(XenBlockDevice *blockdev)
 {
-    block_queue_device_quiesce_begin(&blockdev->common);
-    blk_drain(blockdev->props.conf.blk);
-    block_queue_device_quiesce_wait(&blockdev->common);
+    block_queue_device_pause(&blockdev->common);
     for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
         block_queue_event(block_queue_device_get(&blockdev->common, i),
                           BLOCK_QUEUE_STOP);

@@ -201,41 +201,23 @@ static inline BlockQueue *block_queue_device_get(const BlockQueueDevice *device,
 /** block_queue_device_quiesce_begin: quiesce all queues; returns at once. */
 void block_queue_device_quiesce_begin(BlockQueueDevice *device);
 
-/** block_queue_device_quiesced: return whether all queues are quiesced. */
-bool block_queue_device_quiesced(BlockQueueDevice *device);
-
-/** block_queue_device_quiesce_wait: wait until all queues are quiesced. */
-void block_queue_device_quiesce_wait(BlockQueueDevice *device);
-
-/** block_queue_device_quiesce_end: let all queues go on. */
-void block_queue_device_quiesce_end(BlockQueueDevice *device);
+/**
+ * block_queue_device_pause: quiesce all queues, and wait until they are.
+ *
+ * From then on no request is in flight, and control may change queues, until
+ * block_queue_device_resume() or until control has freed them.  To quiesce the
+ * queues is not enough when a request waits for a throttling timer: no such
+ * timer runs while the VM is stopped.  So this also drains the node for a
+ * moment, which makes that request end, too.  This runs a nested event loop.
+ */
+void block_queue_device_pause(BlockQueueDevice *device);
 
 /**
- * block_queue_device_drain_begin: drain the device's node, if it has one.
+ * block_queue_device_resume: undo block_queue_device_pause().
  *
- * To quiesce the queues is not enough when a request waits for a throttling
- * timer: no such timer runs while the VM is stopped.  A drain makes that
- * request end, too.  This runs a nested event loop.
- *
- * Returns: the argument of block_queue_device_drain_end().
+ * The device must have the queues that it had at the beginning of the pause.
  */
-BlockDriverState *block_queue_device_drain_begin(BlockQueueDevice *device);
-
-/** block_queue_device_drain_end: undo block_queue_device_drain_begin(). */
-void block_queue_device_drain_end(BlockDriverState *bs);
-
-/**
- * block_queue_device_pause: drain the node and quiesce all queues.
- *
- * Until block_queue_device_resume() no request is in flight, and control may
- * change queues.  The device must not make or free a queue during the pause.
- *
- * Returns: the argument @bs of block_queue_device_resume().
- */
-BlockDriverState *block_queue_device_pause(BlockQueueDevice *device);
-
-/** block_queue_device_resume: undo block_queue_device_pause(). */
-void block_queue_device_resume(BlockQueueDevice *device, BlockDriverState *bs);
+void block_queue_device_resume(BlockQueueDevice *device);
 
 /**
  * block_queue_device_place_node: move the node to the AioContext of queue 0.
