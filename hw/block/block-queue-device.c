@@ -216,9 +216,12 @@ IOThread *block_queue_device_get_iothread(BlockQueueDevice *device,
 
 void block_queue_device_place_node(BlockQueueDevice *device)
 {
+    BlockDriverState *bs = device_drain_begin(device);
     Error *err = NULL;
 
-    if (queue_iothreads_place_node(&device->map, device->blk, &err)) {
+    queue_iothreads_place_node(&device->map, device->blk, &err);
+    device_drain_end(bs);
+    if (!err) {
         return;
     }
     if (device->ops->ignore_node_error) {
@@ -226,6 +229,14 @@ void block_queue_device_place_node(BlockQueueDevice *device)
     } else {
         warn_reportf_err(err, "%s: ", device->name);
     }
+}
+
+void block_queue_device_release_node(BlockQueueDevice *device)
+{
+    BlockDriverState *bs = device_drain_begin(device);
+
+    queue_iothreads_release_node(&device->map, device->blk);
+    device_drain_end(bs);
 }
 
 bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,

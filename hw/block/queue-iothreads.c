@@ -457,24 +457,12 @@ static bool node_move(QueueIOThreads *map, BlockBackend *blk,
     AioContext *ctx = iothread ? iothread_get_aio_context(iothread)
                                : qemu_get_aio_context();
     BlockDriverState *bs = blk_bs(blk);
-    int ret = 0;
 
-    if (bs) {
-        bdrv_ref(bs);
-        bdrv_drained_begin(bs);
-        if (!jobs_are_paused(bs)) {
-            error_setg(errp, "a block job is about to end");
-            ret = -EBUSY;
-        }
+    if (bs && !jobs_are_paused(bs)) {
+        error_setg(errp, "a block job is about to end");
+        return false;
     }
-    if (ret == 0) {
-        ret = blk_set_aio_context(blk, ctx, errp);
-    }
-    if (bs) {
-        bdrv_drained_end(bs);
-        bdrv_unref(bs);
-    }
-    if (ret < 0) {
+    if (blk_set_aio_context(blk, ctx, errp) < 0) {
         return false;
     }
     if (iothread) {

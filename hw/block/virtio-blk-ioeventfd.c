@@ -100,7 +100,7 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     virtio_blk_stop_queues(s);
     assign_host_notifiers(s, n, false);
     blk_drain(s->blk);
-    queue_iothreads_release_node(&s->common.map, s->blk);
+    block_queue_device_release_node(&s->common);
     k->set_guest_notifiers(bus->parent, n, false);
     block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
 }

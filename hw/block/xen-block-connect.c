@@ -348,7 +348,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     block_queue_device_pause(common);
     timer_del(blockdev->tick_timer);
     block_queue_device_free(common, stop_ring);
-    queue_iothreads_release_node(&common->map, common->blk);
+    block_queue_device_release_node(common);
     if (common->life == BLOCK_QUEUE_DEVICE_STOPPING) {
         block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
     }

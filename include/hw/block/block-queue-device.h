@@ -228,6 +228,15 @@ void block_queue_device_resume(BlockQueueDevice *device);
 void block_queue_device_place_node(BlockQueueDevice *device);
 
 /**
+ * block_queue_device_release_node: move the node back to the main loop.
+ *
+ * The device calls this when its queues have stopped.  If other users of the
+ * node prevent the move, the node stays where it is.  This runs a nested event
+ * loop.
+ */
+void block_queue_device_release_node(BlockQueueDevice *device);
+
+/**
  * block_queue_device_set_iothread: serve queue @index in @iothread from now on.
  * @index: below the number of queues that the device can have; a queue that
  *         does not exist at present will start in @iothread

@@ -123,7 +123,7 @@ IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
  * the node is.  The node stays where it is if another user of it prevents the
  * move, or if a job is about to end.  @map holds a reference on the IOThread
  * for as long as the node is there, even if all queues have left it and the
- * user has deleted it.
+ * user has deleted it.  The caller has drained the node.
  *
  * Context: main loop thread.
  *
@@ -136,7 +136,8 @@ bool queue_iothreads_place_node(QueueIOThreads *map, BlockBackend *blk,
  * queue_iothreads_release_node: move the node back to the main loop.
  *
  * The device calls this when its queues stop.  If another user keeps the node
- * in the IOThread, the IOThread stays for that user.
+ * in the IOThread, the IOThread stays for that user.  The caller has drained
+ * the node.
  */
 void queue_iothreads_release_node(QueueIOThreads *map, BlockBackend *blk);
 
