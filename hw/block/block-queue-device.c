@@ -17,7 +17,6 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "hw/block/block-queue-device.h"
-#include "hw/qdev-core.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
 /* In the order of BlockQueueDeviceLife. */
@@ -46,12 +45,6 @@ void block_queue_device_set_life(BlockQueueDevice *device,
                                   device_life[device->life].name,
                                   device_life[to].name);
     device->life = to;
-}
-
-const char *block_queue_device_id(DeviceState *dev)
-{
-    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
-                       dev->parent_bus->parent->id : NULL);
 }
 
 /* A virtio device lies in the memory of its parent, the transport. */

@@ -12,7 +12,6 @@
 #include "qapi/qapi-commands-block-queue.h"
 #include "qobject/qdict.h"
 #include "hw/block/block-queue-device.h"
-#include "hw/qdev-core.h"
 #include "monitor/hmp.h"
 #include "monitor/monitor.h"
 #include "qemu/module.h"
@@ -56,23 +55,6 @@ static Object *device_by_id(const char *id, Error **errp)
     return found;
 }
 
-/* The ID that the user gave, to the device or to its proxy. */
-static const char *device_id(Object *obj)
-{
-    for (; obj; obj = obj->parent) {
-        DeviceState *dev = (DeviceState *)object_dynamic_cast(obj,
-                                                              TYPE_DEVICE);
-
-        if (!dev) {
-            break;
-        }
-        if (dev->id) {
-            return dev->id;
-        }
-    }
-    return NULL;
-}
-
 static BlockQueueDevice *get_device(Object *obj)
 {
     return BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj)->get_device(
@@ -100,7 +82,7 @@ static int list_queues(Object *obj, void *opaque)
         BlockQueueInfo *info = g_new0(BlockQueueInfo, 1);
 
         info->qom_path = object_get_canonical_path(obj);
-        info->id = g_strdup(device_id(obj));
+        info->id = g_strdup(block_queue_device_id(device->dev));
         info->queue = i;
         if (iothread) {
             /* NULL if the user has deleted it, which the queue outlives. */

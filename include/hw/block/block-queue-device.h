@@ -25,6 +25,7 @@
 
 #include "hw/block/block-queue.h"
 #include "hw/block/queue-iothreads.h"
+#include "hw/qdev-core.h"
 #include "qom/object.h"
 #include "system/block-backend.h"
 #include "system/runstate.h"
@@ -114,7 +115,11 @@ struct BlockQueueDevice {
  *
  * Returns: the ID, or NULL if there is none.
  */
-const char *block_queue_device_id(DeviceState *dev);
+static inline const char *block_queue_device_id(const DeviceState *dev)
+{
+    return dev->id ?: (dev->parent_bus && dev->parent_bus->parent ?
+                       dev->parent_bus->parent->id : NULL);
+}
 
 /**
  * block_queue_device_realize: find or make the IOThreads of a device.
