@@ -232,6 +232,12 @@ void block_queue_device_release_node(BlockQueueDevice *device)
     device_drain_end(bs);
 }
 
+static bool device_check_iothread(BlockQueueDevice *device, Error **errp)
+{
+    return !device->ops->check_iothread ||
+           device->ops->check_iothread(device, errp);
+}
+
 bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
                                      IOThread *iothread, Error **errp)
 {
@@ -240,8 +246,7 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
 
     GLOBAL_STATE_CODE();
     assert(index < device->map.num_queues);
-    if (iothread && device->ops->check_iothread &&
-        !device->ops->check_iothread(device, errp)) {
+    if (iothread && !device_check_iothread(device, errp)) {
         return false;
     }
     bs = device_drain_begin(device);
@@ -271,14 +276,16 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 QueueIOThreadsConf *conf, unsigned num_queues,
                                 const char *alias, char *name, Error **errp)
 {
-    if (!queue_iothreads_init(&device->map, conf, num_queues,
+    device->dev = dev;
+    device->blk = blk;
+    device->ops = ops;
+    if ((queue_iothreads_wanted(conf) &&
+         !device_check_iothread(device, errp)) ||
+        !queue_iothreads_init(&device->map, conf, num_queues,
                               block_queue_device_id(dev), alias, errp)) {
         g_free(name);
         return false;
     }
-    device->dev = dev;
-    device->blk = blk;
-    device->ops = ops;
     device->name = name;
     block_queue_device_set_life(device, BLOCK_QUEUE_DEVICE_STOPPED);
     return true;

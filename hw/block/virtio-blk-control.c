@@ -415,7 +415,13 @@ static void virtio_blk_vm_state_changed(BlockQueueDevice *common, bool running)
 static bool virtio_blk_check_iothread(BlockQueueDevice *common, Error **errp)
 {
     VirtIOBlock *s = container_of(common, VirtIOBlock, common);
+    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(qdev_get_parent_bus(DEVICE(s)));
 
+    if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
+        error_setg(errp, "device is incompatible with iothread "
+                   "(transport does not support notifiers)");
+        return false;
+    }
     if (common->life == BLOCK_QUEUE_DEVICE_CALLS ||
         !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s))) {
         error_setg(errp, "ioeventfd is required for iothread");
@@ -467,23 +473,9 @@ static void queue_create(VirtIOBlock *s, unsigned i)
 
 bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    BusState *bus = qdev_get_parent_bus(DEVICE(s));
-    VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
     const char *id = block_queue_device_id(DEVICE(s));
     unsigned n = s->conf.num_queues;
 
-    if (queue_iothreads_wanted(&s->conf.iothreads)) {
-        if (!k->set_guest_notifiers || !k->ioeventfd_assign) {
-            error_setg(errp, "device is incompatible with iothread "
-                       "(transport does not support notifiers)");
-            return false;
-        }
-        if (!virtio_device_ioeventfd_enabled(vdev)) {
-            error_setg(errp, "ioeventfd is required for iothread");
-            return false;
-        }
-    }
     if (!block_queue_device_realize(&s->common, DEVICE(s), s->blk,
                                     &virtio_blk_device_ops,
                                     &s->conf.iothreads, n,

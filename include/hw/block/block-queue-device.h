@@ -71,7 +71,7 @@ typedef struct BlockQueueDeviceOps {
 
     /*
      * Optional.  Return true if notifications can reach an IOThread, or false
-     * with @errp set.
+     * with @errp set.  block_queue_device_realize() calls it, too.
      */
     bool (*check_iothread)(BlockQueueDevice *device, Error **errp);
 
@@ -128,11 +128,12 @@ static inline const char *block_queue_device_id(const DeviceState *dev)
  * @alias: a name for the device's IOThreads if the device has no ID
  * @name: the device in messages; block_queue_device_unrealize() frees it
  *
- * This makes no queue, and no op is called before block_queue_device_begin().
+ * This makes no queue.  It calls only the op check_iothread(); the others are
+ * called after block_queue_device_begin().
  *
  * Returns: true, or false with @errp set if the device cannot have the
- * IOThreads that @conf asks for.  After a failure @name is freed, and the
- * device holds no reference.
+ * IOThreads that @conf asks for, or if notifications cannot reach them.  After
+ * a failure @name is freed, and the device holds no reference.
  */
 bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 BlockBackend *blk,
