@@ -37,8 +37,8 @@ bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
 
 uint64_t virtio_blk_capacity(const VirtIOBlock *s, int64_t length)
 {
-    /* A last part of a logical block can neither be read nor written. */
-    return length < 0 ? 0 : (length >> BDRV_SECTOR_BITS) & ~s->sector_mask;
+    return block_queue_device_capacity(
+        length, s->conf.conf.logical_block_size) >> BDRV_SECTOR_BITS;
 }
 
 /* Written only when it is another one: all queues read it. */

@@ -32,13 +32,11 @@ static void publish_sectors(XenBlockDevice *blockdev, uint64_t nr_sectors)
                               nr_sectors);
 }
 
-/* The sectors of all whole logical blocks: a last part of one is not used. */
 static uint64_t whole_sectors(const XenBlockDevice *blockdev, int64_t length)
 {
-    int64_t block = blockdev->props.conf.logical_block_size;
-
-    return length < 0 ? 0 : QEMU_ALIGN_DOWN(length, block) /
-                            blockdev->disk.limits.sector_size;
+    return block_queue_device_capacity(
+        length, blockdev->props.conf.logical_block_size) /
+        blockdev->disk.limits.sector_size;
 }
 
 void xen_block_publish_size(XenBlockDevice *blockdev)

@@ -122,6 +122,21 @@ static inline const char *block_queue_device_id(const DeviceState *dev)
 }
 
 /**
+ * block_queue_device_capacity: return how much of a disk a driver can use.
+ * @length: bytes of the disk, or a negative error
+ * @logical_block_size: bytes; a driver reads and writes only whole blocks
+ *
+ * Context: any thread.
+ *
+ * Returns: the bytes of all whole blocks, or 0 on an error.
+ */
+static inline uint64_t block_queue_device_capacity(int64_t length,
+                                                   uint32_t logical_block_size)
+{
+    return length < 0 ? 0 : QEMU_ALIGN_DOWN(length, logical_block_size);
+}
+
+/**
  * block_queue_device_realize: find or make the IOThreads of a device.
  * @conf: must stay valid until block_queue_device_unrealize()
  * @num_queues: the largest number of queues that the device can have
