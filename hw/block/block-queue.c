@@ -35,7 +35,7 @@ static void block_queue_bh(void *opaque)
     bool look = qatomic_xchg(&queue->look, false);
 
     if (seq == queue->target_seq) {
-        if (look && was_listening) {
+        if (look && (was_listening || queue->in_flight)) {
             queue->ops->look(queue);
         }
         return;
@@ -51,6 +51,9 @@ static void block_queue_bh(void *opaque)
     }
     if (queue->in_flight == 0) {
         block_queue_settle(queue);
+    } else if (look) {
+        /* This may end the last request, so the queue is control's then. */
+        queue->ops->look(queue);
     }
 }
 

@@ -367,7 +367,7 @@ static void queue_look(BlockQueue *common)
 {
     VirtIOBlkQueue *q = container_of(common, VirtIOBlkQueue, common);
 
-    if (block_queue_running(common)) {
+    if (block_queue_running(common) && block_queue_listening(common)) {
         queue_restart(q);
     }
     queue_work(q);

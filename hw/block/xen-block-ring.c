@@ -220,29 +220,6 @@ static void ring_process(XenBlockRing *ring)
     defer_call_end();
 }
 
-static void ring_resume_bh(void *opaque)
-{
-    XenBlockRing *ring = opaque;
-
-    ring->resume_scheduled = false;
-    ring_process(ring);
-    block_queue_request_end(&ring->common);
-}
-
-/*
- * Take again, but not from within a flush: a frontend could keep the two
- * calling each other.  The bottom half counts as a request in flight, so the
- * ring outlives it.
- */
-static void ring_resume_later(XenBlockRing *ring)
-{
-    if (!ring->resume_scheduled) {
-        ring->resume_scheduled = true;
-        block_queue_request_begin(&ring->common);
-        aio_bh_schedule_oneshot(ring->common.ctx, ring_resume_bh, ring);
-    }
-}
-
 static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
 {
     RING_IDX rsp_prod = ring->rsp_prod + nr_responses;
@@ -283,7 +260,7 @@ static void ring_flush(void *opaque)
         }
         if (unlikely(r == ring->barrier)) {
             ring->barrier = NULL;
-            ring_resume_later(ring);
+            block_queue_look(&ring->common);
         }
         block_slab_put(&ring->requests, r);
     }
@@ -291,8 +268,9 @@ static void ring_flush(void *opaque)
     ring_publish(ring, n);
     trace_xen_block_ring_responses(ring, ring->common.index, n);
 
+    /* Not from within a flush: a frontend could keep the two calling. */
     if (unlikely(ring->waiting || ring->nr_unplaced)) {
-        ring_resume_later(ring);
+        block_queue_look(&ring->common);
     }
     /* Nothing of the ring may be touched after the last one has ended. */
     block_queue_requests_end(&ring->common, n);

@@ -129,7 +129,6 @@ struct XenBlockRing {
     /* At most one of these two is set; then no request is taken. */
     XenBlockRequest *waiting;   /* waits for the end of earlier requests */
     XenBlockRequest *barrier;   /* runs; later requests wait for its end */
-    bool resume_scheduled;      /* a bottom half will take requests again */
 
     /* Each array has room for every request of the ring. */
     XenBlockRequest **batch;

@@ -1,9 +1,11 @@
 /*
- * A queue that moves to another thread, while others come in
+ * A queue that moves to another thread or is quiesced, while others come in
  *
  * Moving waits for the old thread, and the main loop goes on meanwhile: a timer
  * or a bottom half may let the queue look at its ring, or move it once more.
  * The old thread is held until that has happened.
+ *
+ * Quiescing waits for requests, and these may wait until the queue looks again.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,6 +24,7 @@ typedef struct Fixture {
     QemuEvent go_on;
     AioContext *next;           /* where to move it meanwhile, or NULL */
     unsigned looks;             /* atomic */
+    bool waits;                 /* a request does, until the queue looks */
     AioContext *listens_in;     /* atomic */
 } Fixture;
 
@@ -38,6 +41,7 @@ static void stop_listening(BlockQueue *queue)
     Fixture *f = container_of(queue, Fixture, queue);
 
     qatomic_set(&f->listens_in, NULL);
+    aio_wait_kick();
 }
 
 static void look(BlockQueue *queue)
@@ -46,6 +50,10 @@ static void look(BlockQueue *queue)
 
     qatomic_set(&f->looks, f->looks + 1);
     aio_wait_kick();
+    if (f->waits) {
+        f->waits = false;
+        block_queue_request_end(queue);
+    }
 }
 
 static const BlockQueueOps ops = {
@@ -142,6 +150,45 @@ static void test_moves_meanwhile(Fixture *f, const void *data)
     check_serves(f, context(f, 2));
 }
 
+static void begin_request(void *opaque)
+{
+    Fixture *f = opaque;
+
+    block_queue_request_begin(&f->queue);
+    f->waits = true;
+}
+
+static void check_quiesces(Fixture *f)
+{
+    block_queue_quiesce_wait(&f->queue);
+    g_assert_cmpuint(qatomic_read(&f->looks), ==, 1);
+    g_assert_false(f->waits);
+    block_queue_quiesce_end(&f->queue);
+    check_serves(f, context(f, 0));
+}
+
+/* The thread finds both wishes at once. */
+static void test_quiesce_looks(Fixture *f, const void *data)
+{
+    aio_wait_bh_oneshot(context(f, 0), begin_request, f);
+    aio_bh_schedule_oneshot(context(f, 0), hold_thread, f);
+    AIO_WAIT_WHILE_UNLOCKED(NULL, !qatomic_read(&f->held));
+    block_queue_quiesce_begin(&f->queue);
+    block_queue_look(&f->queue);
+    qemu_event_set(&f->go_on);
+    check_quiesces(f);
+}
+
+/* The thread has stopped to listen when it is asked to look. */
+static void test_quiesced_looks(Fixture *f, const void *data)
+{
+    aio_wait_bh_oneshot(context(f, 0), begin_request, f);
+    block_queue_quiesce_begin(&f->queue);
+    AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_read(&f->listens_in));
+    block_queue_look(&f->queue);
+    check_quiesces(f);
+}
+
 int main(int argc, char **argv)
 {
     qemu_init_main_loop(&error_abort);
@@ -151,5 +198,9 @@ int main(int argc, char **argv)
                test_looks_meanwhile, tear_down);
     g_test_add("/block-queue-move/moves-meanwhile", Fixture, NULL, set_up,
                test_moves_meanwhile, tear_down);
+    g_test_add("/block-queue-move/quiesce-looks", Fixture, NULL, set_up,
+               test_quiesce_looks, tear_down);
+    g_test_add("/block-queue-move/quiesced-looks", Fixture, NULL, set_up,
+               test_quiesced_looks, tear_down);
     return g_test_run();
 }

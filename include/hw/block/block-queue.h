@@ -44,7 +44,10 @@ typedef struct BlockQueueOps {
     /* Take no more requests. */
     void (*stop_listening)(BlockQueue *queue);
 
-    /* Look at the ring, see block_queue_look().  The queue is listening. */
+    /*
+     * Look at the ring, see block_queue_look().  If the queue is not listening,
+     * it has requests in flight, and only these may go on.
+     */
     void (*look)(BlockQueue *queue);
 } BlockQueueOps;
 
@@ -183,8 +186,10 @@ static inline bool block_queue_faulted(const BlockQueue *queue)
  * block_queue_look: let the owner look at its ring, in a bottom half.
  *
  * Control calls this after a change that the owner should see.  The owner
- * calls it when it has left requests in the ring and can go on with them.  A
- * queue that is quiesced looks when it resumes.
+ * calls it when requests that have waited can go on, for example because there
+ * is memory for them now.  They may have waited in the ring or in flight.  A
+ * queue that is quiesced looks when it resumes, but it also looks at once if it
+ * has requests in flight, because these may be the ones that have waited.
  *
  * Context: BQL, or the owner thread.
  */
