@@ -5,7 +5,7 @@
  *     block-queue-device.c     drain, move, stop, cont the rings
  *     block-queue-device.c     another size            keys "sectors", "state"
  *     timer, BQL               tick                    every ring that did work
- *     a ring, its thread       ring_broken             state Closing
+ *     a ring, its thread       broken                  state Closing
  *
  * The last one ends in xenstore, which belongs to the main loop: a bottom half
  * carries it there.  It may run after the device was unplugged, or when the
@@ -241,21 +241,25 @@ static void ring_broken_bh(void *opaque)
 }
 
 /* In the ring's thread; xenstore is for the main loop. */
-static void xen_block_ring_broken(XenBlockDisk *disk, unsigned index,
-                                  uint32_t req_prod)
+static void ring_broken(XenBlockRing *ring, uint32_t req_prod)
 {
-    XenBlockDevice *blockdev = container_of(disk, XenBlockDevice, disk);
+    XenBlockDevice *blockdev = container_of(ring->disk, XenBlockDevice, disk);
     RingBrokenEvent *event = g_new(RingBrokenEvent, 1);
 
     *event = (RingBrokenEvent) {
         .blockdev = blockdev,
         .connection = blockdev->connections,
-        .index = index,
+        .index = ring->common.index,
         .req_prod = req_prod,
     };
     object_ref(OBJECT(blockdev));
     aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, event);
 }
+
+static const XenBlockRingOps ring_ops = {
+    .flush = xen_block_ring_flush,
+    .broken = ring_broken,
+};
 
 static void xen_block_move_queue(BlockQueueDevice *common, unsigned index)
 {
@@ -274,7 +278,7 @@ const BlockQueueDeviceOps xen_block_device_ops = {
 
 void xen_block_control_begin(XenBlockDevice *blockdev)
 {
-    blockdev->disk.ring_broken = xen_block_ring_broken;
+    blockdev->disk.ops = &ring_ops;
     /* A stopped VM serves nothing, so the clock is one that stops with it. */
     blockdev->tick_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, xen_block_tick,
                                         blockdev);

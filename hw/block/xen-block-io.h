@@ -63,7 +63,7 @@ static inline void xen_block_io_done(XenBlockRequest *r)
 
     ring->done[ring->nr_done++] = r;
     if (ring->nr_done == 1) {
-        defer_call(ring->flush, ring);
+        defer_call(ring->ops.flush, ring);
     }
 }
 

@@ -48,7 +48,7 @@ static bool ring_may_take(XenBlockRing *ring)
 static void ring_break(XenBlockRing *ring, RING_IDX req_prod)
 {
     block_queue_event(&ring->common, BLOCK_QUEUE_FAULT);
-    ring->disk->ring_broken(ring->disk, ring->common.index, req_prod);
+    ring->ops.broken(ring, req_prod);
 }
 
 static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
@@ -238,7 +238,7 @@ static void ring_publish(XenBlockRing *ring, unsigned nr_responses)
 }
 
 /* Answers all that is done, with one index update and at most one event. */
-static void ring_flush(void *opaque)
+void xen_block_ring_flush(void *opaque)
 {
     XenBlockRing *ring = opaque;
     unsigned n = ring->nr_done;
@@ -477,8 +477,8 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
 {
     *ring = (XenBlockRing) {
         .disk = disk,
+        .ops = *disk->ops,
         .layout = xen_blkif_layout(params->protocol),
-        .flush = ring_flush,
     };
     ring->size = xen_blkif_ring_size(ring->layout, params->nr_pages);
     ring->common.index = index;

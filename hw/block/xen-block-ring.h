@@ -36,6 +36,21 @@
 
 typedef struct XenBlockRing XenBlockRing;
 
+/* Calls from the ring's thread to higher layers. */
+typedef struct XenBlockRingOps {
+    /*
+     * Answer all requests in @ring->done.  The ring defers this to the end of
+     * a section, see defer_call().
+     */
+    void (*flush)(void *ring);
+
+    /*
+     * The ring is malformed and has stopped for good.  This returns at once,
+     * and the main loop does the work later.
+     */
+    void (*broken)(XenBlockRing *ring, uint32_t req_prod);
+} XenBlockRingOps;
+
 /* What all rings of a disk share; read-only for the data path. */
 typedef struct XenBlockDisk {
     BlockBackend *blk;
@@ -43,12 +58,7 @@ typedef struct XenBlockDisk {
     XenBlkifLimits limits;
     XenBlockDomain *domain;     /* of the frontend */
     XenBlockBudget budget;      /* of all rings */
-    /*
-     * Ring @index is malformed and has stopped for good.  The ring's thread
-     * calls this.
-     */
-    void (*ring_broken)(struct XenBlockDisk *disk, unsigned index,
-                        uint32_t req_prod);
+    const XenBlockRingOps *ops; /* for all rings */
 } XenBlockDisk;
 
 /* A ring as the frontend describes it in xenstore. */
@@ -110,6 +120,7 @@ struct XenBlockRing {
 
     /* Written by xen_block_ring_start() and read-only afterwards. */
     XenBlockDisk *disk;
+    XenBlockRingOps ops;        /* a copy, to be called without a detour */
     const XenBlkifLayout *layout;
     struct blkif_sring *sring;  /* shared with the frontend */
     uint8_t *slots;
@@ -138,7 +149,6 @@ struct XenBlockRing {
     BlockAcctCookie batch_acct; /* has the batch's start time */
     XenBlockRequest **done;
     unsigned nr_done;
-    void (*flush)(void *ring);  /* answers all in @done, see defer_call() */
     XenBlockCopy *copies;
     XenBlkifSegment *copy_pages;
 
@@ -175,6 +185,9 @@ struct XenBlockRing {
 bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
                           XenBlockDisk *disk, const XenBlockRingParams *params,
                           Error **errp);
+
+/** xen_block_ring_flush: XenBlockRingOps.flush.  Context: the ring's thread. */
+void xen_block_ring_flush(void *opaque);
 
 /**
  * xen_block_ring_stop: undo xen_block_ring_start().
