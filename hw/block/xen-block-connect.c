@@ -265,6 +265,7 @@ static unsigned set_budget(XenBlockDevice *blockdev,
 static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
                         Error **errp)
 {
+    ERRP_GUARD();
     XenBlockRingParams params = {
         .domid = XEN_DEVICE(blockdev)->frontend_id,
         .protocol = fe->protocol,
@@ -282,6 +283,7 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
         if (!xen_block_ring_start(&rings[i], i, queue_iothreads_context(
                                       &blockdev->common.map, i),
                                   &blockdev->disk, &params, errp)) {
+            error_prepend(errp, "%s, queue %u: ", blockdev->common.name, i);
             return false;
         }
         blockdev->common.nr_queues++;
@@ -297,6 +299,7 @@ static void stop_ring(BlockQueue *queue)
 
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 {
+    ERRP_GUARD();
     const XenVdev *vdev = &blockdev->props.vdev;
     BlockQueueDevice *common = &blockdev->common;
     BlockBackend *blk = blockdev->props.conf.blk;
@@ -305,6 +308,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     trace_xen_block_connect(object_get_typename(OBJECT(blockdev)), vdev->disk,
                             vdev->partition);
     if (!frontend_read(blockdev, &fe, errp)) {
+        error_prepend(errp, "%s: ", common->name);
         return;
     }
     /* Before state Connected: that is when frontends look at the size. */

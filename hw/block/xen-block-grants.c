@@ -57,11 +57,11 @@ static void grants_alloc(XenBlockGrants *g, unsigned capacity)
     grants_allow(g);
 }
 
-bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
+bool xen_block_grants_start(XenBlockGrants *g, const char *name, domid_t domid,
                             XenBlockBudget *budget, unsigned capacity,
                             unsigned nr_ring_pages, Error **errp)
 {
-    *g = (XenBlockGrants) { .domid = domid, .budget = budget };
+    *g = (XenBlockGrants) { .name = name, .domid = domid, .budget = budget };
     QTAILQ_INIT(&g->by_turn);
 
     g->handle = qemu_xen_gnttab_open();
@@ -107,7 +107,7 @@ static void chunk_unmap(XenBlockGrants *g, XenBlockGrantChunk *chunk)
     }
     if (qemu_xen_gnttab_unmap(g->handle, chunk->grants[0].page, grefs,
                               chunk->nr)) {
-        warn_report_once("xen-block: cannot unmap a grant: %s",
+        warn_report_once("%s: cannot unmap a grant: %s", g->name,
                          strerror(errno));
     }
     g->nr_mapped -= chunk->nr;

@@ -58,6 +58,7 @@ typedef struct XenBlockGrantsStats {
 
 typedef struct XenBlockGrants {
     xengnttab_handle *handle;
+    const char *name;           /* for messages */
     domid_t domid;
     XenBlockBudget *budget;
     XenBlockGrant **buckets;    /* a hash table; NULL: no persistent grants */
@@ -97,6 +98,8 @@ typedef struct XenBlockCopy {
 
 /**
  * xen_block_grants_start: open the grant device.
+ * @name: the disk and the queue in messages; must stay valid until
+ *        xen_block_grants_stop()
  * @domid: the frontend's domain
  * @budget: each persistent grant is taken from it when it is mapped
  * @capacity: the largest number of persistent grants that @budget allows, or 0
@@ -108,7 +111,7 @@ typedef struct XenBlockCopy {
  * Returns: true, or false with @errp set if the grant device cannot be opened
  * or cannot map as much.  After a failure nothing has to be undone.
  */
-bool xen_block_grants_start(XenBlockGrants *g, domid_t domid,
+bool xen_block_grants_start(XenBlockGrants *g, const char *name, domid_t domid,
                             XenBlockBudget *budget, unsigned capacity,
                             unsigned nr_ring_pages, Error **errp);
 

@@ -60,8 +60,7 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
         if (!xen_guest_log_may_say(&ring->disk->domain->log)) {
             return;
         }
-        error_report("%s, queue %u: %s (operation %u)",
-                     ring->disk->name, ring->common.index,
+        error_report("%s: %s (operation %u)", ring->name,
                      xen_blkif_fault_text(r->fault), r->req.operation);
     }
 }
@@ -378,7 +377,7 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
 {
     void *map;
 
-    if (!xen_block_grants_start(&ring->grants, params->domid,
+    if (!xen_block_grants_start(&ring->grants, ring->name, params->domid,
                                 &ring->disk->budget, params->max_persistent,
                                 params->nr_pages, errp)) {
         return false;
@@ -391,8 +390,7 @@ static bool ring_map(XenBlockRing *ring, const XenBlockRingParams *params,
                                    params->domid, ring->grefs,
                                    PROT_READ | PROT_WRITE);
     if (!map) {
-        error_setg_errno(errp, errno, "%s, queue %u: failed to map the ring",
-                         ring->disk->name, ring->common.index);
+        error_setg_errno(errp, errno, "failed to map the ring");
         return false;
     }
     ring->sring = map;
@@ -415,6 +413,7 @@ static void ring_unmap(XenBlockRing *ring)
     }
     xen_block_grants_stop(&ring->grants);
     g_clear_pointer(&ring->grefs, g_free);
+    g_clear_pointer(&ring->name, g_free);
 }
 
 static bool ring_bind(XenBlockRing *ring, const XenBlockRingParams *params,
@@ -424,16 +423,14 @@ static bool ring_bind(XenBlockRing *ring, const XenBlockRingParams *params,
 
     ring->channel = qemu_xen_evtchn_open();
     if (!ring->channel) {
-        error_setg_errno(errp, errno, "%s, queue %u: failed to open the event "
-                         "channel device", ring->disk->name,
-                         ring->common.index);
+        error_setg_errno(errp, errno, "failed to open the event channel "
+                         "device");
         return false;
     }
     port = qemu_xen_evtchn_bind_interdomain(ring->channel, params->domid,
                                             params->event_channel);
     if (port < 0) {
-        error_setg_errno(errp, errno, "%s, queue %u: failed to bind event "
-                         "channel %u", ring->disk->name, ring->common.index,
+        error_setg_errno(errp, errno, "failed to bind event channel %u",
                          params->event_channel);
         qemu_xen_evtchn_close(ring->channel);
         ring->channel = NULL;
@@ -481,7 +478,7 @@ bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
         .layout = xen_blkif_layout(params->protocol),
     };
     ring->size = xen_blkif_ring_size(ring->layout, params->nr_pages);
-    ring->common.index = index;
+    ring->name = g_strdup_printf("%s, queue %u", disk->name, index);
     if (!ring_map(ring, params, errp) || !ring_bind(ring, params, errp)) {
         ring_unmap(ring);
         return false;

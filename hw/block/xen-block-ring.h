@@ -120,6 +120,7 @@ struct XenBlockRing {
 
     /* Written by xen_block_ring_start() and read-only afterwards. */
     XenBlockDisk *disk;
+    char *name;                 /* for messages: the disk and the queue */
     XenBlockRingOps ops;        /* a copy, to be called without a detour */
     const XenBlkifLayout *layout;
     struct blkif_sring *sring;  /* shared with the frontend */
@@ -179,8 +180,8 @@ struct XenBlockRing {
  *
  * Context: BQL.
  *
- * Returns: true, or false with @errp set.  After a failure nothing has to be
- * undone.
+ * Returns: true, or false with @errp set to a text that does not name the disk
+ * or the queue.  After a failure nothing has to be undone.
  */
 bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
                           XenBlockDisk *disk, const XenBlockRingParams *params,

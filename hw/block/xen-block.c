@@ -155,8 +155,8 @@ static bool choose_persistent_grants(XenBlockDevice *blockdev, Error **errp)
     if (!blockdev->persistent_grants || !emulated) {
         return true;
     }
-    error_setg(&blockdev->migration_blocker, "%s %s has persistent-grants=on",
-               object_get_typename(OBJECT(blockdev)), blockdev->vdev_name);
+    error_setg(&blockdev->migration_blocker, "%s: persistent-grants is on",
+               blockdev->common.name);
     return migrate_add_blocker(&blockdev->migration_blocker, errp) == 0;
 }
 
@@ -281,7 +281,7 @@ static void xen_block_frontend_ready(XenBlockDevice *blockdev, Error **errp)
         xen_device_backend_printf(xendev, "error", "%s",
                                   error_get_pretty(local_err));
         xen_device_backend_set_state(xendev, XenbusStateClosing);
-        error_propagate_prepend(errp, local_err, "%s: ", blockdev->vdev_name);
+        error_propagate(errp, local_err);
         return;
     }
     if (blockdev->common.nr_queues) {

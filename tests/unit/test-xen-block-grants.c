@@ -162,8 +162,8 @@ static void table_reset(void)
 
 static void start_more(XenBlockGrants *g, unsigned capacity)
 {
-    g_assert_true(xen_block_grants_start(g, DOMID, &budget, capacity, 4,
-                                         &error_abort));
+    g_assert_true(xen_block_grants_start(g, "disk, queue 0", DOMID, &budget,
+                                         capacity, 4, &error_abort));
     g_assert_cmpint(table.max_grants, ==, capacity + 4);
 }
 
