@@ -495,7 +495,6 @@ int main(int argc, char **argv)
                        "'werror': 'stop', " MAPPED, VBLK_BOTH);
     vblk_test_add("errors/stop-read", test_stop_read, VBLK_BOTH);
     vblk_test_add("errors/stop-reset", test_stop_reset, VBLK_BOTH);
-    vblk_test_add("errors/reset-in-order", test_reset_in_order, VBLK_MODERN);
     vblk_test_add("errors/report", test_report, VBLK_BOTH);
     vblk_test_add("errors/ignore", test_ignore, VBLK_BOTH);
     vblk_test_add("errors/default", test_default, VBLK_BOTH);
@@ -511,7 +510,10 @@ int main(int argc, char **argv)
                   VBLK_MODERN);
     vblk_test_add("errors/migrate-neighbours", test_migrate_neighbours,
                   VBLK_BOTH);
-    if (!getenv("QTEST_QEMU_BINARY_DST")) {
+    if (!vblk_machine_has_other()) {
+        /* QEMU 10.0 answers old requests in the ring that follows a reset. */
+        vblk_test_add("errors/reset-in-order", test_reset_in_order,
+                      VBLK_MODERN);
         /* QEMU 10.0 does not say where its queues are. */
         vblk_test_add("errors/migrate-mmio", test_migrate_mmio, VBLK_BOTH);
     }
