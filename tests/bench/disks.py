@@ -73,7 +73,7 @@ class Disks:
 
     # --- Images ---
 
-    def _raw(self, _):
+    def raw(self):
         """A file whose blocks are all written, and that O_DIRECT can read."""
         path = self._path('disk.raw')
         if not os.path.exists(path):
@@ -149,8 +149,7 @@ class Disks:
 
     def _node(self, binary, backend):
         if backend.startswith('raw-'):
-            return {'driver': 'raw', 'file': self._file(self._raw(binary),
-                                                        backend[4:])}
+            return {'driver': 'raw', 'file': self._file(self.raw(), backend[4:])}
         if backend == 'luks':
             path = self._full(binary, 'luks', SECRET + LUKS_OPTIONS)
             return {'driver': 'luks', 'key-secret': 'key',

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import sys
 
+import beside_fio
 import kernel
 import kinds
 import stats
@@ -334,6 +335,7 @@ PARTS = {
     'kinds': kinds.kinds,
     'kind-counts': kind_counts,
     'file': kernel.file_writes,
+    'fio': beside_fio.beside_fio,
     'scaling': scaling,
     'memory': memory,
     'xen': xen,

@@ -98,6 +98,10 @@ class Bench:
                 self.disks.programs)
         return self.tmpfs_disks
 
+    def image(self, s):
+        """Path of a scenario's raw image, which is made if it is not there."""
+        return self._disks(s).raw()
+
     def program(self, name):
         """Path of the C program NAME*.c, compiled unless that is done."""
         sources = glob.glob(os.path.join(HERE, name + '*.[ch]'))
@@ -258,7 +262,8 @@ class Session:
                 cpu = i % len(cpus) if self.s.pin == 'spread' else 0
                 os.sched_setaffinity(tid, {cpus[cpu]})
 
-    def _set_polling(self, ns):
+    def set_polling(self, ns):
+        """How long each IOThread polls."""
         for name in self.qemu.iothreads():
             self.qemu.qmp('qom-set', path=f'/objects/{name}',
                           property='poll-max-ns', value=ns)
@@ -269,14 +274,14 @@ class Session:
     def measure(self, ms):
         """Load the disk for @ms milliseconds; returns a dict of figures."""
         if self.s.poll:
-            self._set_polling(POLL_NS)
+            self.set_polling(POLL_NS)
         calls = self._grant_calls()
         self.runs += 1
         report = self.bench.drive(self.qemu, self.disk, [
             f'--ms={ms}', f'--warmup-ms={max(ms // 5, 10)}',
             f'--seed={self.runs}', *self.options])
         if self.s.poll:
-            self._set_polling(0)
+            self.set_polling(0)
         requests = report['requests']
         if not requests:        # the machine is busy: look for longer
             return self.measure(2 * ms)

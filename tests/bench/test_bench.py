@@ -13,6 +13,7 @@ import xml.dom.minidom
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
+import beside_fio                                   # noqa: E402
 import callgrind                                    # noqa: E402
 import chart                                        # noqa: E402
 import disks                                        # noqa: E402
@@ -137,6 +138,57 @@ class KindsTest(unittest.TestCase):
         for kind in kinds.KINDS:
             self.assertEqual(kind.scenario(2).tmpfs,
                              kind.backend not in disks.NO_IMAGE)
+
+
+FIO = """\
+#!/bin/sh
+echo fio: a note
+echo '{"jobs": [{"job_runtime": 500, "usr_cpu": 10, "sys_cpu": 40,' \
+     '"read": {"total_ios": 1000}}]}'
+"""
+
+
+class FioTest(unittest.TestCase):
+    def run_with(self, program):
+        with tempfile.TemporaryDirectory() as folder, \
+             unittest.mock.patch.dict(os.environ, PATH=folder + ':/bin'), \
+             unittest.mock.patch('shutil.which', side_effect=lambda name: (
+                 path if os.path.exists(path) else None)):
+            path = os.path.join(folder, 'fio')
+            if program:
+                with open(path, 'w') as f:
+                    f.write(program)
+                os.chmod(path, 0o755)
+            return beside_fio.fio('/no/such/file', 32, 500)
+
+    def test_time_of_a_read(self):
+        figures = self.run_with(FIO)
+        self.assertAlmostEqual(figures['user_us'], 50)
+        self.assertAlmostEqual(figures['kernel_us'], 200)
+
+    def test_no_fio(self):
+        with self.assertRaisesRegex(BenchError, '^fio is missing: '):
+            self.run_with(None)
+
+    def test_fio_fails(self):
+        with self.assertRaisesRegex(BenchError, '^fio: no such file$'):
+            self.run_with('#!/bin/sh\necho no such file >&2\nexit 1\n')
+
+    def test_rows_compare_within_a_round(self):
+        rounds = [{'fio': {'user_us': k, 'kernel_us': k},
+                   'ours': {'user_us': 2 * k, 'kernel_us': k},
+                   'polling': {'user_us': k, 'kernel_us': 3 * k}}
+                  for k in (1, 2, 100)]
+        row = beside_fio.row_of(rounds)
+        self.assertEqual((row['ours_to_fio'], row['polling_to_fio']), (1.5, 2))
+        self.assertEqual((row['ours_user_us'], row['fio_kernel_us']), (4, 2))
+
+    @unittest.skipUnless(QEMU, 'QTEST_QEMU_BINARY is not set')
+    def test_iothread(self):
+        with tempfile.TemporaryDirectory() as folder, \
+             Session(Bench(folder), QEMU, Scenario(depth=32)) as session:
+            figures = beside_fio.IOThread(session).measure(50, 0)
+            self.assertGreater(sum(figures.values()), 0)
 
 
 class PeerTest(unittest.TestCase):
