@@ -33,6 +33,9 @@ FOLDERS = ('block', 'hw', 'include', 'qapi', 'util', *TESTS)
 # Needs what only this tree builds, or is needed by more than one base
 STAYS = ('tests/unit/hammer-on-stock', versions.HEADER)
 
+# Patches that no group has are fixes from this number on.
+FIXES_FROM = '0100'
+
 # Of the commit that is not a change, and of all where git knows no user
 NOBODY = {f'GIT_{who}_{what}': value
           for who in ('AUTHOR', 'COMMITTER')
@@ -323,11 +326,12 @@ def plan_for(repo, lock, fixes_only):
     deal(steps, our_files(repo))
     check_includes(repo, steps)
     check_removed(repo, steps, lock.replaced)
+    own = own_patches(repo, lock)
     if fixes_only:
         fixes = groups(repo)['fixes']
-        return fit([step for step in steps if step.patch in fixes], repo, lock)
-    return [*(Step(None, patch) for patch in own_patches(repo, lock)),
-            *fit(steps, repo, lock)]
+        steps = [step for step in steps if step.patch in fixes]
+        own = [patch for patch in own if patch.name >= FIXES_FROM]
+    return [*(Step(None, patch) for patch in own), *fit(steps, repo, lock)]
 
 
 def make_sense(steps, repo, version):

@@ -450,6 +450,11 @@ void f(const void *data)
                        cwd=self.branch)
         self.assertEqual(log, 'hw: come first\nhw: the parts\n'
                               'hw: old is ours here\n')
+        (own / '0000-first.patch').rename(own / '0199-first.patch')
+        write(own / '0000-header.patch', FIX)
+        self.assertEqual(self.make('fixes')[::2], (0, ''))
+        log = self.git('log', '--format=%s', 'base..', cwd=self.branch)
+        self.assertEqual(log, 'hw: come first\n')
 
     def test_patch_without_a_group(self):
         write(self.tree.path / 'patches/series', '0100-fix.patch\n')
