@@ -527,17 +527,19 @@ class PlanTest(unittest.TestCase):
                 '#80: FILE: scripts/meson-buildoptions.sh:83:\n+  long\n\n'
                 'ERROR: memory barrier without comment\n'
                 '#71: FILE: block/io.c:2096:\n+ smp_wmb();\n\n'
-                'WARNING: added file(s), does MAINTAINERS need updating?\n'
-                '#48: \nnew file mode 100644\n\n'
+                'WARNING: added, moved or deleted file(s), does MAINTAINERS '
+                'need updating?\n#48: \nnew file mode 100644\n\n'
+                "ERROR: New file 'a.h' requires 'SPDX-License-Identifier'\n"
                 'WARNING: line over 80 characters\n'
                 '#81: FILE: util/meson-buildoptions.sh:1:\n+ long\n\n'
                 'total: 1 errors, 3 warnings, 1 lines checked\n')
         found = checkpatch.complaints(text)
-        self.assertEqual(len(found), 4)
+        self.assertEqual(len(found), 5)
         self.assertEqual(
             [(name, line) for what, name, line in found
              if not checkpatch.accepted(what, name)],
-            [('block/io.c', '2096'), ('util/meson-buildoptions.sh', '1')])
+            [('block/io.c', '2096'), ('', ''),
+             ('util/meson-buildoptions.sh', '1')])
 
     def test_subjects(self):
         subjects = [path.read_text().splitlines()[0] for folder
