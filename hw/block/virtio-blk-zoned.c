@@ -171,9 +171,14 @@ static uint8_t coroutine_fn zone_manage(VirtIOBlkRequest *req, BlockZoneOp op,
         /* The last zone may be smaller than the others. */
         len = capacity - (int64_t)bs->bl.zone_size * (bs->bl.nr_zones - 1);
     }
-    trace_virtio_blk_handle_zone_mgmt(q->vdev, req, op,
-                                      offset >> BDRV_SECTOR_BITS,
-                                      len >> BDRV_SECTOR_BITS);
+    if (all) {
+        trace_virtio_blk_handle_zone_reset_all(q->vdev, req, 0,
+                                               bs->total_sectors);
+    } else {
+        trace_virtio_blk_handle_zone_mgmt(q->vdev, req, op,
+                                          offset >> BDRV_SECTOR_BITS,
+                                          len >> BDRV_SECTOR_BITS);
+    }
     status = zone_check_range(q->dev, offset, len);
     if (status != VIRTIO_BLK_S_OK) {
         return status;
