@@ -210,6 +210,32 @@ static void test_merged(const VblkVariant *v)
     }
 }
 
+/*
+ * The last two that fit are neighbours, for which there is no list as a merged
+ * request.  The others still follow without a kick.
+ */
+static void test_merged_last(const VblkVariant *v)
+{
+    VblkDisk disk = setup(v, "'request-merging': true", SPLIT);
+    VblkRequest *first = stop_disk(&disk);
+    uint64_t before = taken(&disk, 0);
+    VblkRequest *r[MAX_REQUESTS];
+
+    for (unsigned i = 0; i < MAX_REQUESTS; i++) {
+        bool together = i == LONG_LISTS - 2 || i == LONG_LISTS - 1;
+
+        r[i] = add_request(disk.d->queues[0], SHORT_DATA + 1,
+                           together ? i : 2 * MAX_REQUESTS + 2 * i,
+                           SHORT_DATA + 1);
+    }
+    vblk_queue_kick(disk.d->queues[0]);
+    wait_taken(&disk, before + LONG_LISTS);
+    g_assert_cmpuint(taken(&disk, 0) - before, ==, LONG_LISTS);
+    release_disk(&disk);
+    finish(first, r, MAX_REQUESTS);
+    vblk_disk_stop(&disk);
+}
+
 /* A move and a stop while the ring has more than the device takes. */
 static void test_control(const VblkVariant *v)
 {
@@ -248,6 +274,7 @@ int main(int argc, char **argv)
     vblk_test_add("large/split", test_split, VBLK_BOTH);
     vblk_test_add("large/packed", test_packed, VBLK_Q35_MODERN);
     vblk_test_add("large/merged", test_merged, VBLK_BOTH);
+    vblk_test_add("large/merged-last", test_merged_last, VBLK_BOTH);
     vblk_test_add("large/control", test_control, VBLK_BOTH);
     vblk_test_add("large/reset", test_reset, VBLK_BOTH);
     return g_test_run();
