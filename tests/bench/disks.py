@@ -149,7 +149,8 @@ class Disks:
 
     def _node(self, binary, backend):
         if backend.startswith('raw-'):
-            return {'driver': 'raw', 'file': self._file(self.raw(), backend[4:])}
+            return {'driver': 'raw',
+                    'file': self._file(self.raw(), backend[4:])}
         if backend == 'luks':
             path = self._full(binary, 'luks', SECRET + LUKS_OPTIONS)
             return {'driver': 'luks', 'key-secret': 'key',
