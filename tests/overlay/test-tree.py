@@ -188,6 +188,15 @@ class TreeTest(unittest.TestCase):
                      'https://x.org/y.rst Documentation/z.rst'),
             {'README.md', 'data-path.rst', 'scripts/guest/init.py'})
 
+    def test_unit_tests_run(self):
+        """Those that the lists name that the build goes through."""
+        text = (REPO / 'tests/unit/meson.build').read_text()
+        lists = re.findall(r'(?ms)^( *)tests \+= \{\n(.*?)^\1\}$', text)
+        named = re.findall(r"'(test-[\w-]+)':", ''.join(t for _, t in lists))
+        written = [Path(name).stem for name in self.files
+                   if fnmatch.fnmatch(name, 'tests/unit/test-*.c')]
+        self.assertEqual(sorted(set(written) - set(named)), [])
+
     def test_programs_name_their_licence(self):
         bare = [name for name in self.files
                 if name.endswith(PROGRAMS)
