@@ -85,7 +85,8 @@ struct iovec *virtio_blk_segments_get(VirtIOBlkQueue *q, unsigned n,
     }
     *size = i;
     iov = block_slab_get(&q->segments[i].slab);
-    if (unlikely(!block_slab_has(&q->segments[i].slab))) {
+    if (unlikely(!block_slab_has(&q->segments[i].slab)) &&
+        q->supply == VIRTIO_BLK_SUPPLY_ENOUGH) {
         q->supply = VIRTIO_BLK_SUPPLY_SHORT;
     }
     return iov;
