@@ -45,9 +45,15 @@ void qcow2_slots_free(Qcow2Slots *slots)
     }
 }
 
+/*
+ * The parts of an L2 table lie one behind the other.  If their places did, too,
+ * two such tables could want the same places for all of their parts.
+ */
 static unsigned first_place(const Qcow2Slots *slots, uint64_t offset)
 {
-    return (offset >> slots->table_bits) & slots->hint_mask;
+    uint64_t hash = (offset >> slots->table_bits) * 0x9e3779b97f4a7c15ULL;
+
+    return (hash >> 32) & slots->hint_mask;
 }
 
 static unsigned *hint_at(Qcow2Slots *slots, unsigned place)

@@ -441,7 +441,7 @@ static void test_slots(void)
 
     g_assert_null(qcow2_slots_find(slots, 0x1000));
     qcow2_slots_show(slots, 2, 0x1000);
-    qcow2_slots_show(slots, 3, 0x1000 + 16 * 512);  /* the same hint */
+    qcow2_slots_show(slots, 3, 0x3000);
     g_assert(qcow2_slots_find(slots, 0x1000) == (void *)(tables + 2 * 512));
     g_assert(qcow2_slots_find(slots, 0x3000) == (void *)(tables + 3 * 512));
     g_assert(!qcow2_slots_retry(slots, begin));
@@ -475,6 +475,29 @@ static void test_slots(void)
     qcow2_slots_free(slots);
 }
 
+/* Two tables of many parts are found, wherever they lie in the image. */
+static void test_places(void)
+{
+    const unsigned parts = 16, nb = 2 * parts;
+    g_autofree char *tables = g_malloc0(nb * 512);
+    uint64_t first = parts * 512;
+
+    for (unsigned distance = parts; distance <= 4096; distance *= 2) {
+        Qcow2Slots *slots = qcow2_slots_new(nb, 512, tables);
+
+        for (unsigned i = 0; i < nb; i++) {
+            qcow2_slots_show(slots, i, first + (i / parts * distance +
+                                                i % parts) * 512);
+        }
+        for (unsigned i = 0; i < nb; i++) {
+            g_assert(qcow2_slots_shows(slots, first +
+                                       (i / parts * distance + i % parts) *
+                                       512));
+        }
+        qcow2_slots_free(slots);
+    }
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -482,6 +505,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2-cache/slots", test_slots);
+    g_test_add_func("/qcow2-cache/places", test_places);
     g_test_add_func("/qcow2-cache/whole", test_whole);
     g_test_add_func("/qcow2-cache/lock", test_lock);
     g_test_add_func("/qcow2-cache/same", test_same);
