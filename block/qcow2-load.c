@@ -21,6 +21,7 @@
 /* Protected by the lock of Qcow2Loads */
 typedef struct Qcow2Load {
     uint64_t table;
+    unsigned bytes;
     bool stale;             /* changes only while the image's lock is held */
     CoQueue waiters;
     QLIST_ENTRY(Qcow2Load) next;
@@ -81,8 +82,7 @@ static bool load_may_begin(Qcow2Loads *loads, unsigned bytes)
  * to load, because the table is shown or another request has loaded it.
  */
 static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
-                                    uint64_t offset, uint64_t flags,
-                                    unsigned bytes)
+                                    uint64_t offset, uint64_t flags)
 {
     Qcow2Loads *loads = s->loads;
     CoQueueWaitFlags place = 0;
@@ -91,13 +91,14 @@ static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
 
     qemu_co_queue_init(&load->waiters);
     QEMU_LOCK_GUARD(&loads->lock);
-    while (qcow2_lookup_misses(s, offset, flags, &load->table)) {
+    while (qcow2_lookup_misses(s, offset, flags, &load->table,
+                               &load->bytes)) {
         same = load_find(loads, load->table);
         if (same) {
             qemu_co_queue_wait(&same->waiters, &loads->lock);
             break;
         }
-        if (load_may_begin(loads, bytes)) {
+        if (load_may_begin(loads, load->bytes)) {
             QLIST_INSERT_HEAD(&loads->bucket[bucket_of(load->table)], load,
                               next);
             loads->nb++;
@@ -107,7 +108,7 @@ static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
         qemu_co_queue_wait_flags(&loads->turns, &loads->lock, place);
         place = CO_QUEUE_WAIT_FRONT;
     }
-    if (load_may_begin(loads, bytes)) {
+    if (load_may_begin(loads, load->bytes)) {
         qemu_co_queue_next(&loads->turns);
     }
     return begun;
@@ -135,12 +136,13 @@ load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t still;
+    unsigned bytes;
 
     if (load->stale) {
         return 0;
     }
-    if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still) &&
-        still == load->table) {
+    if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still, &bytes) &&
+        still == load->table && bytes == load->bytes) {
         return qcow2_cache_insert(bs, s->l2_table_cache, load->table, buf);
     }
     if (qcow2_cache_is_table_offset(s->l2_table_cache, load->table)) {
@@ -153,20 +155,19 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
                             uint64_t flags)
 {
     BDRVQcow2State *s = bs->opaque;
-    unsigned bytes = s->l2_slice_size * l2_entry_size(s);
     Qcow2Load load = { 0 };
     void *buf;
     int ret;
 
-    if (!qcow2_lookup_misses(s, offset, flags, &load.table) ||
-        !load_begin(s, &load, offset, flags, bytes)) {
+    if (!qcow2_lookup_misses(s, offset, flags, &load.table, &load.bytes) ||
+        !load_begin(s, &load, offset, flags)) {
         return 0;
     }
 
-    buf = qemu_try_blockalign(bs->file->bs, bytes);
+    buf = qemu_try_blockalign(bs->file->bs, load.bytes);
     if (buf) {
         BLKDBG_CO_EVENT(bs->file, BLKDBG_L2_LOAD);
-        ret = bdrv_co_pread(bs->file, load.table, bytes, buf, 0);
+        ret = bdrv_co_pread(bs->file, load.table, load.bytes, buf, 0);
     }
 
     qemu_co_mutex_lock(&s->lock);

@@ -343,7 +343,7 @@ bool coroutine_fn qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset,
 }
 
 bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
-                         uint64_t *table)
+                         uint64_t *table, unsigned *bytes)
 {
     BriefReader *reader = brief_read_begin();
     Qcow2Slots *slots;
@@ -359,6 +359,7 @@ bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
         place_begin(&place, s, slots, offset);
         l1 = l1_entry(s, offset);
         *table = place_table(&place, s, l1 & L1E_OFFSET_MASK, offset);
+        *bytes = 1U << slots->table_bits;
         misses = (l1 & L1E_OFFSET_MASK) && (l1 & flags) == flags &&
                  !offset_into_cluster(s, l1 & L1E_OFFSET_MASK) &&
                  !qcow2_slots_shows(slots, *table);

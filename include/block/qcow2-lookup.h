@@ -58,13 +58,14 @@ qcow2_lookup_in_place(BlockDriverState *bs, uint64_t offset, unsigned bytes,
  * @flags: 0, or QCOW_OFLAG_COPIED if the L1 entry must have this flag
  * @table: set to the place in the image of the part of the table that maps
  *         @offset
+ * @bytes: set to the size of this part
  *
  * The result is also false if the table is invalid.
  *
  * Context: any thread, during a request, with or without the lock.
  */
 bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
-                         uint64_t *table);
+                         uint64_t *table, unsigned *bytes);
 
 /**
  * qcow2_lookup_start: allow lookups, because the image is open now.
