@@ -29,8 +29,8 @@ typedef struct Qcow2Load {
 
 struct Qcow2Loads {
     QemuMutex lock;
-    unsigned nb;
-    CoQueue turns;          /* of requests that wait until they may load */
+    unsigned nb;            /* of places that loads have, or will have */
+    CoQueue turns;          /* of requests that wait for a place */
     QLIST_HEAD(, Qcow2Load) bucket[BUCKETS];
 };
 
@@ -71,10 +71,25 @@ static Qcow2Load *load_find(Qcow2Loads *loads, uint64_t table)
     return load;
 }
 
-/* Whether there may be one more of @bytes.  Called with the loads' lock. */
-static bool load_may_begin(Qcow2Loads *loads, unsigned bytes)
+/* Whether a load of @bytes gets a place.  Called with the loads' lock. */
+static bool place_take(Qcow2Loads *loads, unsigned bytes)
 {
-    return loads->nb < MIN(LOADS_MAX, MAX(1, LOADS_MAX_BYTES / bytes));
+    if (loads->nb >= MIN(LOADS_MAX, MAX(1, LOADS_MAX_BYTES / bytes))) {
+        return false;
+    }
+    loads->nb++;
+    return true;
+}
+
+/*
+ * Pass a place on to the request that has waited longest, if there is one, so
+ * that no later request can take it.  Called with the loads' lock.
+ */
+static void coroutine_fn place_pass(Qcow2Loads *loads)
+{
+    if (!qemu_co_queue_next(&loads->turns)) {
+        loads->nb--;
+    }
 }
 
 /*
@@ -85,9 +100,8 @@ static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
                                     uint64_t offset, uint64_t flags)
 {
     Qcow2Loads *loads = s->loads;
-    CoQueueWaitFlags place = 0;
-    bool begun = false;
-    Qcow2Load *same;
+    Qcow2Load *same = NULL;
+    bool placed = false;
 
     qemu_co_queue_init(&load->waiters);
     QEMU_LOCK_GUARD(&loads->lock);
@@ -95,23 +109,23 @@ static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
                                &load->bytes)) {
         same = load_find(loads, load->table);
         if (same) {
-            qemu_co_queue_wait(&same->waiters, &loads->lock);
             break;
         }
-        if (load_may_begin(loads, load->bytes)) {
+        if (placed || place_take(loads, load->bytes)) {
             QLIST_INSERT_HEAD(&loads->bucket[bucket_of(load->table)], load,
                               next);
-            loads->nb++;
-            begun = true;
-            break;
+            return true;
         }
-        qemu_co_queue_wait_flags(&loads->turns, &loads->lock, place);
-        place = CO_QUEUE_WAIT_FRONT;
+        qemu_co_queue_wait(&loads->turns, &loads->lock);
+        placed = true;
     }
-    if (load_may_begin(loads, load->bytes)) {
-        qemu_co_queue_next(&loads->turns);
+    if (placed) {
+        place_pass(loads);
     }
-    return begun;
+    if (same) {
+        qemu_co_queue_wait(&same->waiters, &loads->lock);
+    }
+    return false;
 }
 
 /* Let those go on that waited.  Called with the image's lock held. */
@@ -119,9 +133,8 @@ static void coroutine_fn load_end(Qcow2Loads *loads, Qcow2Load *load)
 {
     QEMU_LOCK_GUARD(&loads->lock);
     QLIST_REMOVE(load, next);
-    loads->nb--;
     qemu_co_queue_restart_all(&load->waiters);
-    qemu_co_queue_next(&loads->turns);
+    place_pass(loads);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "qemu/main-loop.h"
 #include "system/block-backend.h"
 #include "memory-disk.h"
+#include "settle.h"
 
 #define SECTOR          512
 #define CLUSTER         4096
@@ -22,6 +23,12 @@
 #define DISK_BYTES      (8 * TABLE_BYTES)
 #define SLICES          16
 #define REQUESTS        8
+
+/* What a table of 512 bytes maps if clusters have 512 bytes too */
+#define SMALL_BYTES     (64 * SECTOR)
+
+/* So many tables of 512 bytes are loaded at once. */
+#define LOADS           1024
 
 /* Each of the first slices has data in its first cluster. */
 static BlockBackend *image_new(int slots)
@@ -38,6 +45,24 @@ static BlockBackend *image_new(int slots)
     return memory_disk_blk(slots);
 }
 
+/* Each of @nb small tables has data in its second cluster. */
+static BlockBackend *image_of_tables(int nb)
+{
+    g_autofree char *buf = g_strnfill(SECTOR, 'o');
+    BlockBackend *blk;
+
+    memory_disk_open("cluster_size=512", (int64_t)nb * SMALL_BYTES);
+    blk = memory_disk_blk(2 * nb);
+    for (int i = 0; i < nb; i++) {
+        g_assert(blk_pwrite(blk, i * SMALL_BYTES + SECTOR, SECTOR, buf,
+                            0) >= 0);
+    }
+    blk_unref(blk);
+    blk = memory_disk_blk(2 * nb);
+    *memory_disk_reads() = (MemoryDiskReads) { 0 };
+    return blk;
+}
+
 static void image_free(BlockBackend *blk)
 {
     blk_unref(blk);
@@ -47,6 +72,7 @@ static void image_free(BlockBackend *blk)
 typedef struct Request {
     BlockBackend *blk;
     int64_t offset;
+    int64_t bytes;
     bool write;
     int ret;
     bool done;
@@ -55,19 +81,26 @@ typedef struct Request {
 static void coroutine_fn request_entry(void *opaque)
 {
     Request *r = opaque;
-    uint8_t buf[SECTOR] = { 0 };
+    uint8_t buf[2 * SECTOR] = { 0 };
 
     r->ret = r->write ?
-             blk_co_pwrite(r->blk, r->offset, SECTOR, buf, 0) :
-             blk_co_pread(r->blk, r->offset, SECTOR, buf, 0);
+             blk_co_pwrite(r->blk, r->offset, r->bytes, buf, 0) :
+             blk_co_pread(r->blk, r->offset, r->bytes, buf, 0);
     r->done = true;
+}
+
+static void request_enter(Request *r)
+{
+    qemu_coroutine_enter(qemu_coroutine_create(request_entry, r));
 }
 
 static void request_start(Request *r, BlockBackend *blk, int64_t offset,
                           bool write)
 {
-    *r = (Request) { .blk = blk, .offset = offset, .write = write };
-    qemu_coroutine_enter(qemu_coroutine_create(request_entry, r));
+    *r = (Request) {
+        .blk = blk, .offset = offset, .bytes = SECTOR, .write = write
+    };
+    request_enter(r);
 }
 
 static void request_finish(Request *r)
@@ -260,32 +293,79 @@ static void test_new(void)
 
 /*
  * More requests than may load: the others wait for their turn.  Each of them
- * needs a table of its own, of 64 clusters of 512 bytes.
+ * needs a table of its own.
  */
 static void test_many(void)
 {
-    const int nb = 1100, bytes = 64 * SECTOR;
+    const int nb = LOADS + 76;
     g_autofree Request *requests = g_new(Request, nb);
-    g_autofree char *buf = g_strnfill(SECTOR, 'o');
-    BlockBackend *blk;
+    BlockBackend *blk = image_of_tables(nb);
 
-    memory_disk_open("cluster_size=512", nb * bytes);
-    blk = memory_disk_blk(2 * nb);
     for (int i = 0; i < nb; i++) {
-        g_assert(blk_pwrite(blk, i * bytes, SECTOR, buf, 0) >= 0);
-    }
-    blk_unref(blk);
-    blk = memory_disk_blk(2 * nb);
-
-    *memory_disk_reads() = (MemoryDiskReads) { 0 };
-    for (int i = 0; i < nb; i++) {
-        request_start(&requests[i], blk, i * bytes + SECTOR, false);
+        request_start(&requests[i], blk, i * SMALL_BYTES, false);
     }
     for (int i = 0; i < nb; i++) {
         request_finish(&requests[i]);
     }
     g_assert_cmpint(memory_disk_reads()->done, ==, nb);
-    g_assert_cmpint(memory_disk_reads()->at_once, ==, 1024);
+    g_assert_cmpint(memory_disk_reads()->at_once, ==, LOADS);
+    image_free(blk);
+}
+
+/*
+ * Many requests wait for their turn and want one table, and behind them one
+ * wants another table.  It does not wait until the first table is loaded.
+ */
+static void test_behind(void)
+{
+    const int nb = 2 * LOADS + 1;
+    g_autofree Request *requests = g_new(Request, nb);
+    BlockBackend *blk = image_of_tables(LOADS + 2);
+    Request behind;
+
+    for (int i = 0; i < nb; i++) {
+        request_start(&requests[i], blk, MIN(i, LOADS) * SMALL_BYTES, false);
+    }
+    request_start(&behind, blk, (LOADS + 1) * SMALL_BYTES, false);
+    while (memory_disk_reads()->done < LOADS) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+
+    memory_disk_hold_read(true);
+    settle();
+    g_assert(memory_disk_reads()->held);
+    g_assert(!requests[LOADS].done);
+    g_assert(behind.done);
+    aio_co_wake(memory_disk_reads()->held);
+    for (int i = 0; i < nb; i++) {
+        request_finish(&requests[i]);
+    }
+    image_free(blk);
+}
+
+/*
+ * One request waits, and each of those that load needs another table next: they
+ * do not load it before the one that has waited.
+ */
+static void test_turn(void)
+{
+    g_autofree Request *requests = g_new0(Request, LOADS);
+    BlockBackend *blk = image_of_tables(2 * LOADS + 1);
+    Request waiting;
+
+    for (int i = 0; i < LOADS; i++) {
+        requests[i] = (Request) {
+            .blk = blk, .offset = (2 * i + 1) * SMALL_BYTES - SECTOR,
+            .bytes = 2 * SECTOR
+        };
+        request_enter(&requests[i]);
+    }
+    request_start(&waiting, blk, 2 * LOADS * SMALL_BYTES, false);
+    request_finish(&waiting);
+    g_assert(!requests[LOADS - 1].done);
+    for (int i = 0; i < LOADS; i++) {
+        request_finish(&requests[i]);
+    }
     image_free(blk);
 }
 
@@ -326,6 +406,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-load/stale-all", test_stale_all);
     g_test_add_func("/qcow2-load/new", test_new);
     g_test_add_func("/qcow2-load/many", test_many);
+    g_test_add_func("/qcow2-load/behind", test_behind);
+    g_test_add_func("/qcow2-load/turn", test_turn);
     g_test_add_func("/qcow2-load/twice-the-cache", test_twice);
     return g_test_run();
 }
