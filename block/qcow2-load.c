@@ -141,7 +141,7 @@ static void coroutine_fn load_end(Qcow2Loads *loads, Qcow2Load *load)
  * Give @load's table in @buf to the cache, unless other code has changed the
  * table meanwhile, or has removed it from the image.
  *
- * An error means nothing if the load is stale or the cache has the table.
+ * An error means nothing in these cases, or if the cache has the table.
  */
 static int coroutine_fn GRAPH_RDLOCK
 load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
@@ -151,17 +151,17 @@ load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
     uint64_t still;
     unsigned bytes;
 
-    if (load->stale) {
+    if (load->stale || !qcow2_lookup_misses(s, offset, 0, &still, &bytes) ||
+        still != load->table || bytes != load->bytes) {
         return 0;
     }
-    if (ret >= 0 && qcow2_lookup_misses(s, offset, 0, &still, &bytes) &&
-        still == load->table && bytes == load->bytes) {
+    if (ret >= 0) {
         return qcow2_cache_insert(bs, s->l2_table_cache, load->table, buf);
     }
     if (qcow2_cache_is_table_offset(s->l2_table_cache, load->table)) {
         return 0;
     }
-    return MIN(ret, 0);
+    return ret;
 }
 
 int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,

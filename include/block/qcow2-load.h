@@ -61,8 +61,9 @@ void qcow2_load_stale(Qcow2Loads *loads, uint64_t table);
 /**
  * qcow2_load_stale_all: make all loads drop their buffers.
  *
- * This is done when the image is opened with other options or opened anew,
- * because that may change the size of a cached part of a table.
+ * This is done when the image is opened with other options, because that may
+ * change the size of a cached part of a table.  It is also done when the image
+ * is closed: an inactive image is closed and opened anew while it is read.
  *
  * Context: the caller holds the image's lock, or no request is in flight.
  */

@@ -370,6 +370,37 @@ static void test_turn(void)
 }
 
 /*
+ * An inactive image cannot be opened anew, while a load is in flight.  Nobody
+ * closes such an image, so its list of loads stays.
+ */
+static void test_not_opened(void)
+{
+    BlockBackend *blk = image_new(8);
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    Qcow2Loads *loads = s->loads;
+    Error *err = NULL;
+    Request old;
+
+    blk_set_force_allow_inactivate(blk);
+    g_assert_cmpint(bdrv_inactivate_all(), ==, 0);
+    memory_disk_hold_read(true);
+    request_start(&old, blk, CLUSTER, false);
+    while (!memory_disk_reads()->held) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+
+    memory_disk_words()[0] = 0;
+    bdrv_activate(blk_bs(blk), &err);
+    error_free_or_abort(&err);
+    aio_co_wake(memory_disk_reads()->held);
+    while (!old.done) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    qcow2_loads_free(loads);
+    image_free(blk);
+}
+
+/*
  * A working set of twice the cache: each table that is read was read by one,
  * no matter how many want it, and the reads of tables overlap.
  */
@@ -408,6 +439,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-load/many", test_many);
     g_test_add_func("/qcow2-load/behind", test_behind);
     g_test_add_func("/qcow2-load/turn", test_turn);
+    g_test_add_func("/qcow2-load/not-opened", test_not_opened);
     g_test_add_func("/qcow2-load/twice-the-cache", test_twice);
     return g_test_run();
 }
