@@ -309,6 +309,22 @@ static void test_behind(void)
     image_free(blk);
 }
 
+/* A write is in flight when the image becomes inactive: it ends before. */
+static void test_inactivate(void)
+{
+    BlockBackend *blk = image_new("cluster_size=4096");
+    Write w = { .bytes = SECTOR, .value = 1 };
+
+    blk_set_force_allow_inactivate(blk);
+    write_start(&w, blk);
+    g_assert_cmpint(w.ret, ==, -EINPROGRESS);
+    g_assert_cmpint(bdrv_inactivate_all(), ==, 0);
+    g_assert_cmpint(w.ret, ==, 0);
+    bdrv_activate_all(&error_abort);
+    check_data(blk, 0, SECTOR, 1);
+    image_free(blk);
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -319,5 +335,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-allocations/subclusters", test_subclusters);
     g_test_add_func("/qcow2-allocations/new-subclusters", test_new_subclusters);
     g_test_add_func("/qcow2-allocations/behind", test_behind);
+    g_test_add_func("/qcow2-allocations/inactivate", test_inactivate);
     return g_test_run();
 }
