@@ -15,8 +15,8 @@
 #:                        drivers of guests do
 #: make check-sanitizers  run our tests with sanitizers for addresses and
 #:                        undefined behaviour, in BUILD-asan; TESTS as above
-#: make check-threads     run our threaded tests with ThreadSanitizer, in
-#:                        BUILD-tsan; TESTS as above
+#: make check-threads     run our tests with ThreadSanitizer, in BUILD-tsan;
+#:                        TESTS as above
 #: make fuzz              fuzz our devices with libFuzzer, in BUILD-fuzz, a
 #:                        minute for each target; TARGETS="NAME..."
 #:                        RUNTIME=SECONDS, REPRO=FILE runs one input

@@ -27,13 +27,27 @@ TESTS = [{'name': name, 'suite': [f'qemu:{suite}']}
 
 
 class ChoiceTest(unittest.TestCase):
-    def choose(self, *names):
-        sanitizer = sanitize.SANITIZERS['check-sanitizers']
+    def choose(self, *names, sanitizer=sanitize.SANITIZERS['check-sanitizers']):
         return [test['name']
                 for test in sanitize.choose(TESTS, sanitizer, names)]
 
     def test_default(self):
         self.assertEqual(self.choose(), ['test-vring', 'disk-stats-test'])
+
+    def test_left_out(self):
+        sanitizer = sanitize.SANITIZERS['check-threads']._replace(
+            left_out={'test-vring': 'one thread'})
+        self.assertEqual(self.choose(sanitizer=sanitizer), ['disk-stats-test'])
+        self.assertEqual(self.choose('test-vring', sanitizer=sanitizer),
+                         ['test-vring'])
+
+    def test_what_is_left_out_is_a_test(self):
+        lists = ''.join(path.read_text()
+                        for path in REPO.glob('tests/*/meson.build'))
+        for sanitizer in sanitize.SANITIZERS.values():
+            for name, reason in sanitizer.left_out.items():
+                self.assertIn(f"'{name}'", lists)
+                self.assertTrue(reason)
 
     def test_named(self):
         self.assertEqual(self.choose('guest'), ['guest'])
