@@ -80,9 +80,9 @@ void fuzz_settle(void)
 
 bool fuzz_plug(const char *properties, unsigned threads)
 {
-    static const char *mappings[] = {
+    static const char *mappings[FUZZ_THREADS] = {
         "{'iothread-vq-mapping': [{'iothread': 'io0'}, {'iothread': 'io1'}]}",
-        "{}",
+        [FUZZ_MAIN_LOOP] = "{}",
         "{'iothread': 'io0'}",
     };
     g_autoptr(QDict) device = qobject_to(QDict, qobject_from_json(

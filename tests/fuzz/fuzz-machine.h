@@ -39,6 +39,10 @@ void fuzz_main_loop(void);
  */
 void fuzz_settle(void);
 
+/* How the IOThreads of a device are chosen, and to have none. */
+#define FUZZ_THREADS        3
+#define FUZZ_MAIN_LOOP      1
+
 /**
  * fuzz_plug: plug the device
  *

@@ -77,7 +77,7 @@ static void place_ring(VblkDriver *d, int queue, unsigned size)
     VblkQueue *q = &d->queues[queue];
 
     *q = (VblkQueue) { .size = size, .wrap = true };
-    for (int i = 0; i < VBLK_PARTS; i++) {
+    for (unsigned i = 0; i < VBLK_PARTS; i++) {
         q->parts[i] = VBLK_AREA(queue * VBLK_PARTS + i) + VBLK_AREA_BYTES -
                       bytes[i];
         clear(q->parts[i], bytes[i]);
@@ -101,6 +101,10 @@ void vblk_queue_enable(VblkDriver *d, int queue, unsigned size)
     vblk_common_put(queue_enable, 1, 2);
 }
 
+/*
+ * Start
+ */
+
 static void set_features(VblkDriver *d, uint64_t refused)
 {
     uint64_t features;
@@ -110,19 +114,42 @@ static void set_features(VblkDriver *d, uint64_t refused)
     vblk_common_put(device_feature_select, 1, 4);
     features |= vblk_common_get(device_feature, 4) << 32;
     features &= ~refused | BIT_ULL(VIRTIO_F_VERSION_1);
-    if (d->ring == VBLK_SPLIT) {
+    if (d->wanted == VBLK_SPLIT) {
         features &= ~BIT_ULL(VIRTIO_F_RING_PACKED);
     }
+    d->ring = features & BIT_ULL(VIRTIO_F_RING_PACKED) ? VBLK_PACKED
+                                                       : VBLK_SPLIT;
     vblk_common_put(guest_feature_select, 0, 4);
     vblk_common_put(guest_feature, features, 4);
     vblk_common_put(guest_feature_select, 1, 4);
     vblk_common_put(guest_feature, features >> 32, 4);
 }
 
+static unsigned get_status(VblkDriver *d)
+{
+    return d->interfaces & VBLK_MODERN
+           ? vblk_common_get(device_status, 1)
+           : cpu_inb(VBLK_BAR_LEGACY + VIRTIO_PCI_STATUS);
+}
+
+void vblk_reset(VblkDriver *d)
+{
+    if (d->interfaces & VBLK_MODERN) {
+        vblk_common_put(device_status, 0, 1);
+    } else {
+        cpu_outb(VBLK_BAR_LEGACY + VIRTIO_PCI_STATUS, 0);
+    }
+}
+
 void vblk_start(VblkDriver *d, uint64_t refused, unsigned size)
 {
     unsigned status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 
+    if (!(d->interfaces & VBLK_MODERN)) {
+        vblk_start_legacy(d, refused);
+        return;
+    }
+    d->legacy = false;
     vblk_common_put(device_status, 0, 1);
     vblk_common_put(device_status, status, 1);
     set_features(d, refused & ~BIT_ULL(VIRTIO_F_RING_PACKED));
@@ -135,18 +162,68 @@ void vblk_start(VblkDriver *d, uint64_t refused, unsigned size)
     vblk_common_put(device_status, status, 1);
 }
 
+static void queue_enable_legacy(VblkDriver *d, int queue)
+{
+    VblkQueue *q = &d->queues[queue];
+    unsigned size, used, bytes;
+    uint64_t ring;
+
+    cpu_outw(VBLK_BAR_LEGACY + VIRTIO_PCI_QUEUE_SEL, queue);
+    size = cpu_inw(VBLK_BAR_LEGACY + VIRTIO_PCI_QUEUE_NUM);
+    if (!is_power_of_2(size) || size > 1024) {
+        return;
+    }
+    used = ROUND_UP(16 * size + 6 + 2 * size, VIRTIO_PCI_VRING_ALIGN);
+    bytes = ROUND_UP(used + 6 + 8 * size, VIRTIO_PCI_VRING_ALIGN);
+    ring = VBLK_AREA(queue * VBLK_PARTS) + VBLK_AREA_BYTES - bytes;
+    *q = (VblkQueue) {
+        .size = size,
+        .parts = { ring, ring + 16 * size, ring + used },
+    };
+    clear(ring, bytes);
+    cpu_outw(VBLK_BAR_LEGACY + VIRTIO_MSI_QUEUE_VECTOR, queue + 1);
+    cpu_outl(VBLK_BAR_LEGACY + VIRTIO_PCI_QUEUE_PFN,
+             ring >> VIRTIO_PCI_QUEUE_ADDR_SHIFT);
+}
+
+void vblk_start_legacy(VblkDriver *d, uint64_t refused)
+{
+    unsigned status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
+
+    if (!(d->interfaces & VBLK_LEGACY)) {
+        return;
+    }
+    d->legacy = true;
+    d->ring = VBLK_SPLIT;
+    cpu_outb(VBLK_BAR_LEGACY + VIRTIO_PCI_STATUS, 0);
+    cpu_outb(VBLK_BAR_LEGACY + VIRTIO_PCI_STATUS, status);
+    cpu_outl(VBLK_BAR_LEGACY + VIRTIO_PCI_GUEST_FEATURES,
+             cpu_inl(VBLK_BAR_LEGACY + VIRTIO_PCI_HOST_FEATURES) & ~refused);
+    for (int i = 0; i < VBLK_QUEUES; i++) {
+        queue_enable_legacy(d, i);
+    }
+    cpu_outb(VBLK_BAR_LEGACY + VIRTIO_PCI_STATUS,
+             status | VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
 void vblk_need_queue(VblkDriver *d, int queue)
 {
-    unsigned status = vblk_common_get(device_status, 1);
+    unsigned status = get_status(d);
 
     if (!(status & VIRTIO_CONFIG_S_DRIVER_OK) ||
         (status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
         vblk_pci_place();
         vblk_start(d, 0, SMALL_RING);
+    } else if (!d->queues[queue].size && d->legacy) {
+        queue_enable_legacy(d, queue);
     } else if (!d->queues[queue].size) {
         vblk_queue_enable(d, queue, SMALL_RING);
     }
 }
+
+/*
+ * Requests
+ */
 
 /* The two kinds of rings have flags and next, or ID and flags. */
 static struct vring_desc some_desc(const VblkSegment *segment, uint16_t third,
@@ -252,6 +329,9 @@ void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
     VblkSegment indirect;
     uint16_t more = 0;
 
+    if (!d->queues[queue].size) {
+        return;
+    }
     if (table) {
         put_table(d->ring, table, segments, count);
         indirect = (VblkSegment) { table->addr, table->bytes, false };
@@ -289,7 +369,11 @@ void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in)
     }
 }
 
-void vblk_notify(int queue)
+void vblk_notify(VblkDriver *d, int queue)
 {
-    vblk_put(VBLK_NOTIFY + 4 * queue, queue, 2);
+    if (d->legacy) {
+        cpu_outw(VBLK_BAR_LEGACY + VIRTIO_PCI_QUEUE_NOTIFY, queue);
+    } else {
+        vblk_put(VBLK_NOTIFY + 4 * queue, queue, 2);
+    }
 }

@@ -19,6 +19,12 @@
 #define PCIHP_EJECT     0xae08
 #define PCIHP_SELECT    0xae10
 
+typedef struct VblkDevice {
+    const char *properties;
+    unsigned interfaces;
+    bool main_loop;             /* IOThreads need what it has not */
+} VblkDevice;
+
 typedef struct Vblk {
     VblkDriver driver;          /* first: operations take it */
     unsigned device;            /* of devices[] */
@@ -28,21 +34,31 @@ typedef struct Vblk {
     MemoryRegion areas[VBLK_AREAS];     /* of rings */
 } Vblk;
 
-static const char *const devices[] = {
+static const VblkDevice devices[] = {
 #define DEVICE(more) \
     "{'driver': 'virtio-blk-pci', 'addr': '04.0', 'num-queues': 4" more "}"
-    DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop'"),
-    DEVICE(", 'packed': true"),
-    DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop',"
-           " 'logical_block_size': 4096, 'physical_block_size': 4096"),
-    DEVICE(", 'packed': true, 'ioeventfd': false, 'vectors': 2"),
-    DEVICE(", 'queue-size': 16, 'event_idx': false, 'in_order': true"),
-    DEVICE(", 'packed': true, 'request-merging': false, 'vectors': 0,"
-           " 'indirect_desc': false"),
-    DEVICE(", 'iommu_platform': true, 'config-wce': false,"
-           " 'queue_reset': false"),
-    DEVICE(", 'disable-modern': 'on'"),
+    { DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop'"),
+      VBLK_LEGACY | VBLK_MODERN },
+    { DEVICE(", 'packed': true"), VBLK_LEGACY | VBLK_MODERN },
+    { DEVICE(", 'packed': true, 'rerror': 'stop', 'werror': 'stop',"
+             " 'logical_block_size': 4096, 'physical_block_size': 4096"),
+      VBLK_LEGACY | VBLK_MODERN },
+    { DEVICE(", 'packed': true, 'ioeventfd': false, 'vectors': 2"),
+      VBLK_LEGACY | VBLK_MODERN, true },
+    { DEVICE(", 'queue-size': 16, 'event_idx': false, 'in_order': true"),
+      VBLK_LEGACY | VBLK_MODERN },
+    { DEVICE(", 'packed': true, 'request-merging': false, 'vectors': 0,"
+             " 'indirect_desc': false"), VBLK_LEGACY | VBLK_MODERN },
+    { DEVICE(", 'iommu_platform': true, 'disable-legacy': 'on',"
+             " 'config-wce': false, 'queue_reset': false"), VBLK_MODERN },
+    { DEVICE(", 'disable-modern': true, 'rerror': 'stop'"), VBLK_LEGACY },
 };
+
+/* Where IOThreads cannot be, there are none: fuzz_plug(). */
+static unsigned threads_of(unsigned device, unsigned threads)
+{
+    return devices[device].main_loop ? FUZZ_MAIN_LOOP : threads;
+}
 
 /*
  * The driver
@@ -64,6 +80,11 @@ static void op_start(void *opaque, FuzzInput *in)
                        (uint64_t)fuzz_byte(in) << 34;
 
     vblk_start(d, refused, some_size(d, in));
+}
+
+static void op_start_legacy(void *opaque, FuzzInput *in)
+{
+    vblk_start_legacy(opaque, (uint64_t)fuzz_byte(in) << 24);
 }
 
 static void op_enable(void *opaque, FuzzInput *in)
@@ -88,7 +109,7 @@ static void op_reset_queue(void *opaque, FuzzInput *in)
 
 static void op_reset(void *opaque, FuzzInput *in)
 {
-    vblk_common_put(device_status, 0, 1);
+    vblk_reset(opaque);
 }
 
 static void op_request(void *opaque, FuzzInput *in)
@@ -111,13 +132,13 @@ static void op_request(void *opaque, FuzzInput *in)
         }
     }
     if (how & 0x80) {
-        vblk_notify(queue);
+        vblk_notify(d, queue);
     }
 }
 
 static void op_notify(void *opaque, FuzzInput *in)
 {
-    vblk_notify(fuzz_below(in, VBLK_QUEUES + 1));
+    vblk_notify(opaque, fuzz_below(in, VBLK_QUEUES + 1));
 }
 
 /*
@@ -234,7 +255,10 @@ static void unplug(Vblk *v)
 static void plug(Vblk *v, unsigned device, unsigned threads)
 {
     fuzz_forget_saved();
-    v->plugged = fuzz_plug(devices[device], threads);
+    v->plugged = fuzz_plug(devices[device].properties,
+                           threads_of(device, threads));
+    v->driver.interfaces = devices[device].interfaces;
+    v->driver.legacy = false;
     v->device = device;
     v->threads = threads;
     memset(v->driver.queues, 0, sizeof(v->driver.queues));
@@ -260,7 +284,7 @@ static FuzzOp *const ops[] = {
     fuzz_op_stop, fuzz_op_continue, fuzz_op_move, op_plug, op_memory,
     fuzz_op_save, fuzz_op_load, op_vector, op_queue_vector, op_msix,
     op_command, op_common, op_read, op_config, op_legacy, fuzz_op_throttle,
-    fuzz_op_query,
+    fuzz_op_query, op_start_legacy,
 };
 
 static Vblk vblk;
@@ -286,12 +310,12 @@ static void end(Vblk *v)
 {
     fuzz_settle();
     fuzz_throttle(0);
+    memory_region_set_enabled(&v->other_ram, true);
     fuzz_op_continue(v, NULL);
     if (!fuzz_forget_loaded() && v->plugged) {
         vblk_pci_reset();
     }
     fuzz_settle();
-    memory_region_set_enabled(&v->other_ram, true);
     memset(v->driver.queues, 0, sizeof(v->driver.queues));
 }
 
@@ -299,7 +323,7 @@ static void fuzz(VblkRing ring, const unsigned char *data, size_t size)
 {
     FuzzInput in = { data, size };
 
-    vblk.driver.ring = ring;
+    vblk.driver.wanted = ring;
     begin_with(&vblk, fuzz_byte(&in));
     fuzz_operations(&in, &vblk, op_request, ops, ARRAY_SIZE(ops));
     end(&vblk);

@@ -10,7 +10,8 @@
  *                each in RAM of its own and up to its end
  *
  * Behind RAM of its own is a page that QEMU may not touch, so that it dies
- * when it goes beyond a ring.
+ * when it goes beyond a ring.  A legacy ring is one piece, which ends with its
+ * last page at the end of the first area.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -58,8 +59,17 @@ typedef struct VblkQueue {
     bool wrap;
 } VblkQueue;
 
+/* The interfaces that a device has. */
+enum {
+    VBLK_LEGACY = 1 << 0,
+    VBLK_MODERN = 1 << 1,
+};
+
 typedef struct VblkDriver {
-    VblkRing ring;              /* what the target is about */
+    VblkRing wanted;            /* what the target is about */
+    VblkRing ring;              /* what was negotiated */
+    unsigned interfaces;
+    bool legacy;                /* was started by that interface */
     VblkQueue queues[VBLK_QUEUES];
 } VblkDriver;
 
@@ -100,8 +110,18 @@ void vblk_pci_place(void);
 /** vblk_pci_reset: as if the machine were reset */
 void vblk_pci_reset(void);
 
-/** vblk_start: reset the device, and start it without @refused features */
+/** vblk_reset: as a driver does it */
+void vblk_reset(VblkDriver *d);
+
+/**
+ * vblk_start: reset the device, and start it without @refused features
+ *
+ * A device without the modern interface has rings of its own size.
+ */
 void vblk_start(VblkDriver *d, uint64_t refused, unsigned size);
+
+/** vblk_start_legacy: the same by the legacy interface, if there is one */
+void vblk_start_legacy(VblkDriver *d, uint64_t refused);
 
 /** vblk_queue_enable: begin a queue anew */
 void vblk_queue_enable(VblkDriver *d, int queue, unsigned size);
@@ -116,7 +136,7 @@ void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
 /** vblk_break_chain: change what was offered last */
 void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 
-void vblk_notify(int queue);
+void vblk_notify(VblkDriver *d, int queue);
 
 /**
  * vblk_some_request: a request, as the specification has them or nearly so
