@@ -15,6 +15,7 @@
 #include "qapi/qapi-commands-qdev.h"
 #include "qemu/atomic.h"
 #include "qemu/main-loop.h"
+#include "qemu/rcu.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 #include "system/iothread.h"
@@ -108,6 +109,18 @@ void fuzz_ask_unplug(void)
 
     qmp_device_del(FUZZ_DEVICE, &err);
     error_free(err);
+}
+
+/*
+ * A device gives its disk back when it is freed.  What frees it is called in
+ * the RCU thread and may be the first of several such calls.
+ */
+void fuzz_wait_unplugged(void)
+{
+    for (int i = 0; i < 3; i++) {
+        fuzz_settle();
+        drain_call_rcu();
+    }
 }
 
 void fuzz_op_settle(void *target, FuzzInput *in)

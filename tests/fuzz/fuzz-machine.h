@@ -56,6 +56,12 @@ bool fuzz_plug(const char *properties, unsigned threads);
 /** fuzz_ask_unplug: ask the guest to let the device go */
 void fuzz_ask_unplug(void);
 
+/**
+ * fuzz_wait_unplugged: wait until the device is freed, when driver and
+ * toolstack have let it go; its disk can be plugged again then
+ */
+void fuzz_wait_unplugged(void);
+
 /** fuzz_throttle: @iops of the device, 0: as many as it can */
 void fuzz_throttle(unsigned iops);
 

@@ -247,7 +247,7 @@ static void unplug(Vblk *v)
     fuzz_ask_unplug();
     cpu_outl(PCIHP_SELECT, 0);
     cpu_outl(PCIHP_EJECT, 1 << VBLK_SLOT);
-    fuzz_settle();
+    fuzz_wait_unplugged();
     fuzz_forget_saved();
     v->plugged = false;
 }

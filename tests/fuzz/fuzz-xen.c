@@ -173,7 +173,7 @@ static void unplug(XenFuzz *x)
     xen_state(f, XB_CLOSED);
     /* A toolstack that has lost its patience */
     qemu_xen_xs_destroy(f->xs, XBT_NULL, XEN_BACKEND);
-    fuzz_settle();
+    fuzz_wait_unplugged();
     x->plugged = false;
 }
 
