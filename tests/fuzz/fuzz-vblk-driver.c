@@ -15,9 +15,6 @@
 #include "fuzz-machine.h"
 #include "fuzz-vblk.h"
 
-/* One that begins again soon. */
-#define SMALL_RING 8
-
 void vblk_put(uint64_t addr, uint64_t value, unsigned bytes)
 {
     value = cpu_to_le64(value);
@@ -213,11 +210,11 @@ void vblk_need_queue(VblkDriver *d, int queue)
     if (!(status & VIRTIO_CONFIG_S_DRIVER_OK) ||
         (status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
         vblk_pci_place();
-        vblk_start(d, 0, SMALL_RING);
+        vblk_start(d, 0, VBLK_SMALL_RING);
     } else if (!d->queues[queue].size && d->legacy) {
         queue_enable_legacy(d, queue);
     } else if (!d->queues[queue].size) {
-        vblk_queue_enable(d, queue, SMALL_RING);
+        vblk_queue_enable(d, queue, VBLK_SMALL_RING);
     }
 }
 

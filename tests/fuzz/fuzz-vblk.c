@@ -306,7 +306,7 @@ static void begin_with(Vblk *v, unsigned how)
 }
 
 /* Leave the machine as the next input wants to find it. */
-static void end(Vblk *v)
+static void end(Vblk *v, int queue)
 {
     fuzz_settle();
     fuzz_throttle(0);
@@ -314,6 +314,10 @@ static void end(Vblk *v)
     fuzz_op_continue(v, NULL);
     if (!fuzz_forget_loaded() && v->plugged) {
         vblk_pci_reset();
+    }
+    if (v->plugged) {
+        vblk_check_served(&v->driver, queue);
+        vblk_reset(&v->driver);
     }
     fuzz_settle();
     memset(v->driver.queues, 0, sizeof(v->driver.queues));
@@ -326,7 +330,7 @@ static void fuzz(VblkRing ring, const unsigned char *data, size_t size)
     vblk.driver.wanted = ring;
     begin_with(&vblk, fuzz_byte(&in));
     fuzz_operations(&in, &vblk, op_request, ops, ARRAY_SIZE(ops));
-    end(&vblk);
+    end(&vblk, size % VBLK_QUEUES);
 }
 
 static void fuzz_split(QTestState *s, const unsigned char *data, size_t size)
@@ -352,6 +356,14 @@ static void begin(QTestState *s)
         g_autofree char *name = g_strdup_printf("area%d", i);
 
         add_ram(&vblk.areas[i], name, VBLK_AREA(i));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
+        for (unsigned threads = 0; threads < FUZZ_THREADS; threads++) {
+            plug(&vblk, i, threads);
+            assert(vblk.plugged);
+            vblk_check_served(&vblk.driver, threads);
+            unplug(&vblk);
+        }
     }
 }
 

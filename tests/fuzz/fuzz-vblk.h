@@ -46,6 +46,9 @@
 /* Of header, data and status. */
 #define VBLK_SEGMENTS       14
 
+/* One that begins again soon. */
+#define VBLK_SMALL_RING     8
+
 typedef enum VblkRing {
     VBLK_SPLIT,
     VBLK_PACKED,
@@ -137,6 +140,13 @@ void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
 void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 
 void vblk_notify(VblkDriver *d, int queue);
+
+/**
+ * vblk_check_served: a good request of a device that is reset gets its answer
+ *
+ * Whatever was done before: it can be started, and reads a sector.
+ */
+void vblk_check_served(VblkDriver *d, int queue);
 
 /**
  * vblk_some_request: a request, as the specification has them or nearly so

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
+#include "qemu/cutils.h"
 #include "qemu/host-utils.h"
 #include "hw/xen/interface/io/blkif.h"
 #include "../../hw/xen/xen-standin.h"
@@ -162,4 +163,27 @@ bool xen_some_request(XenFrontend *f, int ring, FuzzInput *in)
     }
     ring_put(f, ring, entry);
     return true;
+}
+
+/* Where a response of x86_64 has its status. */
+#define STATUS_OFFSET   10
+
+void xen_check_served(XenFrontend *f)
+{
+    uint8_t entry[112] = { BLKIF_OP_READ, 1 };
+    const uint32_t *header = xen_page(XEN_RING_FRAME(0));
+    const uint8_t *response = xen_page(XEN_RING_FRAME(0)) + ENTRIES_OFFSET;
+    uint8_t *data = xen_page(XEN_BUFFER_FRAME);
+
+    xen_grants_begin();
+    xen_connect(f, 0);
+    memset(data, 0xff, XEN_PAGE_SIZE);
+    stl_le_p(entry + f->abi->segments, XEN_BUFFER_FRAME);
+    entry[f->abi->segments + 5] = 7;
+    ring_put(f, 0, entry);
+    xen_ring_push(f, 0, f->producer[0]);
+    fuzz_settle();
+    assert(qatomic_load_acquire(&header[RSP_PROD]) == 1);
+    assert(lduw_le_p(response + STATUS_OFFSET) == BLKIF_RSP_OKAY);
+    assert(buffer_is_zero(data, XEN_PAGE_SIZE));
 }

@@ -121,4 +121,9 @@ void xen_ring_push(XenFrontend *f, int ring, uint32_t producer);
  */
 bool xen_some_request(XenFrontend *f, int ring, FuzzInput *in);
 
+/**
+ * xen_check_served: a device that is new can be connected, and reads a page
+ */
+void xen_check_served(XenFrontend *f);
+
 #endif /* TESTS_FUZZ_XEN_H */
