@@ -52,6 +52,8 @@ static const VblkDevice devices[] = {
     { DEVICE(", 'iommu_platform': true, 'disable-legacy': 'on',"
              " 'config-wce': false, 'queue_reset': false"), VBLK_MODERN },
     { DEVICE(", 'disable-modern': true, 'rerror': 'stop'"), VBLK_LEGACY },
+    { DEVICE(", 'packed': true, 'in_order': true"),
+      VBLK_LEGACY | VBLK_MODERN },
 };
 
 /* Where IOThreads cannot be, there are none: fuzz_plug(). */
