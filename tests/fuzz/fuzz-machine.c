@@ -8,6 +8,7 @@
 #include "block/aio-wait.h"
 #include "block/block.h"
 #include "block/qdict.h"
+#include "exec/memory.h"
 #include "monitor/qdev.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block.h"
@@ -178,4 +179,25 @@ void fuzz_op_query(void *target, FuzzInput *in)
 {
     qapi_free_BlockQueueInfoList(qmp_query_block_queues(NULL, NULL));
     qapi_free_BlockStatsList(qmp_query_blockstats(false, false, NULL));
+}
+
+static bool logging;
+
+void fuzz_stop_log(void)
+{
+    if (logging) {
+        memory_global_dirty_log_sync(false);
+        memory_global_dirty_log_stop(GLOBAL_DIRTY_MIGRATION);
+        logging = false;
+    }
+}
+
+void fuzz_op_log(void *target, FuzzInput *in)
+{
+    if (logging) {
+        fuzz_stop_log();
+    } else {
+        logging = memory_global_dirty_log_start(GLOBAL_DIRTY_MIGRATION,
+                                                &error_abort);
+    }
 }

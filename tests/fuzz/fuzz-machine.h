@@ -80,6 +80,12 @@ FuzzOp fuzz_op_throttle;
 /** fuzz_op_query: ask for what the queues count */
 FuzzOp fuzz_op_query;
 
+/** fuzz_op_log: begin or stop to log which memory is written, as a migration */
+FuzzOp fuzz_op_log;
+
+/** fuzz_stop_log: stop that, if it is under way */
+void fuzz_stop_log(void);
+
 /** fuzz_op_save: migrate to a file, after which the source goes on */
 FuzzOp fuzz_op_save;
 

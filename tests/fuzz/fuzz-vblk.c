@@ -286,7 +286,7 @@ static FuzzOp *const ops[] = {
     fuzz_op_stop, fuzz_op_continue, fuzz_op_move, op_plug, op_memory,
     fuzz_op_save, fuzz_op_load, op_vector, op_queue_vector, op_msix,
     op_command, op_common, op_read, op_config, op_legacy, fuzz_op_throttle,
-    fuzz_op_query, op_start_legacy,
+    fuzz_op_query, op_start_legacy, fuzz_op_log,
 };
 
 static Vblk vblk;
@@ -322,6 +322,7 @@ static void end(Vblk *v, int queue)
         vblk_reset(&v->driver);
     }
     fuzz_settle();
+    fuzz_stop_log();
     memset(v->driver.queues, 0, sizeof(v->driver.queues));
 }
 
