@@ -232,12 +232,15 @@ static void op_legacy(void *opaque, FuzzInput *in)
     cpu_inl(port);
 }
 
+/* RAM goes or comes back: that of some buffers, or of a part of a ring. */
 static void op_memory(void *opaque, FuzzInput *in)
 {
-    MemoryRegion *ram = &((Vblk *)opaque)->other_ram;
+    Vblk *v = opaque;
+    unsigned which = fuzz_byte(in);
+    MemoryRegion *ram = which < 0x80 ? &v->other_ram
+                                     : &v->areas[which % VBLK_AREAS];
 
-    memory_region_set_enabled(ram, !memory_region_is_mapped(ram) ||
-                              !ram->enabled);
+    memory_region_set_enabled(ram, !ram->enabled);
 }
 
 /*
@@ -307,12 +310,22 @@ static void begin_with(Vblk *v, unsigned how)
     }
 }
 
+static void memory_comes_back(Vblk *v)
+{
+    memory_region_transaction_begin();
+    memory_region_set_enabled(&v->other_ram, true);
+    for (int i = 0; i < VBLK_AREAS; i++) {
+        memory_region_set_enabled(&v->areas[i], true);
+    }
+    memory_region_transaction_commit();
+}
+
 /* Leave the machine as the next input wants to find it. */
 static void end(Vblk *v, int queue)
 {
     fuzz_settle();
     fuzz_throttle(0);
-    memory_region_set_enabled(&v->other_ram, true);
+    memory_comes_back(v);
     fuzz_op_continue(v, NULL);
     if (!fuzz_forget_loaded() && v->plugged) {
         vblk_pci_reset();
