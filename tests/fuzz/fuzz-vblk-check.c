@@ -6,14 +6,78 @@
 
 #include "qemu/osdep.h"
 #include "exec/address-spaces.h"
+#include "exec/ioport.h"
 #include "exec/memory.h"
+#include "hw/virtio/virtio.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-virtio.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_ring.h"
+#include "system/runstate.h"
 #include "fuzz-machine.h"
 #include "fuzz-vblk.h"
 
 /* A block of any of the disks. */
 #define CHECK_BYTES 4096
+
+#define PATH "/machine/peripheral/" FUZZ_DEVICE "/virtio-backend"
+
+static void notify_all(VblkDriver *d)
+{
+    for (int i = 0; i < VBLK_QUEUES; i++) {
+        if (d->interfaces & VBLK_MODERN) {
+            vblk_put(VBLK_NOTIFY + 4 * i, i, 2);
+        } else {
+            cpu_outw(VBLK_BAR_LEGACY + VIRTIO_PCI_QUEUE_NOTIFY, i);
+        }
+    }
+}
+
+/* Of a split ring that lies where the driver places rings: all is taken. */
+static void check_taken(const VirtQueueStatus *queue)
+{
+    uint64_t avail = queue->vring_avail;
+
+    if (avail >= VBLK_AREA(0) && avail < VBLK_AREA(VBLK_AREAS)) {
+        assert(queue->last_avail_idx == vblk_get(avail + 2, 2));
+    }
+}
+
+static void check_queue(VirtIODevice *vdev, int index)
+{
+    VirtQueueStatus *queue = qmp_x_query_virtio_queue_status(PATH, index,
+                                                             NULL);
+
+    if (queue) {
+        assert(queue->inuse == 0);
+        if (!virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED)) {
+            check_taken(queue);
+        }
+        qapi_free_VirtQueueStatus(queue);
+    }
+}
+
+void vblk_check_given_back(VblkDriver *d)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(object_resolve_path(PATH, NULL));
+    RunState reason;
+
+    vblk_pci_place();
+    notify_all(d);
+    fuzz_settle();
+    /* A request that has failed waits for the VM to stop and go on. */
+    if (qemu_vmstop_requested(&reason)) {
+        assert(reason == RUN_STATE_IO_ERROR);
+        return;
+    }
+    assert(runstate_is_running());
+    if (!vdev->started || vdev->broken || vdev->disabled) {
+        return;
+    }
+    for (int i = 0; i < VBLK_QUEUES; i++) {
+        check_queue(vdev, i);
+    }
+}
 
 /* Whether the first chain of a ring has been used. */
 static bool is_used(VblkDriver *d, int queue)

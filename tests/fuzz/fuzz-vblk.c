@@ -327,6 +327,10 @@ static void end(Vblk *v, int queue)
     fuzz_throttle(0);
     memory_comes_back(v);
     fuzz_op_continue(v, NULL);
+    if (v->plugged) {
+        vblk_check_given_back(&v->driver);
+        fuzz_op_continue(v, NULL);
+    }
     if (!fuzz_forget_loaded() && v->plugged) {
         vblk_pci_reset();
     }

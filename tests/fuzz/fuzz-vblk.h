@@ -142,6 +142,15 @@ void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 void vblk_notify(VblkDriver *d, int queue);
 
 /**
+ * vblk_check_given_back: the device has no request of the driver
+ *
+ * It may keep what has failed and waits for the VM to go on, and what it had
+ * when a ring was found to be broken.  The VM was running before, and nothing
+ * slows the disk down.
+ */
+void vblk_check_given_back(VblkDriver *d);
+
+/**
  * vblk_check_served: a good request of a device that is reset gets its answer
  *
  * Whatever was done before: it can be started, and reads a sector.
