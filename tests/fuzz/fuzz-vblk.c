@@ -247,11 +247,18 @@ static void op_memory(void *opaque, FuzzInput *in)
  * The administrator
  */
 
+/*
+ * A device that comes or goes changes the memory map twenty times.  To make a
+ * map for each takes longer than most inputs, so it is made once.
+ */
+
 static void unplug(Vblk *v)
 {
     fuzz_ask_unplug();
+    memory_region_transaction_begin();
     cpu_outl(PCIHP_SELECT, 0);
     cpu_outl(PCIHP_EJECT, 1 << VBLK_SLOT);
+    memory_region_transaction_commit();
     fuzz_wait_unplugged();
     fuzz_forget_saved();
     v->plugged = false;
@@ -260,8 +267,10 @@ static void unplug(Vblk *v)
 static void plug(Vblk *v, unsigned device, unsigned threads)
 {
     fuzz_forget_saved();
+    memory_region_transaction_begin();
     v->plugged = fuzz_plug(devices[device].properties,
                            threads_of(device, threads));
+    memory_region_transaction_commit();
     v->driver.interfaces = devices[device].interfaces;
     v->driver.legacy = false;
     v->device = device;
