@@ -23,7 +23,7 @@ from pathlib import Path
 
 from layout import REPO
 from ninja import minutes
-from reach import reach_of, table
+from reach import missed, reach_of, table
 from term import Refusal, say
 
 OPTIONS = ['--enable-fuzzing', '--enable-asan', '--enable-ubsan',
@@ -34,6 +34,8 @@ VARIABLES = {'ASAN_OPTIONS': 'detect_leaks=0:malloc_context_size=10',
 
 PROGRAM = 'qemu-fuzz-x86_64'
 SEEDS = REPO / 'tests/fuzz/corpus'
+# Functions that the inputs in the tree have to reach.
+WANTED = REPO / 'tests/fuzz/reach.list'
 
 # How ours are called; the program has more targets, which are the base's.
 OURS = re.compile(r'^ \* ((?:vblk|xen)-\S+)', re.M)
@@ -168,7 +170,7 @@ class Target:
         return process.returncode == 0
 
     def reach(self):
-        """Which lines the inputs that are kept reach."""
+        """The log of the inputs that are kept: which lines they reach."""
         log = self.layout.home / f'{self.name}.reach'
         with self.start(log, '-runs=0', '-print_coverage=1',
                         '-print_full_coverage=1', self.corpus,
@@ -177,7 +179,7 @@ class Target:
         if process.returncode:
             say(f'{self.name}: what it reaches is not known, see '
                 f'{os.path.relpath(log)}')
-        return reach_of(log)
+        return log
 
     def repeat(self, path):
         """Run one input many times; true if it does no harm."""
@@ -235,9 +237,15 @@ def fuzz(layout, names, seconds):
     """Run each for some seconds; true if none found anything."""
     chosen = [Target(layout, name) for name in targets(layout, names)]
     good = [target.fuzz(seconds) for target in chosen]
-    text = table({target.name: target.reach() for target in chosen})
+    logs = {target.name: target.reach() for target in chosen}
+    text = table({name: reach_of(log) for name, log in logs.items()})
     (layout.home / 'reach.txt').write_text(text)
     print(text, end='', flush=True)
+    for name, log in logs.items():
+        missing = missed(name, log, WANTED)
+        if missing:
+            say(f'{name}: the inputs do not reach {", ".join(missing)}')
+            good.append(False)
     return all(good)
 
 

@@ -7,6 +7,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import fnmatch
 import re
 from bisect import bisect_left
 from collections import defaultdict, namedtuple
@@ -18,6 +19,21 @@ Reach = namedtuple('Reach', 'reached known')
 
 FUNCTION = re.compile(r'^(?:UN)?COVERED_FUNC: .* '
                       r'(\S*/base/qemu-mq/)?(\S+):(\d+)$')
+
+
+def missed(target, log, wanted):
+    """
+    Functions that a list wants a target to reach, and that its inputs do not:
+    "PATTERN-OF-TARGETS FUNCTION..." a line, with comments from "#" on.
+    """
+    text = log.read_text(errors='replace')
+    reached = set(re.findall(r'^COVERED_FUNC: .* (\S+) \S+:\d+$', text, re.M))
+    names = []
+    for line in wanted.read_text().splitlines():
+        pattern, *functions = line.split('#')[0].split() or ['']
+        if fnmatch.fnmatch(target, pattern):
+            names += functions
+    return [name for name in names if name not in reached]
 
 
 def ends_of(name):

@@ -94,10 +94,13 @@ class FuzzTest(unittest.TestCase):
         program.write_text(PROGRAM)
         program.chmod(0o755)
         (self.folder / 'reach').write_text(REACH)
+        (self.folder / 'wanted').write_text('vblk-* one # three\n')
         (self.folder / 'hw').mkdir()
         (self.folder / 'hw/a.c').write_text(SOURCE)
         for patch in (mock.patch.dict(os.environ, FOLDER=str(self.folder)),
-                      mock.patch.object(reach, 'REPO', self.folder)):
+                      mock.patch.object(reach, 'REPO', self.folder),
+                      mock.patch.object(fuzz, 'WANTED',
+                                        self.folder / 'wanted')):
             patch.start()
             self.addCleanup(patch.stop)
 
@@ -128,6 +131,13 @@ class FuzzTest(unittest.TestCase):
         good, text = self.said(fuzz.fuzz, self.layout, ['vblk-*'], 618)
         self.assertFalse(good)
         self.assertIn('vblk-split: that is fewer than 1,236 executions', text)
+
+    def test_a_function_is_not_reached(self):
+        (self.folder / 'wanted').write_text(
+            'xen-* none\n# comment\nvblk-* one two\nvblk-split four\n')
+        good, text = self.said(fuzz.fuzz, self.layout, ['vblk-*'], 1)
+        self.assertFalse(good)
+        self.assertIn('vblk-split: the inputs do not reach two, four', text)
 
     def test_something_found(self):
         (self.folder / 'bad').touch()
