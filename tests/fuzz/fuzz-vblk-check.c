@@ -71,7 +71,7 @@ void vblk_check_given_back(VblkDriver *d)
         return;
     }
     assert(runstate_is_running());
-    if (!vdev->started || vdev->broken || vdev->disabled) {
+    if (!vdev->started || vdev->broken || vdev->disabled || d->spoilt) {
         return;
     }
     for (int i = 0; i < VBLK_QUEUES; i++) {

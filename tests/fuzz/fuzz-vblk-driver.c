@@ -320,16 +320,27 @@ static void offer_packed(VblkDriver *d, int queue, const VblkSegment *segments,
     vblk_put(head, head_flags, 2);
 }
 
+/* Whether a request keeps to where buffers are, and so leaves rings alone. */
+static bool is_buffer(uint64_t addr, uint64_t bytes)
+{
+    return addr >= VBLK_TABLES && addr < VBLK_RAM_END &&
+           bytes <= VBLK_RAM_END - addr;
+}
+
 void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
                 int count, const VblkTable *table)
 {
     VblkSegment indirect;
     uint16_t more = 0;
 
+    for (int i = 0; i < count; i++) {
+        d->spoilt |= !is_buffer(segments[i].addr, segments[i].len);
+    }
     if (!d->queues[queue].size) {
         return;
     }
     if (table) {
+        d->spoilt |= !is_buffer(table->addr, table->entries * 16);
         put_table(d->ring, table, segments, count);
         indirect = (VblkSegment) { table->addr, table->bytes, false };
         segments = &indirect;
@@ -349,6 +360,7 @@ void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in)
     unsigned how = fuzz_byte(in);
     uint64_t desc;
 
+    d->spoilt = true;
     if (!q->size) {
         return;
     }

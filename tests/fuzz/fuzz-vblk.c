@@ -94,6 +94,7 @@ static void op_enable(void *opaque, FuzzInput *in)
     VblkDriver *d = opaque;
     int queue = fuzz_below(in, VBLK_QUEUES);
 
+    d->spoilt = true;
     vblk_queue_enable(d, queue, some_size(d, in));
 }
 
@@ -102,6 +103,7 @@ static void op_reset_queue(void *opaque, FuzzInput *in)
     VblkDriver *d = opaque;
     int queue = fuzz_below(in, VBLK_QUEUES + 1);
 
+    d->spoilt = true;
     vblk_common_put(queue_select, queue, 2);
     vblk_put(VBLK_BAR_MODERN + VIRTIO_PCI_COMMON_Q_RESET, 1, 2);
     if (queue < VBLK_QUEUES) {
@@ -155,6 +157,7 @@ static void op_scribble(void *opaque, FuzzInput *in)
     unsigned part = fuzz_below(in, VBLK_PARTS);
     unsigned offset = fuzz_byte(in);
 
+    d->spoilt = true;
     vblk_put(d->queues[queue].parts[part] + offset, fuzz_take(in, 2), 2);
 }
 
@@ -165,8 +168,10 @@ static void op_break_chain(void *opaque, FuzzInput *in)
 
 static void op_common(void *opaque, FuzzInput *in)
 {
+    VblkDriver *d = opaque;
     unsigned offset = fuzz_below(in, 0x44);
 
+    d->spoilt = true;
     vblk_put(VBLK_BAR_MODERN + offset, fuzz_take(in, 4), 1 << offset % 3);
 }
 
@@ -208,6 +213,7 @@ static void op_msix(void *opaque, FuzzInput *in)
 
 static void op_command(void *opaque, FuzzInput *in)
 {
+    ((VblkDriver *)opaque)->spoilt = true;
     vblk_pci_write(PCI_COMMAND, fuzz_byte(in) & 7);
     vblk_pci_write(PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY |
                    (fuzz_byte(in) & PCI_COMMAND_MASTER));
@@ -218,6 +224,7 @@ static void op_legacy(void *opaque, FuzzInput *in)
     unsigned port = VBLK_BAR_LEGACY + fuzz_below(in, 0x40);
     uint32_t value = fuzz_take(in, 4);
 
+    ((VblkDriver *)opaque)->spoilt = true;
     switch (port % 3) {
     case 0:
         cpu_outb(port, value);
@@ -240,6 +247,7 @@ static void op_memory(void *opaque, FuzzInput *in)
     MemoryRegion *ram = which < 0x80 ? &v->other_ram
                                      : &v->areas[which % VBLK_AREAS];
 
+    v->driver.spoilt |= ram != &v->other_ram;
     memory_region_set_enabled(ram, !ram->enabled);
 }
 
@@ -292,11 +300,18 @@ static void op_plug(void *opaque, FuzzInput *in)
     }
 }
 
+/* The rings come back as they were, or do not. */
+static void op_load(void *opaque, FuzzInput *in)
+{
+    ((VblkDriver *)opaque)->spoilt = true;
+    fuzz_op_load(opaque, in);
+}
+
 static FuzzOp *const ops[] = {
     op_notify, op_start, fuzz_op_settle, op_notify, fuzz_op_settle,
     op_scribble, op_break_chain, op_reset, op_reset_queue, op_enable,
     fuzz_op_stop, fuzz_op_continue, fuzz_op_move, op_plug, op_memory,
-    fuzz_op_save, fuzz_op_load, op_vector, op_queue_vector, op_msix,
+    fuzz_op_save, op_load, op_vector, op_queue_vector, op_msix,
     op_command, op_common, op_read, op_config, op_legacy, fuzz_op_throttle,
     fuzz_op_query, op_start_legacy, fuzz_op_log,
 };
@@ -357,6 +372,7 @@ static void fuzz(VblkRing ring, const unsigned char *data, size_t size)
     FuzzInput in = { data, size };
 
     vblk.driver.wanted = ring;
+    vblk.driver.spoilt = false;
     begin_with(&vblk, fuzz_byte(&in));
     fuzz_operations(&in, &vblk, op_request, ops, ARRAY_SIZE(ops));
     end(&vblk, size % VBLK_QUEUES);

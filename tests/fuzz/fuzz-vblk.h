@@ -73,6 +73,7 @@ typedef struct VblkDriver {
     VblkRing ring;              /* what was negotiated */
     unsigned interfaces;
     bool legacy;                /* was started by that interface */
+    bool spoilt;                /* rings are not only written by the rules */
     VblkQueue queues[VBLK_QUEUES];
 } VblkDriver;
 
@@ -145,8 +146,9 @@ void vblk_notify(VblkDriver *d, int queue);
  * vblk_check_given_back: the device has no request of the driver
  *
  * It may keep what has failed and waits for the VM to go on, and what it had
- * when a ring was found to be broken.  The VM was running before, and nothing
- * slows the disk down.
+ * when a ring was found to be broken.  Of a ring that is spoilt nothing can be
+ * said, because the device finds its position there when it starts.  The VM was
+ * running before, and nothing slows the disk down.
  */
 void vblk_check_given_back(VblkDriver *d);
 
