@@ -20,9 +20,9 @@
 #: make fuzz              fuzz our devices with libFuzzer, in BUILD-fuzz, a
 #:                        minute for each target; TARGETS="NAME..."
 #:                        RUNTIME=SECONDS, REPRO=FILE runs one input
-#: make soak              do everything to a guest under verified load, for
-#:                        HOURS=N (or 0.1) from SEED=N on; GUEST=xen takes a
-#:                        domU
+#: make soak              run random administration commands on a guest under
+#:                        verified load; HOURS=N (default: 0.1), SEED=N is the
+#:                        first seed, GUEST=xen takes a domU
 #: make stock             build the untouched base too, in build/stock
 #: make bench             compare ours with stock; QUICK=1 takes three minutes,
 #:                        BENCH="ARGUMENT..." goes to tests/bench/run

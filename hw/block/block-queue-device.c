@@ -77,7 +77,7 @@ static void device_resized_bh(void *opaque)
     block_queue_device_unref(device, parent);
 }
 
-/* Called in any thread; to tell the driver is the main loop's. */
+/* Any thread may call this, but only the main loop may tell the driver. */
 static void device_resized(void *opaque)
 {
     BlockQueueDevice *device = opaque;
@@ -160,9 +160,9 @@ static void device_drain_end(BlockDriverState *bs)
 void block_queue_device_pause(BlockQueueDevice *device)
 {
     block_queue_device_quiesce_begin(device);
-    /* Not only waits: requests that wait for a throttle go ahead. */
+    /* This waits, and it lets requests go on that a throttle holds back. */
     blk_drain(device->blk);
-    /* Without a node that has not waited.  Queues may go meanwhile. */
+    /* Without a node blk_drain() does not wait.  Queues may be freed here. */
     AIO_WAIT_WHILE_UNLOCKED(NULL, !device_quiesced(device));
 }
 

@@ -1,11 +1,11 @@
 /*
  * What every queue of a block device has
  *
- * The sequence number makes the hand-over safe without waiting in
- * quiesce_begin or quiesce_end: the owner's bottom half always acts on the
- * newest number, however many begin/end pairs it has slept through, and
- * control only believes a settled_seq that equals its own, so that an
- * answer to an older pause is never taken for one to the present pause.
+ * The sequence number makes the hand-over safe, although quiesce_begin and
+ * quiesce_end do not wait.  The owner's bottom half always acts on the newest
+ * number, even if several pairs of begin and end have passed since it last ran.
+ * Control accepts a settled_seq only if it equals its own number.  So it never
+ * takes an answer to an earlier quiesce_begin for an answer to the last one.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -152,9 +152,10 @@ void block_queue_quiesce_wait(BlockQueue *queue)
 }
 
 /*
- * While this waits for the old thread others may run, and let the queue look
- * or move it once more.  So the queue has its new place before that.  It is
- * quiesced, so that both bottom halves find nothing to do.
+ * The wait for the old thread runs a nested event loop.  Code that runs in that
+ * loop may let the queue look, or move it again.  So the queue gets its new
+ * context and its new bottom half before the wait.  It is quiesced, so both
+ * bottom halves find nothing to do.
  */
 void block_queue_move(BlockQueue *queue, AioContext *ctx)
 {

@@ -1,5 +1,5 @@
 /*
- * virtio-blk: start, stop, drain, reset
+ * virtio-blk: start, stop, reset
  *
  *    the device (virtio-blk.h)          its queues (block-queue-life.h)
  *    served by notifiers or calls       no ring, running, faulted
@@ -27,7 +27,7 @@ bool virtio_blk_vm_runs(void)
     return runstate_is_live(runstate_get());
 }
 
-/* Listen for kicks as soon as nothing holds the queue quiesced. */
+/* Start the queue.  It listens for kicks once nobody has quiesced it. */
 static void queue_start(VirtIOBlkQueue *q)
 {
     bool notifiers = q->dev->common.life == BLOCK_QUEUE_DEVICE_NOTIFIERS;
@@ -50,7 +50,7 @@ static void queue_start(VirtIOBlkQueue *q)
 static void queue_stop(VirtIOBlkQueue *q)
 {
     if (!block_queue_stopped(&q->common)) {
-        /* Not ended: a stopped queue is quiesced. */
+        /* A stopped queue stays quiesced until queue_start() ends this. */
         block_queue_quiesce_begin(&q->common);
         virtio_blk_ring_hand_over(q);
         virtio_blk_ring_detach(q);

@@ -21,7 +21,7 @@ void virtio_blk_report_faults(VirtIOBlock *s)
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
         const char *what = qatomic_xchg(&q->fault, NULL);
 
-        /* After a reset it is none of the next driver's. */
+        /* A reset ends the fault; the next driver has not caused it. */
         if (what && block_queue_faulted(&q->common)) {
             virtio_error(q->vdev, "%s, queue %u: %s", s->common.name, i, what);
         }

@@ -54,7 +54,7 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     unsigned n = s->conf.num_queues;
     int ret;
 
-    /* It may have done without until now: eventfds were short then. */
+    /* Calls have served the device if an earlier start got no eventfds. */
     virtio_blk_stop_calls(s);
     if (s->common.life != BLOCK_QUEUE_DEVICE_STOPPED) {
         return 0;

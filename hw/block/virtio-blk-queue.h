@@ -14,9 +14,9 @@
  *    virtio-blk-ring.h      the ring's reader, and the thread that runs it
  *    virtio-blk-control.h   functions that run under the BQL
  *
- * Each header includes the headers above it in this list.  A source file calls
- * only functions of lower layers.
- * The owner thread calls control through VirtIOBlkControlOps.
+ * The list begins with the lowest layer.  Each header includes the header above
+ * it.  A source file calls functions of its own layer and of lower layers.  The
+ * owner thread calls control through VirtIOBlkControlOps.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

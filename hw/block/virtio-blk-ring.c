@@ -73,7 +73,7 @@ static bool segments_are_slow(const struct iovec *iov, unsigned n)
     return false;
 }
 
-/* Of an element that came with a migration the addresses alone tell. */
+/* For an element from a migration stream only its addresses tell. */
 static bool request_is_slow(const VirtIOBlkRequest *req)
 {
     const VirtQueueElement *elem = req->elem;

@@ -325,7 +325,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
 
     xen_block_tick_rings(blockdev);
 
-    /* From here on they are told of drains, but not of one that is going on. */
+    /* From now on a drain quiesces the rings, but this one has begun before. */
     if (blk_in_drain(blk)) {
         block_queue_device_quiesce_begin(common);
     }

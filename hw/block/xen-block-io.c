@@ -45,7 +45,7 @@ void xen_block_io_init(XenBlockRing *ring)
     ring->copy_pages = g_new(XenBlkifSegment, XEN_BLOCK_MAX_INDIRECTS *
                                               XEN_BLKIF_MAX_INDIRECT_PAGES);
     block_slab_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
-                            sizeof(XenBlockIndirect));
+                    sizeof(XenBlockIndirect));
     ring->unplaced = g_new(XenBlockRequest *, ring->size);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
         xen_block_buffers_init(&ring->buffers[i], &ring->disk->budget,

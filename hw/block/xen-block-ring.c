@@ -65,7 +65,7 @@ static void ring_report_fault(XenBlockRing *ring, XenBlockRequest *r)
     }
 }
 
-/* Room for many segments; %false if all there is is in use. */
+/* Get room for many segments.  Returns false if all of it is in use. */
 static bool request_attach_indirect(XenBlockRequest *r)
 {
     r->indirect = block_slab_get(&r->ring->indirects);
@@ -79,7 +79,7 @@ static bool request_attach_indirect(XenBlockRequest *r)
     return true;
 }
 
-/* Takes one entry; %false if it has to wait and so has all that follows. */
+/* Take one entry.  Returns false if it and all later ones have to wait. */
 static bool ring_take_one(XenBlockRing *ring)
 {
     XenBlockRequest *r = block_slab_get(&ring->requests);
@@ -186,7 +186,7 @@ static bool ring_rearm(XenBlockRing *ring)
     return !ring_pending(ring);
 }
 
-/* Gets on with what there is; %false if it is for somebody else to go on. */
+/* Do one step of the work.  Returns false if there is nothing to do now. */
 static bool ring_step(XenBlockRing *ring)
 {
     if (unlikely(ring->nr_unplaced)) {
@@ -455,8 +455,7 @@ static void ring_alloc(XenBlockRing *ring)
 {
     ring->batch = g_new(XenBlockRequest *, ring->size);
     ring->done = g_new(XenBlockRequest *, ring->size);
-    block_slab_init(&ring->requests, ring->size,
-                            sizeof(XenBlockRequest));
+    block_slab_init(&ring->requests, ring->size, sizeof(XenBlockRequest));
     xen_block_io_init(ring);
 }
 

@@ -410,7 +410,7 @@ static const Property xen_block_props[] = {
     DEFINE_PROP_UINT32("max-ring-page-order", XenBlockDevice,
                        props.max_ring_page_order, 4),
     DEFINE_QUEUE_IOTHREADS_PROPERTIES(XenBlockDevice, props.iothreads),
-    /* No default, which would be shown: it is a number by chance only. */
+    /* A default would be shown as 65535, which means nothing to a user. */
     DEFINE_PROP_UNSIGNED_NODEFAULT("num-queues", XenBlockDevice,
                                    props.num_queues, qdev_prop_uint16,
                                    uint16_t),
@@ -437,10 +437,11 @@ static void xen_block_describe(ObjectClass *class)
     object_class_property_set_description(class, "persistent-grants",
         "Keep the guest's pages mapped between requests");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Most pages that all rings keep mapped; 0 means at most "
-        "1056 for each ring");
+        "Maximum number of pages that all rings together keep mapped "
+        "(0: 1056 for each ring, bounded by the guest's grant table)");
     object_class_property_set_description(class, "max-indirect-segments",
-        "Most pages of an indirect request; 0 turns indirect requests off");
+        "Maximum number of pages of an indirect request (0: no indirect "
+        "requests)");
     object_class_property_set_description(class, "write-barriers",
         "Offer write barriers, which only old guests use");
     object_class_property_set_description(class, "batch-copies",

@@ -382,9 +382,9 @@ class DocsTest(unittest.TestCase):
     def test_commands_of_qmp_are_there(self):
         schemas = ''.join(read(path) for tree in (REPO, BASE)
                           for path in (tree / 'qapi').glob('*.json'))
-        known = set(re.findall(r"'command': *'([\w-]+)'", schemas))
+        known = set(re.findall(r"'command': *'([\w.-]+)'", schemas))
         self.none((f'{name}: {command}' for name, page in self.pages.items()
-                   for command in re.findall(r'"execute": *"([\w-]+)"',
+                   for command in re.findall(r'"execute": *"([\w.-]+)"',
                                              '\n'.join(page.lines))
                    if command not in known), 'no commands of QMP')
 

@@ -128,7 +128,8 @@ here()
 
 # Words that mean something in this tree, and nothing in QEMU's.  "Base" alone
 # may be the base of a number, and "overlay" alone an image on top of another.
-OURS = re.compile(r"\b(?:(?:the|untouched|prepared) bases?\b(?! of| image)|"
+OURS = re.compile(r"\b(?:(?:the|untouched|prepared)\s+(?:\*\s+)?bases?\b"
+                  r"(?!\s+of|\s+image)|"
                   r"base's|(?<!@)stock(?:'s)?|(?:the|our) overlay's|"
                   r"enters? the overlay|qemu-mq/|tests/overlay)\b", re.I)
 

@@ -1,9 +1,9 @@
 /*
  * Block statistics of a disk whose queues are served by two threads
  *
- * Each number that query-blockstats has for the device is known beforehand, and
- * is the same for QEMU's own accounting: this program passes with the untouched
- * base, too.
+ * Each number that query-blockstats has for the device is known beforehand.  It
+ * does not depend on how statistics are counted: this program passes with QEMU
+ * 10.0, too.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
