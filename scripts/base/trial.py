@@ -10,6 +10,7 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -49,13 +50,16 @@ def added_tests(branch):
     names = subprocess.run(['git', 'diff', '--name-only', '--diff-filter=A',
                             'base', '--', *export.TESTS], cwd=branch,
                            check=True, capture_output=True, text=True).stdout
-    return {Path(name).stem for name in names.split()}
+    return {Path(name).stem for name in names.split()
+            if re.search(r'/(?:test-[^/]*|[^/]*-test)\.c$', name)}
 
 
 def choose(tests, added, fixes_only):
     chosen = [test for test in tests if test['name'].split('/')[-1] in added]
-    if not chosen:
-        raise Refusal('the branch has no tests of ours')
+    missing = added - {test['name'].split('/')[-1] for test in chosen}
+    if missing or not chosen:
+        raise Refusal('the branch does not build the test '
+                      f'{min(missing, default="of any commit")}')
     if fixes_only:
         chosen += [test for test in check.choose_named(tests, BASE_TESTS)
                    if test not in chosen]

@@ -19,6 +19,7 @@ from fake_base import REPO, FakeBase, FakeCheckout, write
 # pylint: disable=wrong-import-position,wrong-import-order
 import checkpatch  # noqa: E402
 import export  # noqa: E402
+import trial  # noqa: E402
 from term import Refusal  # noqa: E402
 
 FIX = '''hw: keep less
@@ -541,6 +542,13 @@ class PlanTest(unittest.TestCase):
              if not checkpatch.accepted(what, name)],
             [('block/io.c', '2096'), ('', ''),
              ('util/meson-buildoptions.sh', '1')])
+
+    def test_tests_that_are_not_built(self):
+        tests = [{'name': 'qtest-x86_64/new-test'}, {'name': 'test-old'}]
+        self.assertEqual(trial.choose(tests, {'new-test'}, False), tests[:1])
+        for added in ({'new-test', 'test-new'}, set()):
+            with self.assertRaises(Refusal):
+                trial.choose(tests, added, False)
 
     def test_subjects(self):
         subjects = [path.read_text().splitlines()[0] for folder
