@@ -132,6 +132,15 @@ class KindsTest(unittest.TestCase):
         self.assertEqual((row['cpu_us_to_one'], row['cpu_us_to_stock']),
                          (2, 0.25))
 
+    def test_row_without_stock(self):
+        results = {('ours', 1): [{'iops': 2000, 'cpu_us': 4}]}
+        row = kinds.row_of(kinds.KINDS[0], '', ('ours', 1), results)
+        self.assertNotIn('cpu_us_to_stock', row)
+        with unittest.mock.patch('builtins.print') as show:
+            kinds.print_rows([row], ['stock', 'ours'])
+        self.assertEqual(show.call_args[0][0].split()[-7:],
+                         ['-', '2.0', '-', '4.00', '-', '1.00', '1.00'])
+
     def test_each_kind_is_a_disk_with_a_name(self):
         titles = {k.title for k in kinds.KINDS}
         self.assertEqual(len(titles), len(kinds.KINDS))
