@@ -295,8 +295,14 @@ class Branch:
             return joined.put_last(text, joined.events_for(ours, folder,
                                                            self.present))
         if not folder.startswith('tests'):
-            return joined.put_last(text, joined.lines_for(
+            text = joined.put_last(text, joined.lines_for(
                 ours, text, folder, self.present, self.repo))
+            for name in joined.named_files(ours, folder, self.repo):
+                if name in self.present and \
+                        f"'{Path(name).name}'" not in text:
+                    raise Refusal(f'patches/export: {name} comes before files '
+                                  'that are built in the same line')
+            return text
         text = joined.join_tests(text, ours, folder, self.present, self.repo)
         for name in self.present:
             if re.fullmatch(rf'{folder}/(?:test-.*|.*-test)\.c', name) and \

@@ -334,6 +334,12 @@ class ExportTest(unittest.TestCase):
         self.assertIn('tests/unit/test-new.c comes before files that it is '
                       'linked with', self.refused())
 
+    def test_source_that_is_not_built(self):
+        write(self.tree.path / 'hw/meson.build',
+              "ss.add(files('part.c', 'new.c'))\n")
+        self.assertIn('hw/part.c comes before files that are built in the '
+                      'same line', self.refused())
+
     def test_maintainers(self):
         self.make()
         lines = MAINTAINERS.replace('T: git here', 'F: tests/unit/test-k*\n'
