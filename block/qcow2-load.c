@@ -55,7 +55,7 @@ void qcow2_loads_free(Qcow2Loads *loads)
 /* Tables have at least 512 bytes. */
 static unsigned bucket_of(uint64_t table)
 {
-    return ((table >> 9) * 0x9e3779b97f4a7c15ULL) >> 56;
+    return qcow2_spread(table >> 9) >> 56;
 }
 
 /* Returns NULL if there is none of @table.  Called with the loads' lock. */

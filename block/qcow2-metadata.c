@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/qcow2-metadata.h"
+#include "block/qcow2-slots.h"
 #include "qemu/atomic.h"
 #include "qemu/brief-read.h"
 #include "qemu/host-utils.h"
@@ -42,7 +43,7 @@ static Qcow2Metadata *set_new(uint64_t clusters)
 static uint64_t *set_place(Qcow2Metadata *set, uint64_t cluster)
 {
     uint64_t mask = (1ULL << set->bits) - 1;
-    uint64_t i = (cluster * 0x9e3779b97f4a7c15ULL) >> (64 - set->bits);
+    uint64_t i = qcow2_spread(cluster) >> (64 - set->bits);
     uint64_t found;
 
     while ((found = qatomic_read__nocheck(&set->place[i])) &&

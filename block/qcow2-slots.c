@@ -51,9 +51,8 @@ void qcow2_slots_free(Qcow2Slots *slots)
  */
 static unsigned first_place(const Qcow2Slots *slots, uint64_t offset)
 {
-    uint64_t hash = (offset >> slots->table_bits) * 0x9e3779b97f4a7c15ULL;
-
-    return (hash >> 32) & slots->hint_mask;
+    return (qcow2_spread(offset >> slots->table_bits) >> 32) &
+           slots->hint_mask;
 }
 
 static unsigned *hint_at(Qcow2Slots *slots, unsigned place)

@@ -150,8 +150,8 @@ int virtio_blk_load_device(VirtIODevice *vdev, QEMUFile *f, int version_id)
         int ret;
 
         if (i >= s->conf.num_queues) {
-            error_report("%s: there is no queue %u, but a failed request of "
-                         "it", s->common.name, i);
+            error_report("%s: invalid virtqueue index in request list: 0x%x",
+                         s->common.name, i);
             return -EINVAL;
         }
         elem = qemu_get_virtqueue_element(vdev, f, sizeof(VirtQueueElement));

@@ -5,15 +5,15 @@
  *  -----------------------------------     ------
  *  enter the load                          the same table: wait for the load
  *  read the table into a buffer            another one: a load of their own
- *  lock, put it into the cache, unlock     lock, load the same, change it: the
- *                                          buffer is stale
+ *  lock, put it into the cache, unlock     lock, bring the same into the cache,
+ *                                          change it, unlock
  *
  * The cache never has a slot that is being filled, so code that holds the lock
  * does not have to know of loads.  Code that changes a table first brings it
- * into the cache, if it is not there.  The cache reports that, and it reports
- * each table that it drops.  If this is the table of a load, the load drops its
- * buffer, because it may have read the table before the change was written.  If
- * the cache has the table when a load ends, it keeps its own.
+ * into the cache, if it is not there.  If the cache has the table when a load
+ * ends, it keeps its own.  The cache reports each table that it drops.  If this
+ * is the table of a load, the load drops its buffer, because it may have read
+ * the table before the change was written.
  *
  * The list of loads has a lock of its own, which is held for a few instructions
  * only.  The image's lock is taken first.
@@ -52,7 +52,7 @@ void qcow2_loads_free(Qcow2Loads *loads);
 
 /**
  * qcow2_load_stale: make a load of the table at @table drop its buffer, because
- * other code brings the table into the cache, or the cache drops it.
+ * the cache drops the table.
  *
  * Context: the caller holds the image's lock.
  */

@@ -75,6 +75,16 @@ typedef struct Qcow2Slots {
 struct Qcow2Cache;
 
 /**
+ * qcow2_spread: return a hash of @n.
+ *
+ * The upper bits of the hashes of similar numbers differ.
+ */
+static inline uint64_t qcow2_spread(uint64_t n)
+{
+    return n * 0x9e3779b97f4a7c15ULL;
+}
+
+/**
  * qcow2_cache_slots: return the slots of @cache.  In qcow2-cache.c.
  */
 Qcow2Slots *qcow2_cache_slots(struct Qcow2Cache *cache);
