@@ -19,11 +19,11 @@
 #include "hw/block/block-queue-device.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* In the order of BlockQueueDeviceLife. */
+/* In the order of BlockQueueDeviceState. */
 static const struct {
     const char *name;
     unsigned next;              /* states that may follow, a bit each */
-} device_life[BLOCK_QUEUE_DEVICE_LIFE__MAX] = {
+} device_states[BLOCK_QUEUE_DEVICE_STATE__MAX] = {
     { "absent", BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
     { "stopped", BIT(BLOCK_QUEUE_DEVICE_STARTING) |
                  BIT(BLOCK_QUEUE_DEVICE_CALLS) |
@@ -35,16 +35,16 @@ static const struct {
     { "served by calls", BIT(BLOCK_QUEUE_DEVICE_STOPPED) },
 };
 
-void block_queue_device_set_life(BlockQueueDevice *device,
-                                 BlockQueueDeviceLife to)
+void block_queue_device_set_state(BlockQueueDevice *device,
+                                  BlockQueueDeviceState to)
 {
     GLOBAL_STATE_CODE();
-    assert(device_life[device->life].next & BIT(to));
+    assert(device_states[device->state].next & BIT(to));
 
-    trace_block_queue_device_life(device, device->name,
-                                  device_life[device->life].name,
-                                  device_life[to].name);
-    device->life = to;
+    trace_block_queue_device_state(device, device->name,
+                                  device_states[device->state].name,
+                                  device_states[to].name);
+    device->state = to;
 }
 
 /* A virtio device lies in the memory of its parent, the transport. */
@@ -89,14 +89,14 @@ static void device_resized(void *opaque)
 
 void block_queue_device_quiesce_begin(BlockQueueDevice *device)
 {
-    for (unsigned i = 0; i < device->nr_queues; i++) {
+    for (unsigned i = 0; i < device->num_queues; i++) {
         block_queue_quiesce_begin(block_queue_device_get(device, i));
     }
 }
 
 static bool device_quiesced(BlockQueueDevice *device)
 {
-    for (unsigned i = 0; i < device->nr_queues; i++) {
+    for (unsigned i = 0; i < device->num_queues; i++) {
         if (!block_queue_quiesced(block_queue_device_get(device, i))) {
             return false;
         }
@@ -104,9 +104,9 @@ static bool device_quiesced(BlockQueueDevice *device)
     return true;
 }
 
-static void device_quiesce_end(BlockQueueDevice *device)
+void block_queue_device_quiesce_end(BlockQueueDevice *device)
 {
-    for (unsigned i = 0; i < device->nr_queues; i++) {
+    for (unsigned i = 0; i < device->num_queues; i++) {
         block_queue_quiesce_end(block_queue_device_get(device, i));
     }
 }
@@ -125,7 +125,7 @@ static void device_drained_end(void *opaque)
 {
     BlockQueueDevice *device = opaque;
 
-    device_quiesce_end(device);
+    block_queue_device_quiesce_end(device);
     if (device->ops->drain_may_resize) {
         device_resized(device);
     }
@@ -157,18 +157,13 @@ static void device_drain_end(BlockDriverState *bs)
     }
 }
 
-void block_queue_device_pause(BlockQueueDevice *device)
+void block_queue_device_quiesce(BlockQueueDevice *device)
 {
     block_queue_device_quiesce_begin(device);
     /* This waits, and it lets requests go on that a throttle holds back. */
     blk_drain(device->blk);
     /* Without a node blk_drain() does not wait.  Queues may be freed here. */
     AIO_WAIT_WHILE_UNLOCKED(NULL, !device_quiesced(device));
-}
-
-void block_queue_device_resume(BlockQueueDevice *device)
-{
-    device_quiesce_end(device);
 }
 
 /* The queues */
@@ -185,10 +180,10 @@ void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
 void block_queue_device_free(BlockQueueDevice *device,
                              void (*end)(BlockQueue *queue))
 {
-    unsigned n = device->nr_queues;
+    unsigned n = device->num_queues;
     char *queues = g_steal_pointer(&device->queues);
 
-    device->nr_queues = 0;
+    device->num_queues = 0;
     for (unsigned i = 0; i < n; i++) {
         end((BlockQueue *)(queues + i * device->queue_size));
     }
@@ -200,7 +195,7 @@ void block_queue_device_free(BlockQueueDevice *device,
 IOThread *block_queue_device_get_iothread(BlockQueueDevice *device,
                                           unsigned index)
 {
-    if (index < device->nr_queues && device->ops->in_main_loop &&
+    if (index < device->num_queues && device->ops->in_main_loop &&
         device->ops->in_main_loop(device, index)) {
         return NULL;
     }
@@ -251,7 +246,7 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
     }
     bs = device_drain_begin(device);
     old = queue_iothreads_set(&device->map, index, iothread);
-    if (index < device->nr_queues) {
+    if (index < device->num_queues) {
         BlockQueue *queue = block_queue_device_get(device, index);
 
         /* It is so already, unless the device has no node. */
@@ -261,14 +256,14 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
         block_queue_quiesce_end(queue);
     }
     device_drain_end(bs);
-    if (index == 0 && device->life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+    if (index == 0 && device->state == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         block_queue_device_place_node(device);
     }
     object_unref(OBJECT(old));
     return true;
 }
 
-/* The life of the object */
+/* Realize and unrealize */
 
 bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
                                 BlockBackend *blk,
@@ -287,14 +282,14 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
         return false;
     }
     device->name = name;
-    block_queue_device_set_life(device, BLOCK_QUEUE_DEVICE_STOPPED);
+    block_queue_device_set_state(device, BLOCK_QUEUE_DEVICE_STOPPED);
     return true;
 }
 
 void block_queue_device_unrealize(BlockQueueDevice *device)
 {
-    assert(!device->nr_queues);
-    block_queue_device_set_life(device, BLOCK_QUEUE_DEVICE_ABSENT);
+    assert(!device->num_queues);
+    block_queue_device_set_state(device, BLOCK_QUEUE_DEVICE_ABSENT);
     queue_iothreads_cleanup(&device->map);
     g_clear_pointer(&device->name, g_free);
 }

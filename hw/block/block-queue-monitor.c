@@ -74,7 +74,7 @@ static int list_queues(Object *obj, void *opaque)
     k = BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj);
     /* Those that it offers; a driver may be using fewer of them, or none. */
     for (unsigned i = 0; i < device->map.num_queues; i++) {
-        BlockQueue *queue = i < device->nr_queues
+        BlockQueue *queue = i < device->num_queues
                             ? block_queue_device_get(device, i) : NULL;
         IOThread *iothread = k->get_iothread(device, i);
         const BlockQueueStats none = {};

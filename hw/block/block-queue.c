@@ -71,13 +71,13 @@ void block_queue_look(BlockQueue *queue)
 
 void block_queue_event(BlockQueue *queue, BlockQueueEvent event)
 {
-    BlockQueueLife life = block_queue_life_next(queue->life, event);
+    BlockQueueState state = block_queue_state_next(queue->state, event);
 
     trace_block_queue_event(queue, queue->index,
-                            block_queue_life_name(queue->life),
+                            block_queue_state_name(queue->state),
                             block_queue_event_name(event),
-                            block_queue_life_name(life));
-    qatomic_set(&queue->life, life);
+                            block_queue_state_name(state));
+    qatomic_set(&queue->state, state);
 }
 
 void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
@@ -88,7 +88,7 @@ void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
     queue->index = index;
     queue->ctx = ctx;
     queue->ops = ops;
-    queue->life = BLOCK_QUEUE_STOPPED;
+    queue->state = BLOCK_QUEUE_STOPPED;
     queue->quiesce_count = 1;
     queue->seq = 1;
     queue->target_seq = 1;

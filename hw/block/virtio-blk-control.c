@@ -1,7 +1,7 @@
 /*
  * virtio-blk: start, stop, reset
  *
- *    the device (virtio-blk.h)          its queues (block-queue-life.h)
+ *    the device (virtio-blk.h)          its queues (block-queue-state.h)
  *    served by notifiers or calls       no ring, running, faulted
  *    stopped, starting, stopping        stopped, faulted and stopped
  *
@@ -30,7 +30,7 @@ bool virtio_blk_vm_runs(void)
 /* Start the queue.  It listens for kicks once nobody has quiesced it. */
 static void queue_start(VirtIOBlkQueue *q)
 {
-    bool notifiers = q->dev->common.life == BLOCK_QUEUE_DEVICE_NOTIFIERS;
+    bool notifiers = q->dev->common.state == BLOCK_QUEUE_DEVICE_NOTIFIERS;
 
     if (!block_queue_stopped(&q->common)) {
         return;
@@ -62,10 +62,10 @@ static void queue_stop(VirtIOBlkQueue *q)
 /* Rings that became usable after the device was started. */
 void virtio_blk_start_new_rings(VirtIOBlock *s)
 {
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
-        if (block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING &&
+        if (block_queue_state(&q->common) == BLOCK_QUEUE_NO_RING &&
             virtio_blk_ring_is_set(q)) {
             /* No ring, no requests: it is quiesced as soon as it looks. */
             block_queue_quiesce_begin(&q->common);
@@ -92,15 +92,15 @@ static void move_to_main_loop(VirtIOBlock *s)
 {
     bool any = false;
 
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         any |= qatomic_read(&virtio_blk_get_queue(s, i)->place) ==
                VIRTIO_BLK_PLACE_WANTS_MAIN;
     }
     if (!any) {
         return;
     }
-    block_queue_device_pause(&s->common);
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    block_queue_device_quiesce(&s->common);
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (q->place == VIRTIO_BLK_PLACE_WANTS_MAIN) {
@@ -109,7 +109,7 @@ static void move_to_main_loop(VirtIOBlock *s)
             virtio_blk_queue_update_context(q);
         }
     }
-    block_queue_device_resume(&s->common);
+    block_queue_device_quiesce_end(&s->common);
 }
 
 /* What queues ask for, in their threads. */
@@ -151,7 +151,7 @@ static const VirtIOBlkControlOps queue_control_ops = {
 
 static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 {
-    switch (block_queue_life(&q->common)) {
+    switch (block_queue_state(&q->common)) {
     case BLOCK_QUEUE_RUNNING:
         return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
                virtio_blk_ring_can_be_native(q, view) &&
@@ -166,7 +166,7 @@ static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 
 static bool readers_are_right(VirtIOBlock *s, const RingView *view)
 {
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         if (!reader_is_right(virtio_blk_get_queue(s, i), view)) {
             return false;
         }
@@ -174,10 +174,10 @@ static bool readers_are_right(VirtIOBlock *s, const RingView *view)
     return true;
 }
 
-/* With the device paused. */
+/* Replace the wrong readers of queues that are quiesced. */
 static void change_readers(VirtIOBlock *s, const RingView *view)
 {
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         if (!reader_is_right(q, view)) {
@@ -203,16 +203,16 @@ static void virtio_blk_memory_bh(void *opaque)
     parent = block_queue_device_ref(&s->common);
     view = ring_view_source_acquire(s->view_source);
     if (!readers_are_right(s, view)) {
-        block_queue_device_pause(&s->common);
+        block_queue_device_quiesce(&s->common);
         if (s->view_source) {
             change_readers(s, view);
         }
-        block_queue_device_resume(&s->common);
+        block_queue_device_quiesce_end(&s->common);
     }
     ring_view_unref(view);
 
     if (qatomic_xchg(&s->look_at_rings, false)) {
-        for (unsigned i = 0; i < s->common.nr_queues; i++) {
+        for (unsigned i = 0; i < s->common.num_queues; i++) {
             block_queue_look(&virtio_blk_get_queue(s, i)->common);
         }
     }
@@ -252,7 +252,7 @@ void virtio_blk_start_queues(VirtIOBlock *s)
                                               virtio_blk_memory_changed, s);
     }
     virtio_blk_set_capacity(s);
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         queue_start(virtio_blk_get_queue(s, i));
     }
 }
@@ -262,28 +262,28 @@ void virtio_blk_stop_queues(VirtIOBlock *s)
     if (!s->view_source) {
         return;
     }
-    block_queue_device_pause(&s->common);
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    block_queue_device_quiesce(&s->common);
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         queue_stop(virtio_blk_get_queue(s, i));
     }
-    block_queue_device_resume(&s->common);
+    block_queue_device_quiesce_end(&s->common);
     ring_view_source_free(s->view_source);
     s->view_source = NULL;
 }
 
 void virtio_blk_start_calls(VirtIOBlock *s)
 {
-    if (s->common.life == BLOCK_QUEUE_DEVICE_STOPPED) {
-        block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_CALLS);
+    if (s->common.state == BLOCK_QUEUE_DEVICE_STOPPED) {
+        block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_CALLS);
         virtio_blk_start_queues(s);
     }
 }
 
 void virtio_blk_stop_calls(VirtIOBlock *s)
 {
-    if (s->common.life == BLOCK_QUEUE_DEVICE_CALLS) {
+    if (s->common.state == BLOCK_QUEUE_DEVICE_CALLS) {
         virtio_blk_stop_queues(s);
-        block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
+        block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
     }
 }
 
@@ -304,9 +304,9 @@ void virtio_blk_reset(VirtIODevice *vdev)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     virtio_blk_stop_calls(s);
-    assert(s->common.life == BLOCK_QUEUE_DEVICE_STOPPED);
+    assert(s->common.state == BLOCK_QUEUE_DEVICE_STOPPED);
     blk_drain(s->blk);
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         queue_forget_driver(virtio_blk_get_queue(s, i));
     }
     blk_set_enable_write_cache(s->blk, s->original_wce);
@@ -319,11 +319,11 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
     VirtIOBlkQueue *q;
 
-    if (n >= s->common.nr_queues) {
+    if (n >= s->common.num_queues) {
         return;     /* the transport passes on whatever the driver selects */
     }
     q = virtio_blk_get_queue(s, n);
-    block_queue_device_pause(&s->common);
+    block_queue_device_quiesce(&s->common);
 
     /*
      * A move runs bottom halves, which may start rings that are down.  The
@@ -333,7 +333,7 @@ void virtio_blk_queue_reset(VirtIODevice *vdev, uint32_t n)
     q->place = VIRTIO_BLK_PLACE_OWN;
     virtio_blk_queue_update_context(q);
     queue_forget_driver(q);
-    block_queue_device_resume(&s->common);
+    block_queue_device_quiesce_end(&s->common);
 }
 
 void virtio_blk_queue_enable(VirtIODevice *vdev, uint32_t n)
@@ -354,7 +354,7 @@ static void virtio_blk_resized(BlockQueueDevice *common)
 
 bool virtio_blk_any_held(VirtIOBlock *s)
 {
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         if (virtio_blk_get_queue(s, i)->held) {
             return true;
         }
@@ -388,11 +388,11 @@ static void vm_started(VirtIOBlock *s)
         virtio_blk_any_held(s)) {
         virtio_blk_start_calls(s);
     }
-    if (s->common.life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+    if (s->common.state == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         /* The driver has started the device while the VM was stopped. */
         virtio_blk_start_queues(s);
     }
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
         queue_ask_to_restart(q);
@@ -422,7 +422,7 @@ static bool virtio_blk_check_iothread(BlockQueueDevice *common, Error **errp)
                    "(transport does not support notifiers)");
         return false;
     }
-    if (common->life == BLOCK_QUEUE_DEVICE_CALLS ||
+    if (common->state == BLOCK_QUEUE_DEVICE_CALLS ||
         !virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(s))) {
         error_setg(errp, "ioeventfd is required for iothread");
         return false;
@@ -442,7 +442,7 @@ static bool virtio_blk_in_main_loop(BlockQueueDevice *common, unsigned index)
 {
     VirtIOBlock *s = container_of(common, VirtIOBlock, common);
 
-    return common->life == BLOCK_QUEUE_DEVICE_CALLS ||
+    return common->state == BLOCK_QUEUE_DEVICE_CALLS ||
            virtio_blk_get_queue(s, index)->place == VIRTIO_BLK_PLACE_MAIN;
 }
 
@@ -489,7 +489,7 @@ bool virtio_blk_queues_init(VirtIOBlock *s, Error **errp)
     block_queue_device_alloc(&s->common, n, sizeof(VirtIOBlkQueue));
     for (unsigned i = 0; i < n; i++) {
         queue_create(s, i);
-        s->common.nr_queues++;
+        s->common.num_queues++;
     }
     s->queues_bh = qemu_bh_new(virtio_blk_queues_bh, s);
     s->memory_bh = qemu_bh_new(virtio_blk_memory_bh, s);

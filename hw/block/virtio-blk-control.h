@@ -42,7 +42,7 @@ bool virtio_blk_vm_runs(void);
 /**
  * virtio_blk_start_queues: begin to serve the rings.
  *
- * The device's life says whether kicks are eventfds or calls.  While the VM is
+ * The device's state says whether kicks are eventfds or calls.  While the VM is
  * stopped this does nothing.
  */
 void virtio_blk_start_queues(VirtIOBlock *s);

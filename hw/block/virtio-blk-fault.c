@@ -17,7 +17,7 @@
 /* The status register and the config interrupt belong to the main loop. */
 void virtio_blk_report_faults(VirtIOBlock *s)
 {
-    for (unsigned i = 0; i < s->common.nr_queues; i++) {
+    for (unsigned i = 0; i < s->common.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
         const char *what = qatomic_xchg(&q->fault, NULL);
 

@@ -56,10 +56,10 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
 
     /* Calls have served the device if an earlier start got no eventfds. */
     virtio_blk_stop_calls(s);
-    if (s->common.life != BLOCK_QUEUE_DEVICE_STOPPED) {
+    if (s->common.state != BLOCK_QUEUE_DEVICE_STOPPED) {
         return 0;
     }
-    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STARTING);
+    block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STARTING);
 
     /* These messages are QEMU's, word by word: tools may look for them. */
     ret = k->set_guest_notifiers(bus->parent, n, true);
@@ -76,12 +76,12 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     }
 
     block_queue_device_place_node(&s->common);
-    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
+    block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
     virtio_blk_start_queues(s);
     return 0;
 
 fail:
-    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
+    block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
     return -ENOSYS;
 }
 
@@ -92,17 +92,17 @@ void virtio_blk_stop_ioeventfd(VirtIODevice *vdev)
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(bus);
     unsigned n = s->conf.num_queues;
 
-    if (s->common.life != BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+    if (s->common.state != BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         return;
     }
-    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPING);
+    block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STOPPING);
 
     virtio_blk_stop_queues(s);
     assign_host_notifiers(s, n, false);
     blk_drain(s->blk);
     block_queue_device_release_node(&s->common);
     k->set_guest_notifiers(bus->parent, n, false);
-    block_queue_device_set_life(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
+    block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STOPPED);
 }
 
 void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
@@ -112,14 +112,14 @@ void virtio_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
     if (!virtio_blk_vm_runs()) {
         return;     /* every ring is looked at when the VM goes on */
     }
-    if (s->common.life == BLOCK_QUEUE_DEVICE_STOPPED) {
+    if (s->common.state == BLOCK_QUEUE_DEVICE_STOPPED) {
         /* Drivers may kick before they set DRIVER_OK. */
         if (virtio_device_ioeventfd_enabled(vdev)) {
             virtio_device_start_ioeventfd(vdev);
         }
         virtio_blk_start_calls(s);
     }
-    switch (s->common.life) {
+    switch (s->common.state) {
     case BLOCK_QUEUE_DEVICE_NOTIFIERS:
         /* The transport had no eventfd for this kick: pass it on. */
         event_notifier_set(virtio_queue_get_host_notifier(vq));

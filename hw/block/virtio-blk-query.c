@@ -51,7 +51,7 @@ void virtio_blk_queue_sync(VirtIODevice *vdev, uint32_t n)
 
     GLOBAL_STATE_CODE();
     /* Waiting for the owner runs bottom halves, of which some are control. */
-    while (!query.answered && n < s->common.nr_queues &&
+    while (!query.answered && n < s->common.num_queues &&
            queue_reads_natively(virtio_blk_get_queue(s, n))) {
         query.q = virtio_blk_get_queue(s, n);
         if (block_queue_quiesced(&query.q->common)) {

@@ -226,7 +226,7 @@ static void queue_work(VirtIOBlkQueue *q)
  */
 static void queue_kicked(VirtIOBlkQueue *q)
 {
-    switch (block_queue_life(&q->common)) {
+    switch (block_queue_state(&q->common)) {
     case BLOCK_QUEUE_NO_RING:
         q->control->ring_is_missing(q);
         break;

@@ -165,7 +165,7 @@ void virtio_blk_ring_attach(VirtIOBlkQueue *q)
 
 void virtio_blk_ring_start(VirtIOBlkQueue *q)
 {
-    if (block_queue_life(&q->common) != BLOCK_QUEUE_NO_RING ||
+    if (block_queue_state(&q->common) != BLOCK_QUEUE_NO_RING ||
         !virtio_blk_ring_is_set(q)) {
         return;
     }

@@ -286,7 +286,7 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
             error_prepend(errp, "%s, queue %u: ", blockdev->common.name, i);
             return false;
         }
-        blockdev->common.nr_queues++;
+        blockdev->common.num_queues++;
     }
     return true;
 }
@@ -313,10 +313,10 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     }
     /* Before state Connected: that is when frontends look at the size. */
     xen_block_set_sector_size(blockdev, fe.sector_size);
-    block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STARTING);
+    block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STARTING);
     if (!start_rings(blockdev, &fe, errp)) {
         block_queue_device_free(common, stop_ring);
-        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
+        block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPED);
         return;
     }
     trace_xen_block_negotiated(blockdev->vdev_name, fe.nr_rings, fe.nr_pages,
@@ -329,7 +329,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     if (blk_in_drain(blk)) {
         block_queue_device_quiesce_begin(common);
     }
-    block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
+    block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
     /* It polls: drains may begin and end, or another may disconnect. */
     block_queue_device_place_node(common);
 
@@ -344,17 +344,17 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     trace_xen_block_disconnect(object_get_typename(OBJECT(blockdev)),
                                vdev->disk, vdev->partition);
     /* Everything here polls: another may disconnect meanwhile. */
-    if (common->life == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
-        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPING);
-    } else if (common->life != BLOCK_QUEUE_DEVICE_STOPPING) {
+    if (common->state == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
+        block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPING);
+    } else if (common->state != BLOCK_QUEUE_DEVICE_STOPPING) {
         return;
     }
-    block_queue_device_pause(common);
+    block_queue_device_quiesce(common);
     timer_del(blockdev->tick_timer);
     block_queue_device_free(common, stop_ring);
     block_queue_device_release_node(common);
-    if (common->life == BLOCK_QUEUE_DEVICE_STOPPING) {
-        block_queue_device_set_life(common, BLOCK_QUEUE_DEVICE_STOPPED);
+    if (common->state == BLOCK_QUEUE_DEVICE_STOPPING) {
+        block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPED);
     }
 }
 

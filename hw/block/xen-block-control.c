@@ -48,7 +48,7 @@ void xen_block_publish_size(XenBlockDevice *blockdev)
 
 void xen_block_set_sector_size(XenBlockDevice *blockdev, uint32_t bytes)
 {
-    assert(!blockdev->common.nr_queues);
+    assert(!blockdev->common.num_queues);
     if (bytes != blockdev->disk.limits.sector_size) {
         blockdev->disk.limits.sector_size = bytes;
         xen_block_publish_size(blockdev);
@@ -83,7 +83,7 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
     if (blockdev->vm == XEN_BLOCK_VM_STOPPED) {
         return;
     }
-    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
+    for (unsigned i = 0; i < blockdev->common.num_queues; i++) {
         BlockQueue *queue = block_queue_device_get(&blockdev->common, i);
 
         block_queue_event(queue, BLOCK_QUEUE_START);
@@ -95,8 +95,8 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
 /* It polls: a frontend may connect, to rings that stay stopped, or go away. */
 static void xen_block_halt_rings(XenBlockDevice *blockdev)
 {
-    block_queue_device_pause(&blockdev->common);
-    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
+    block_queue_device_quiesce(&blockdev->common);
+    for (unsigned i = 0; i < blockdev->common.num_queues; i++) {
         block_queue_event(block_queue_device_get(&blockdev->common, i),
                           BLOCK_QUEUE_STOP);
     }
@@ -200,7 +200,7 @@ static void xen_block_tick(void *opaque)
     XenBlockDevice *blockdev = opaque;
     bool share = xen_block_budget_was_refused(&blockdev->disk.budget);
 
-    for (unsigned i = 0; i < blockdev->common.nr_queues; i++) {
+    for (unsigned i = 0; i < blockdev->common.num_queues; i++) {
         ring_tick(xen_block_get_ring(blockdev, i), share);
     }
     xen_block_tick_rings(blockdev);
@@ -208,7 +208,7 @@ static void xen_block_tick(void *opaque)
 
 void xen_block_tick_rings(XenBlockDevice *blockdev)
 {
-    if (blockdev->common.nr_queues) {
+    if (blockdev->common.num_queues) {
         timer_mod(blockdev->tick_timer,
                   qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + TICK_MS);
     }
@@ -226,7 +226,7 @@ static void ring_broken_bh(void *opaque)
     RingBrokenEvent *event = opaque;
     XenBlockDevice *blockdev = event->blockdev;
 
-    if (blockdev->common.nr_queues &&
+    if (blockdev->common.num_queues &&
         blockdev->connections == event->connection) {
         if (xen_guest_log_may_say(&blockdev->disk.domain->log)) {
             error_report("%s, queue %u: request index %u is beyond the ring, "

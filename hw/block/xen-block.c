@@ -250,7 +250,7 @@ static void xen_block_unrealize(XenDevice *xendev)
 {
     XenBlockDevice *blockdev = XEN_BLOCK_DEVICE(xendev);
 
-    if (blockdev->common.life == BLOCK_QUEUE_DEVICE_ABSENT) {
+    if (blockdev->common.state == BLOCK_QUEUE_DEVICE_ABSENT) {
         return;
     }
     trace_xen_block_unrealize(object_get_typename(OBJECT(blockdev)),
@@ -284,7 +284,7 @@ static void xen_block_frontend_ready(XenBlockDevice *blockdev, Error **errp)
         error_propagate(errp, local_err);
         return;
     }
-    if (blockdev->common.nr_queues) {
+    if (blockdev->common.num_queues) {
         xen_device_backend_set_state(xendev, XenbusStateConnected);
     }
 }

@@ -100,7 +100,7 @@ struct XenBlockDeviceClass {
     unsigned info;              /* VDISK_* flags of every device of the class */
 };
 
-/** xen_block_get_ring: return ring @i, which is below common.nr_queues. */
+/** xen_block_get_ring: return ring @i, which is below common.num_queues. */
 static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
                                                unsigned i)
 {

@@ -37,7 +37,7 @@ LAYERS = {
     ],
     'hw/block': [
         # Queues of any block device
-        'block-slab', 'block-queue-life', 'block-queue', 'queue-iothreads',
+        'block-slab', 'block-queue-state', 'block-queue', 'queue-iothreads',
         'stats-intervals', 'block-queue-device', 'block-queue-monitor',
         # virtio-blk
         'virtio-blk.h', 'virtio-blk-queue.h', 'virtio-blk-fault',

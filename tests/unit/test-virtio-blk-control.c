@@ -51,7 +51,7 @@ bool virtio_blk_ring_is_set(VirtIOBlkQueue *q)
 
 void virtio_blk_ring_start(VirtIOBlkQueue *q)
 {
-    if (block_queue_life(&q->common) == BLOCK_QUEUE_NO_RING && ring_is_set) {
+    if (block_queue_state(&q->common) == BLOCK_QUEUE_NO_RING && ring_is_set) {
         block_queue_event(&q->common, BLOCK_QUEUE_RING_UP);
     }
 }
@@ -170,19 +170,19 @@ void block_queue_device_unref(BlockQueueDevice *device, Object *parent)
 {
 }
 
-void block_queue_device_set_life(BlockQueueDevice *device,
-                                 BlockQueueDeviceLife to)
+void block_queue_device_set_state(BlockQueueDevice *device,
+                                  BlockQueueDeviceState to)
 {
-    device->life = to;
+    device->state = to;
 }
 
-void block_queue_device_pause(BlockQueueDevice *device)
+void block_queue_device_quiesce(BlockQueueDevice *device)
 {
     block_queue_quiesce_begin(block_queue_device_get(device, 0));
     block_queue_quiesce_wait(block_queue_device_get(device, 0));
 }
 
-void block_queue_device_resume(BlockQueueDevice *device)
+void block_queue_device_quiesce_end(BlockQueueDevice *device)
 {
     block_queue_quiesce_end(block_queue_device_get(device, 0));
 }
@@ -268,7 +268,7 @@ static VirtIOBlkQueue *set_up(void)
     dev.conf.num_queues = 1;
     dev.warned_of_main_loop = true;
     g_assert_true(virtio_blk_queues_init(&dev, &error_abort));
-    dev.common.life = BLOCK_QUEUE_DEVICE_NOTIFIERS;
+    dev.common.state = BLOCK_QUEUE_DEVICE_NOTIFIERS;
     virtio_blk_start_queues(&dev);
     return virtio_blk_get_queue(&dev, 0);
 }
@@ -316,9 +316,9 @@ static void test_reset(void)
     move_to_main_loop(q);
     g_assert_true(block_queue_running(&q->common));
     reset_queue(q);
-    g_assert_cmpint(block_queue_life(&q->common), ==, BLOCK_QUEUE_NO_RING);
+    g_assert_cmpint(block_queue_state(&q->common), ==, BLOCK_QUEUE_NO_RING);
     while (aio_poll(qemu_get_aio_context(), false)) {
-        g_assert_cmpint(block_queue_life(&q->common), ==, BLOCK_QUEUE_NO_RING);
+        g_assert_cmpint(block_queue_state(&q->common), ==, BLOCK_QUEUE_NO_RING);
     }
     ring_is_set = true;
     virtio_blk_queue_enable(VIRTIO_DEVICE(&dev), 0);

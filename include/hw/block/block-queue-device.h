@@ -50,15 +50,15 @@
  * a virtio-blk device, because ioeventfd is off or QEMU could not get
  * eventfds.  Each start tries again to get eventfds.
  */
-typedef enum BlockQueueDeviceLife {
+typedef enum BlockQueueDeviceState {
     BLOCK_QUEUE_DEVICE_ABSENT,      /* before realize, or after unrealize */
     BLOCK_QUEUE_DEVICE_STOPPED,
     BLOCK_QUEUE_DEVICE_STARTING,
     BLOCK_QUEUE_DEVICE_NOTIFIERS,   /* served by notifiers */
     BLOCK_QUEUE_DEVICE_STOPPING,
     BLOCK_QUEUE_DEVICE_CALLS,       /* served by calls */
-    BLOCK_QUEUE_DEVICE_LIFE__MAX
-} BlockQueueDeviceLife;
+    BLOCK_QUEUE_DEVICE_STATE__MAX
+} BlockQueueDeviceState;
 
 typedef struct BlockQueueDevice BlockQueueDevice;
 
@@ -98,10 +98,10 @@ struct BlockQueueDevice {
     const BlockQueueDeviceOps *ops;
     char *name;                 /* for messages: virtio-blk 'disk0' */
 
-    BlockQueueDeviceLife life;
+    BlockQueueDeviceState state;
     void *queues;               /* an array; each begins with a BlockQueue */
     size_t queue_size;          /* bytes of one queue */
-    unsigned nr_queues;         /* queues that are set up at present */
+    unsigned num_queues;        /* queues that are set up at present */
     QueueIOThreads map;         /* of all queues that the device can have */
     QEMUBH *resize_bh;
     VMChangeStateEntry *vm_change;
@@ -187,18 +187,18 @@ void block_queue_device_begin(BlockQueueDevice *device);
 void block_queue_device_end(BlockQueueDevice *device);
 
 /**
- * block_queue_device_set_life: change the device's state to @to.
+ * block_queue_device_set_state: change the device's state to @to.
  *
  * This is the only function that changes it.
  */
-void block_queue_device_set_life(BlockQueueDevice *device,
-                                 BlockQueueDeviceLife to);
+void block_queue_device_set_state(BlockQueueDevice *device,
+                                  BlockQueueDeviceState to);
 
 /**
  * block_queue_device_alloc: allocate @n queues of @size bytes, all zero.
  *
  * The caller sets up one queue after the other.  It adds 1 to
- * @device->nr_queues as soon as a queue is ready to be drained.
+ * @device->num_queues as soon as a queue is ready to be drained.
  */
 void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
                                size_t size);
@@ -212,33 +212,34 @@ void *block_queue_device_alloc(BlockQueueDevice *device, unsigned n,
 void block_queue_device_free(BlockQueueDevice *device,
                              void (*end)(BlockQueue *queue));
 
-/** block_queue_device_get: return queue @index, which is below nr_queues. */
+/** block_queue_device_get: return queue @index, which is below num_queues. */
 static inline BlockQueue *block_queue_device_get(const BlockQueueDevice *device,
                                                  unsigned index)
 {
     return (BlockQueue *)((char *)device->queues + index * device->queue_size);
 }
 
-/** block_queue_device_quiesce_begin: quiesce all queues; returns at once. */
+/** block_queue_device_quiesce_begin: quiesce all queues; return at once. */
 void block_queue_device_quiesce_begin(BlockQueueDevice *device);
 
 /**
- * block_queue_device_pause: quiesce all queues, and wait until they are.
+ * block_queue_device_quiesce: quiesce all queues, and wait until they are.
  *
  * From then on no request is in flight, and control may change queues, until
- * block_queue_device_resume() or until control has freed them.  To quiesce the
- * queues is not enough when a request waits for a throttling timer: no such
+ * block_queue_device_quiesce_end() or until control has freed them.  To quiesce
+ * the queues is not enough when a request waits for a throttling timer: no such
  * timer runs while the VM is stopped.  So this also drains the node for a
  * moment, which makes that request end, too.  This runs a nested event loop.
  */
-void block_queue_device_pause(BlockQueueDevice *device);
+void block_queue_device_quiesce(BlockQueueDevice *device);
 
 /**
- * block_queue_device_resume: undo block_queue_device_pause().
+ * block_queue_device_quiesce_end: undo block_queue_device_quiesce() or
+ * block_queue_device_quiesce_begin().
  *
- * The device must have the queues that it had at the beginning of the pause.
+ * The device must have the queues that it had when they were quiesced.
  */
-void block_queue_device_resume(BlockQueueDevice *device);
+void block_queue_device_quiesce_end(BlockQueueDevice *device);
 
 /**
  * block_queue_device_place_node: move the node to the AioContext of queue 0.

@@ -25,7 +25,7 @@
 #define HW_BLOCK_BLOCK_QUEUE_H
 
 #include "block/aio.h"
-#include "hw/block/block-queue-life.h"
+#include "hw/block/block-queue-state.h"
 #include "hw/block/block-slab.h"
 #include "qemu/atomic.h"
 #include "qemu/event_notifier.h"
@@ -76,7 +76,7 @@ struct BlockQueue {
     bool look;                  /* the bottom half has to look at the ring */
 
     /* The owner writes these. */
-    BlockQueueLife life;        /* control writes it, too, while quiesced */
+    BlockQueueState state;      /* control writes it, too, while quiesced */
     unsigned target_seq;        /* the last seq that the owner has acted upon */
     unsigned settled_seq;       /* the last seq for which it was settled */
     unsigned in_flight;
@@ -135,7 +135,7 @@ void block_queue_quiesce_end(BlockQueue *queue);
 void block_queue_event(BlockQueue *queue, BlockQueueEvent event);
 
 /**
- * block_queue_life: return the queue's state.
+ * block_queue_state: return the queue's state.
  *
  * The answer is exact in the owner thread, and for control while the queue is
  * quiesced.  Otherwise a queue that is running now may be faulted a moment
@@ -143,19 +143,19 @@ void block_queue_event(BlockQueue *queue, BlockQueueEvent event);
  *
  * Context: any thread.
  */
-static inline BlockQueueLife block_queue_life(const BlockQueue *queue)
+static inline BlockQueueState block_queue_state(const BlockQueue *queue)
 {
-    return qatomic_read(&queue->life);
+    return qatomic_read(&queue->state);
 }
 
 /**
  * block_queue_running: return whether the queue serves its ring.
  *
- * As exact as block_queue_life().  Context: any thread.
+ * As exact as block_queue_state().  Context: any thread.
  */
 static inline bool block_queue_running(const BlockQueue *queue)
 {
-    return block_queue_life(queue) == BLOCK_QUEUE_RUNNING;
+    return block_queue_state(queue) == BLOCK_QUEUE_RUNNING;
 }
 
 /**
@@ -165,21 +165,21 @@ static inline bool block_queue_running(const BlockQueue *queue)
  */
 static inline bool block_queue_stopped(const BlockQueue *queue)
 {
-    BlockQueueLife life = block_queue_life(queue);
+    BlockQueueState state = block_queue_state(queue);
 
-    return life == BLOCK_QUEUE_STOPPED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+    return state == BLOCK_QUEUE_STOPPED || state == BLOCK_QUEUE_FAULTED_STOPPED;
 }
 
 /**
  * block_queue_faulted: return whether the driver has broken the rules.
  *
- * As exact as block_queue_life().  Context: any thread.
+ * As exact as block_queue_state().  Context: any thread.
  */
 static inline bool block_queue_faulted(const BlockQueue *queue)
 {
-    BlockQueueLife life = block_queue_life(queue);
+    BlockQueueState state = block_queue_state(queue);
 
-    return life == BLOCK_QUEUE_FAULTED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+    return state == BLOCK_QUEUE_FAULTED || state == BLOCK_QUEUE_FAULTED_STOPPED;
 }
 
 /**

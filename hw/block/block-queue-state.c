@@ -1,5 +1,5 @@
 /*
- * The life of a queue of a block device
+ * The states of a queue of a block device
  *
  * One table has all that can happen; the header has the picture of it.
  *
@@ -7,10 +7,10 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/block/block-queue-life.h"
+#include "hw/block/block-queue-state.h"
 
-static const BlockQueueLife
-next_life[BLOCK_QUEUE_LIFE__MAX][BLOCK_QUEUE_EVENT__MAX] = {
+static const BlockQueueState
+next_state[BLOCK_QUEUE_STATE__MAX][BLOCK_QUEUE_EVENT__MAX] = {
     [BLOCK_QUEUE_STOPPED] = {
         [BLOCK_QUEUE_START] = BLOCK_QUEUE_NO_RING,
         [BLOCK_QUEUE_STOP] = BLOCK_QUEUE_STOPPED,
@@ -48,15 +48,15 @@ next_life[BLOCK_QUEUE_LIFE__MAX][BLOCK_QUEUE_EVENT__MAX] = {
     },
 };
 
-BlockQueueLife block_queue_life_next(BlockQueueLife life,
-                                     BlockQueueEvent event)
+BlockQueueState block_queue_state_next(BlockQueueState state,
+                                       BlockQueueEvent event)
 {
-    return next_life[life][event];
+    return next_state[state][event];
 }
 
-const char *block_queue_life_name(BlockQueueLife life)
+const char *block_queue_state_name(BlockQueueState state)
 {
-    static const char *const names[BLOCK_QUEUE_LIFE__MAX] = {
+    static const char *const names[BLOCK_QUEUE_STATE__MAX] = {
         [BLOCK_QUEUE_STOPPED] = "stopped",
         [BLOCK_QUEUE_NO_RING] = "no ring",
         [BLOCK_QUEUE_RUNNING] = "running",
@@ -64,7 +64,7 @@ const char *block_queue_life_name(BlockQueueLife life)
         [BLOCK_QUEUE_FAULTED_STOPPED] = "faulted and stopped",
     };
 
-    return names[life];
+    return names[state];
 }
 
 const char *block_queue_event_name(BlockQueueEvent event)

@@ -1,5 +1,5 @@
 /*
- * The life of a queue of a block device
+ * The states of a queue of a block device
  *
  *                   start                  ring up
  *    +---------+ ---------> +---------+ -----------> +---------+
@@ -32,17 +32,17 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef HW_BLOCK_BLOCK_QUEUE_LIFE_H
-#define HW_BLOCK_BLOCK_QUEUE_LIFE_H
+#ifndef HW_BLOCK_BLOCK_QUEUE_STATE_H
+#define HW_BLOCK_BLOCK_QUEUE_STATE_H
 
-typedef enum BlockQueueLife {
+typedef enum BlockQueueState {
     BLOCK_QUEUE_STOPPED,            /* the device serves no queue */
     BLOCK_QUEUE_NO_RING,            /* the queue has no ring yet */
     BLOCK_QUEUE_RUNNING,            /* requests are taken from the ring */
     BLOCK_QUEUE_FAULTED,            /* the driver has broken the rules */
     BLOCK_QUEUE_FAULTED_STOPPED,    /* both: faulted and stopped */
-    BLOCK_QUEUE_LIFE__MAX
-} BlockQueueLife;
+    BLOCK_QUEUE_STATE__MAX
+} BlockQueueState;
 
 typedef enum BlockQueueEvent {
     BLOCK_QUEUE_START,          /* the device begins to serve its queues */
@@ -54,20 +54,20 @@ typedef enum BlockQueueEvent {
 } BlockQueueEvent;
 
 /**
- * block_queue_life_next: return the state that follows @life after @event
+ * block_queue_state_next: return the state that follows @state after @event
  *
  * Every event may come in every state.  An event that means nothing in a state
  * does not change it.
  *
  * Context: any thread.
  */
-BlockQueueLife block_queue_life_next(BlockQueueLife life,
-                                     BlockQueueEvent event);
+BlockQueueState block_queue_state_next(BlockQueueState state,
+                                       BlockQueueEvent event);
 
-/** block_queue_life_name: return the state's name, for users and traces */
-const char *block_queue_life_name(BlockQueueLife life);
+/** block_queue_state_name: return the state's name, for users and traces */
+const char *block_queue_state_name(BlockQueueState state);
 
 /** block_queue_event_name: return the event's name, for traces */
 const char *block_queue_event_name(BlockQueueEvent event);
 
-#endif /* HW_BLOCK_BLOCK_QUEUE_LIFE_H */
+#endif /* HW_BLOCK_BLOCK_QUEUE_STATE_H */

@@ -1,40 +1,40 @@
 /*
- * The life of a queue: every event in every state
+ * The states of a queue: every event in every state
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "hw/block/block-queue-life.h"
+#include "hw/block/block-queue-state.h"
 
-#define LIVES BLOCK_QUEUE_LIFE__MAX
+#define STATES BLOCK_QUEUE_STATE__MAX
 #define EVENTS BLOCK_QUEUE_EVENT__MAX
 
-static bool is_stopped(BlockQueueLife life)
+static bool is_stopped(BlockQueueState state)
 {
-    return life == BLOCK_QUEUE_STOPPED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+    return state == BLOCK_QUEUE_STOPPED || state == BLOCK_QUEUE_FAULTED_STOPPED;
 }
 
-static bool is_faulted(BlockQueueLife life)
+static bool is_faulted(BlockQueueState state)
 {
-    return life == BLOCK_QUEUE_FAULTED || life == BLOCK_QUEUE_FAULTED_STOPPED;
+    return state == BLOCK_QUEUE_FAULTED || state == BLOCK_QUEUE_FAULTED_STOPPED;
 }
 
 /* The table as its rules give it; the code has it written out. */
-static BlockQueueLife expected(BlockQueueLife life, BlockQueueEvent event)
+static BlockQueueState expected(BlockQueueState state, BlockQueueEvent event)
 {
-    bool stopped = is_stopped(life), faulted = is_faulted(life);
+    bool stopped = is_stopped(state), faulted = is_faulted(state);
 
     switch (event) {
     case BLOCK_QUEUE_START:
         if (!stopped) {
-            return life;
+            return state;
         }
         return faulted ? BLOCK_QUEUE_FAULTED : BLOCK_QUEUE_NO_RING;
     case BLOCK_QUEUE_STOP:
         return faulted ? BLOCK_QUEUE_FAULTED_STOPPED : BLOCK_QUEUE_STOPPED;
     case BLOCK_QUEUE_RING_UP:
-        return life == BLOCK_QUEUE_NO_RING ? BLOCK_QUEUE_RUNNING : life;
+        return state == BLOCK_QUEUE_NO_RING ? BLOCK_QUEUE_RUNNING : state;
     case BLOCK_QUEUE_RING_DOWN:
         return stopped ? BLOCK_QUEUE_STOPPED : BLOCK_QUEUE_NO_RING;
     case BLOCK_QUEUE_FAULT:
@@ -46,12 +46,12 @@ static BlockQueueLife expected(BlockQueueLife life, BlockQueueEvent event)
 
 static void test_table(void)
 {
-    for (unsigned life = 0; life < LIVES; life++) {
+    for (unsigned state = 0; state < STATES; state++) {
         for (unsigned event = 0; event < EVENTS; event++) {
-            g_test_message("%s, %s", block_queue_life_name(life),
+            g_test_message("%s, %s", block_queue_state_name(state),
                            block_queue_event_name(event));
-            g_assert_cmpint(block_queue_life_next(life, event), ==,
-                            expected(life, event));
+            g_assert_cmpint(block_queue_state_next(state, event), ==,
+                            expected(state, event));
         }
     }
 }
@@ -59,10 +59,10 @@ static void test_table(void)
 /* Names are for traces: each has one, and no two are alike. */
 static void test_names(void)
 {
-    for (unsigned i = 0; i < LIVES; i++) {
+    for (unsigned i = 0; i < STATES; i++) {
         for (unsigned j = 0; j < i; j++) {
-            g_assert_cmpstr(block_queue_life_name(i), !=,
-                            block_queue_life_name(j));
+            g_assert_cmpstr(block_queue_state_name(i), !=,
+                            block_queue_state_name(j));
         }
     }
     for (unsigned i = 0; i < EVENTS; i++) {
@@ -79,13 +79,13 @@ static void test_names(void)
  */
 static void test_walks(void)
 {
-    BlockQueueLife life = BLOCK_QUEUE_STOPPED;
+    BlockQueueState state = BLOCK_QUEUE_STOPPED;
     bool started = false, ring = false, fault = false;
 
     for (unsigned n = 0; n < 100000; n++) {
         BlockQueueEvent event = g_test_rand_int_range(0, EVENTS);
 
-        life = block_queue_life_next(life, event);
+        state = block_queue_state_next(state, event);
         started = event == BLOCK_QUEUE_START ||
                   (started && event != BLOCK_QUEUE_STOP);
         ring = (event == BLOCK_QUEUE_RING_UP && started && !fault) ||
@@ -94,9 +94,9 @@ static void test_walks(void)
         fault = event == BLOCK_QUEUE_FAULT ||
                 (fault && event != BLOCK_QUEUE_RING_DOWN);
 
-        g_assert(is_stopped(life) == !started);
-        g_assert(is_faulted(life) == fault);
-        g_assert((life == BLOCK_QUEUE_RUNNING) ==
+        g_assert(is_stopped(state) == !started);
+        g_assert(is_faulted(state) == fault);
+        g_assert((state == BLOCK_QUEUE_RUNNING) ==
                  (started && ring && !fault));
     }
 }
@@ -104,8 +104,8 @@ static void test_walks(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/block-queue-life/table", test_table);
-    g_test_add_func("/block-queue-life/names", test_names);
-    g_test_add_func("/block-queue-life/walks", test_walks);
+    g_test_add_func("/block-queue-state/table", test_table);
+    g_test_add_func("/block-queue-state/names", test_names);
+    g_test_add_func("/block-queue-state/walks", test_walks);
     return g_test_run();
 }
