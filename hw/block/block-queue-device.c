@@ -6,6 +6,7 @@
  *    block layer, any thread  resize_cb               ops->resized(), by a BH
  *    monitor, BQL             set_iothread            one queue, drained
  *    run state, BQL           stop, cont              ops->vm_state_changed()
+ *    a queue, its thread      fault                   ops->faulted(), by a BH
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -41,9 +42,9 @@ void block_queue_device_set_state(BlockQueueDevice *device,
     GLOBAL_STATE_CODE();
     assert(device_states[device->state].next & BIT(to));
 
-    trace_block_queue_device_state(device, device->name,
-                                  device_states[device->state].name,
-                                  device_states[to].name);
+    trace_block_queue_device_state(device->name,
+                                   device_states[device->state].name,
+                                   device_states[to].name);
     device->state = to;
 }
 
@@ -83,6 +84,36 @@ static void device_resized(void *opaque)
     BlockQueueDevice *device = opaque;
 
     qemu_bh_schedule(device->resize_bh);
+}
+
+/* Faults: only the main loop may write registers and xenstore. */
+
+static void device_faulted_bh(void *opaque)
+{
+    BlockQueueDevice *device = opaque;
+    Object *parent = block_queue_device_ref(device);
+
+    for (unsigned i = 0; i < device->num_queues; i++) {
+        BlockQueue *queue = block_queue_device_get(device, i);
+        const char *what = qatomic_xchg(&queue->fault, NULL);
+
+        if (what) {
+            device->ops->faulted(device, queue, what);
+        }
+    }
+    block_queue_device_unref(device, parent);
+}
+
+void block_queue_device_fault(BlockQueueDevice *device, BlockQueue *queue,
+                              const char *what)
+{
+    if (block_queue_faulted(queue)) {
+        return;
+    }
+    trace_block_queue_fault(queue->name, what);
+    block_queue_event(queue, BLOCK_QUEUE_FAULT);
+    qatomic_set(&queue->fault, what);
+    qemu_bh_schedule(device->fault_bh);
 }
 
 /* Drain: the block layer must not see a new request until it says so. */
@@ -304,6 +335,7 @@ static void device_vm_state_changed(void *opaque, bool running, RunState state)
 void block_queue_device_begin(BlockQueueDevice *device)
 {
     device->resize_bh = qemu_bh_new(device_resized_bh, device);
+    device->fault_bh = qemu_bh_new(device_faulted_bh, device);
     /*
      * A drain waits until the queues are idle.  A request that the block layer
      * queued for the time of the drain would never let them be.
@@ -323,6 +355,7 @@ void block_queue_device_end(BlockQueueDevice *device)
     qemu_del_vm_change_state_handler(device->vm_change);
     blk_set_dev_ops(device->blk, NULL, NULL);
     blk_set_disable_request_queuing(device->blk, false);
+    g_clear_pointer(&device->fault_bh, qemu_bh_delete);
     g_clear_pointer(&device->resize_bh, qemu_bh_delete);
 }
 

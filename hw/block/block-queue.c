@@ -73,18 +73,21 @@ void block_queue_event(BlockQueue *queue, BlockQueueEvent event)
 {
     BlockQueueState state = block_queue_state_next(queue->state, event);
 
-    trace_block_queue_event(queue, queue->index,
-                            block_queue_state_name(queue->state),
+    trace_block_queue_event(queue->name, block_queue_state_name(queue->state),
                             block_queue_event_name(event),
                             block_queue_state_name(state));
     qatomic_set(&queue->state, state);
+    if (event == BLOCK_QUEUE_RING_DOWN) {
+        qatomic_set(&queue->fault, NULL);
+    }
 }
 
-void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
-                      const BlockQueueOps *ops)
+void block_queue_init(BlockQueue *queue, const char *device, uint16_t index,
+                      AioContext *ctx, const BlockQueueOps *ops)
 {
     GLOBAL_STATE_CODE();
 
+    queue->name = g_strdup_printf("%s, queue %u", device, index);
     queue->index = index;
     queue->ctx = ctx;
     queue->ops = ops;
@@ -118,6 +121,7 @@ void block_queue_cleanup(BlockQueue *queue)
     assert(block_queue_quiesced(queue));
 
     block_queue_delete_bh(g_steal_pointer(&queue->bh), queue->ctx);
+    g_clear_pointer(&queue->name, g_free);
 }
 
 void block_queue_quiesce_begin(BlockQueue *queue)
@@ -171,7 +175,7 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx)
     block_queue_quiesce_wait(queue);
     assert(block_queue_quiesced(queue));
 
-    trace_block_queue_move(queue, queue->index, queue->ctx, ctx);
+    trace_block_queue_move(queue->name, queue->ctx, ctx);
     old_ctx = queue->ctx;
     old_bh = queue->bh;
     queue->ctx = ctx;

@@ -159,7 +159,7 @@ void virtio_blk_request_hold(VirtIOBlkRequest *req)
 {
     VirtIOBlkQueue *q = req->queue;
 
-    trace_virtio_blk_hold(q->vdev, q->common.index, req);
+    trace_virtio_blk_hold(q->common.name, req);
     req->next = q->held;
     q->held = req;
     block_queue_request_end(&q->common);

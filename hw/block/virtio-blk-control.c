@@ -81,9 +81,8 @@ static void warn_of_main_loop(VirtIOBlkQueue *q)
 {
     if (!q->dev->warned_of_main_loop) {
         q->dev->warned_of_main_loop = true;
-        warn_report("%s, queue %u: the driver uses memory that is not RAM; "
-                    "the queue is served by the main loop until a reset",
-                    q->dev->common.name, q->common.index);
+        warn_report("%s: the driver uses memory that is not RAM; the queue is "
+                    "served by the main loop until a reset", q->common.name);
     }
 }
 
@@ -119,18 +118,17 @@ static void virtio_blk_queues_bh(void *opaque)
     VirtIOBlock *s = opaque;
     Object *parent = block_queue_device_ref(&s->common);
 
-    virtio_blk_report_faults(s);
     move_to_main_loop(s);
     virtio_blk_start_new_rings(s);
     block_queue_device_unref(&s->common, parent);
 }
 
-static void queue_schedule_control(VirtIOBlkQueue *q)
+static void queue_look_at_queues(VirtIOBlkQueue *q)
 {
     qemu_bh_schedule(q->dev->queues_bh);
 }
 
-static void queue_ring_is_another(VirtIOBlkQueue *q)
+static void queue_look_at_rings(VirtIOBlkQueue *q)
 {
     /* The kick has been used up, and the ring may be the old one again. */
     qatomic_set(&q->dev->look_at_rings, true);
@@ -138,10 +136,8 @@ static void queue_ring_is_another(VirtIOBlkQueue *q)
 }
 
 static const VirtIOBlkControlOps queue_control_ops = {
-    .need_main_loop = queue_schedule_control,
-    .ring_is_missing = queue_schedule_control,
-    .ring_is_another = queue_ring_is_another,
-    .report_fault = queue_schedule_control,
+    .look_at_queues = queue_look_at_queues,
+    .look_at_rings = queue_look_at_rings,
 };
 
 /*
@@ -295,7 +291,6 @@ static void queue_forget_driver(VirtIOBlkQueue *q)
     block_slab_cleanup(&q->requests);
     virtio_blk_segments_cleanup(q);
     q->place = VIRTIO_BLK_PLACE_OWN;
-    qatomic_set(&q->fault, NULL);
     block_queue_event(&q->common, BLOCK_QUEUE_RING_DOWN);
 }
 
@@ -446,8 +441,21 @@ static bool virtio_blk_in_main_loop(BlockQueueDevice *common, unsigned index)
            virtio_blk_get_queue(s, index)->place == VIRTIO_BLK_PLACE_MAIN;
 }
 
+static void virtio_blk_faulted(BlockQueueDevice *common, BlockQueue *queue,
+                               const char *what)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(container_of(common, VirtIOBlock,
+                                                    common));
+
+    /* The reader of QEMU's virtio.c reports what it finds. */
+    if (!vdev->broken) {
+        virtio_error(vdev, "%s: %s", queue->name, what);
+    }
+}
+
 static const BlockQueueDeviceOps virtio_blk_device_ops = {
     .resized = virtio_blk_resized,
+    .faulted = virtio_blk_faulted,
     .vm_state_changed = virtio_blk_vm_state_changed,
     .check_iothread = virtio_blk_check_iothread,
     .move_queue = virtio_blk_move_queue,
@@ -460,7 +468,8 @@ static void queue_create(VirtIOBlock *s, unsigned i)
     /* A migrated guest may have a ring of any size up to this. */
     unsigned n = VIRTQUEUE_MAX_SIZE;
 
-    block_queue_init(&q->common, i, queue_iothreads_context(&s->common.map, i),
+    block_queue_init(&q->common, s->common.name, i,
+                     queue_iothreads_context(&s->common.map, i),
                      &virtio_blk_queue_ops);
     q->dev = s;
     q->control = &queue_control_ops;

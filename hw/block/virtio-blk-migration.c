@@ -99,8 +99,8 @@ static bool check_ndescs(VirtIOBlkQueue *q, VirtQueueElement *elem)
     }
     if (!elem->ndescs ||
         elem->ndescs > virtio_queue_get_num(q->vdev, q->common.index)) {
-        error_report("%s, queue %u: failed request has %u descriptors",
-                     q->dev->common.name, q->common.index, elem->ndescs);
+        error_report("%s: failed request has %u descriptors", q->common.name,
+                     elem->ndescs);
         return false;
     }
     return true;
@@ -115,8 +115,8 @@ static int load_request(VirtIOBlkQueue *q, VirtQueueElement *elem)
     VirtIOBlkRequest *req = block_slab_get(&q->requests);
 
     if (!req) {
-        error_report("%s, queue %u: more failed requests than it has entries",
-                     q->dev->common.name, q->common.index);
+        error_report("%s: more failed requests than the queue has entries",
+                     q->common.name);
         return -EINVAL;
     }
     memcpy(iov, elem->out_sg, elem->out_num * sizeof(*iov));

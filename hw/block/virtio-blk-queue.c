@@ -80,9 +80,9 @@ static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
  */
 static void queue_leave_to_main_loop(VirtIOBlkQueue *q)
 {
-    trace_virtio_blk_main_loop(q->vdev, q->common.index);
+    trace_virtio_blk_main_loop(q->common.name);
     qatomic_set(&q->place, VIRTIO_BLK_PLACE_WANTS_MAIN);
-    q->control->need_main_loop(q);
+    q->control->look_at_queues(q);
 }
 
 /*
@@ -228,11 +228,11 @@ static void queue_kicked(VirtIOBlkQueue *q)
 {
     switch (block_queue_state(&q->common)) {
     case BLOCK_QUEUE_NO_RING:
-        q->control->ring_is_missing(q);
+        q->control->look_at_queues(q);
         break;
     case BLOCK_QUEUE_RUNNING:
         if (unlikely(!virtio_blk_ring_is_current(q))) {
-            q->control->ring_is_another(q);
+            q->control->look_at_rings(q);
             return;
         }
         break;

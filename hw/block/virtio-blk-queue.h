@@ -37,20 +37,15 @@ typedef struct VirtIOBlkRequest VirtIOBlkRequest;
  * main loop does the work later.
  */
 typedef struct VirtIOBlkControlOps {
-    /* A chain is not in RAM, so only the main loop can serve this queue. */
-    void (*need_main_loop)(VirtIOBlkQueue *q);
-
     /*
-     * A kick has come for a queue without a ring.  The driver may have set up
-     * the ring since the device looked for it.
+     * Either a chain is not in RAM, so that only the main loop can serve this
+     * queue, and @q->place says so.  Or a kick has come for a queue without a
+     * ring: the driver may have set up the ring since the device looked for it.
      */
-    void (*ring_is_missing)(VirtIOBlkQueue *q);
+    void (*look_at_queues)(VirtIOBlkQueue *q);
 
     /* The driver has configured another ring than the one that is in use. */
-    void (*ring_is_another)(VirtIOBlkQueue *q);
-
-    /* The driver has broken the rules; @q->fault is the text to report. */
-    void (*report_fault)(VirtIOBlkQueue *q);
+    void (*look_at_rings)(VirtIOBlkQueue *q);
 } VirtIOBlkControlOps;
 
 /* Sizes of longer lists, see virtio-blk-segments.c. */
@@ -120,7 +115,6 @@ struct VirtIOBlkQueue {
     VirtIOBlkReader reader;
     VirtIOBlkPlace place;       /* atomic; the owner sets WANTS_MAIN */
     VirtIOBlkRestart restart;   /* atomic; control sets it, the owner acts */
-    const char *fault;          /* atomic; not yet reported, or NULL */
 
     /* The owner writes these. */
     VirtIOBlkSupply supply;
@@ -184,6 +178,20 @@ static inline void virtio_blk_queue_guard_end(VirtIOBlkQueue *q, bool guarded)
     }
 }
 
+/**
+ * virtio_blk_queue_fault: stop the queue, because the driver breaks the rules.
+ * @what: a constant text
+ *
+ * The main loop logs one line with the device, the queue and @what, and tells
+ * the driver that the device needs a reset (VIRTIO 1.2, 2.1.1).
+ *
+ * Context: owner thread.
+ */
+static inline void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what)
+{
+    block_queue_device_fault(&q->dev->common, &q->common, what);
+}
+
 /* virtio-blk-queue.c: a queue at work */
 
 extern const BlockQueueOps virtio_blk_queue_ops;
@@ -194,22 +202,6 @@ extern const BlockQueueOps virtio_blk_queue_ops;
  * Context: BQL, main loop's queue.
  */
 void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
-
-/* virtio-blk-fault.c: a driver that breaks the rules */
-
-/**
- * virtio_blk_queue_fault: stop the queue, because the driver breaks the rules.
- * @what: a constant text
- *
- * The main loop logs one line with the device, the queue and @what, and tells
- * the driver that the device needs a reset (VIRTIO 1.2, 2.1.1).
- *
- * Context: owner thread.
- */
-void virtio_blk_queue_fault(VirtIOBlkQueue *q, const char *what);
-
-/** virtio_blk_report_faults: report all faults not yet reported.  BQL. */
-void virtio_blk_report_faults(VirtIOBlock *s);
 
 /* virtio-blk-segments.c: memory for lists of segments */
 

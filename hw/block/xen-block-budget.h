@@ -1,11 +1,12 @@
 /*
  * Limits for the resources that Xen PV disks use: per disk, domain and process
  *
- *     ring --take--> disk --> domain --> process       all of them, or none
+ *     queue --take--> disk --> domain --> process       all of them, or none
  *
- * A ring keeps resources and reuses them.  It takes more from the budget when
+ * A queue keeps resources and reuses them.  It takes more from the budget when
  * it needs more, and gives some back when it needs less, many pieces at a
- * time.  A request that finds a resource in its ring does not touch the budget.
+ * time.  A request that finds a resource in its queue does not touch the
+ * budget.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -53,7 +54,7 @@ bool xen_block_budget_take(XenBlockBudget *budget, XenBlockResource what,
 /**
  * xen_block_budget_force: take @n pieces even if too little is left.
  *
- * This is for the few pieces without which a ring could not go on at all.
+ * This is for the few pieces without which a queue could not go on at all.
  *
  * Context: any thread.
  */
@@ -65,7 +66,7 @@ void xen_block_budget_give(XenBlockBudget *budget, XenBlockResource what,
                            unsigned n);
 
 /**
- * xen_block_budget_was_refused: return whether a ring was refused grants since
+ * xen_block_budget_was_refused: return whether a queue was refused grants since
  * the last call for @disk.
  * @disk: a disk's budget
  *

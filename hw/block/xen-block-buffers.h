@@ -1,8 +1,8 @@
 /*
  * Buffers for requests of a Xen PV disk whose data is copied
  *
- * A ring has buffers of a few sizes; only the ring's thread uses them.  A new
- * buffer is taken from the domain's budget.  A ring may always have one buffer
+ * A queue has buffers of a few sizes; only the owner thread uses them.  A new
+ * buffer is taken from the domain's budget.  A queue may always have one buffer
  * of each size, even if the budget is used up.  So if a request waits for a
  * buffer, another request has one, and the wait ends.
  *
@@ -61,7 +61,7 @@ static inline void xen_block_buffers_put(XenBlockBuffers *b, void *buf)
  * xen_block_buffers_tick: free the buffers that were not needed since the last
  * call.
  *
- * The ring calls this every ten seconds.
+ * The queue calls this every ten seconds.
  */
 void xen_block_buffers_tick(XenBlockBuffers *b);
 

@@ -10,7 +10,7 @@
  *                                       of sector-size bytes
  *                                       protocol
  *
- * One ring:      ring-ref or ring-ref0.., event-channel
+ * One queue:     ring-ref or ring-ref0.., event-channel
  * Several:       queue-N/ring-ref or queue-N/ring-ref0.., queue-N/event-channel
  *
  * The frontend's keys are read into a XenBlockFrontend and checked there;
@@ -29,21 +29,21 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* Linux's backend keeps as many for each ring. */
+/* Linux's backend keeps as many for each queue. */
 #define MAX_PERSISTENT_GRANTS 1056
 
-/* Of what the domain may keep, for one disk with several rings. */
+/* Of what the domain may keep, for one disk with several queues. */
 #define DISK_SHARE(grants) ((grants) / 4)
 
 typedef struct XenBlockFrontend {
     XenBlkifProtocol protocol;
     bool persistent;
     uint32_t sector_size;       /* bytes that it calls a sector */
-    unsigned nr_rings;
-    unsigned nr_pages;          /* of each ring */
+    unsigned num_queues;
+    unsigned nr_pages;          /* of each queue's ring */
     bool numbered_refs;         /* ring-ref0 rather than ring-ref */
-    uint32_t *grefs;            /* @nr_rings times @nr_pages */
-    uint32_t *event_channels;   /* @nr_rings */
+    uint32_t *grefs;            /* @num_queues times @nr_pages */
+    uint32_t *event_channels;   /* @num_queues */
 } XenBlockFrontend;
 
 /* A decimal number and nothing else; -ENOENT if there is no such key. */
@@ -155,18 +155,18 @@ static bool frontend_read_queues(XenBlockDevice *blockdev,
                    "%u", n, max);
         return false;
     }
-    fe->nr_rings = n;
+    fe->num_queues = n;
     return true;
 }
 
 static bool frontend_read_ring(XenBlockDevice *blockdev, XenBlockFrontend *fe,
-                               unsigned ring, Error **errp)
+                               unsigned index, Error **errp)
 {
-    g_autofree char *dir = fe->nr_rings == 1 ? g_strdup("")
-                         : g_strdup_printf("queue-%u/", ring);
+    g_autofree char *dir = fe->num_queues == 1 ? g_strdup("")
+                         : g_strdup_printf("queue-%u/", index);
     g_autofree char *channel = g_strconcat(dir, "event-channel", NULL);
     g_autofree char *ref = g_strconcat(dir, "ring-ref", NULL);
-    uint32_t *grefs = &fe->grefs[ring * fe->nr_pages];
+    uint32_t *grefs = &fe->grefs[index * fe->nr_pages];
     uint32_t alone;
 
     /* blkif.h, note 6: one page may be spelt without a number */
@@ -185,7 +185,7 @@ static bool frontend_read_ring(XenBlockDevice *blockdev, XenBlockFrontend *fe,
             }
         }
     }
-    return frontend_get_required(blockdev, channel, &fe->event_channels[ring],
+    return frontend_get_required(blockdev, channel, &fe->event_channels[index],
                                  errp);
 }
 
@@ -219,9 +219,9 @@ static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
     fe->sector_size = frontend_get_sector_size(blockdev);
     fe->persistent = blockdev->persistent_grants &&
                      frontend_has_feature(blockdev, "feature-persistent");
-    fe->grefs = g_new(uint32_t, fe->nr_rings * fe->nr_pages);
-    fe->event_channels = g_new(uint32_t, fe->nr_rings);
-    for (unsigned i = 0; i < fe->nr_rings; i++) {
+    fe->grefs = g_new(uint32_t, fe->num_queues * fe->nr_pages);
+    fe->event_channels = g_new(uint32_t, fe->num_queues);
+    for (unsigned i = 0; i < fe->num_queues; i++) {
         if (!frontend_read_ring(blockdev, fe, i, errp)) {
             return false;
         }
@@ -230,16 +230,17 @@ static bool frontend_read(XenBlockDevice *blockdev, XenBlockFrontend *fe,
 }
 
 /*
- * Two rings that read far ahead keep all their pages, as they do with Linux's
- * backend.  A disk with many rings leaves something to the domain's others.
+ * Two queues that read far ahead keep all their pages, as they do with Linux's
+ * backend.  A disk with many queues leaves some grants to the domain's other
+ * disks.
  */
-static unsigned default_grants(unsigned nr_rings, unsigned for_domain)
+static unsigned default_grants(unsigned num_queues, unsigned for_domain)
 {
-    return MIN(nr_rings * MAX_PERSISTENT_GRANTS,
+    return MIN(num_queues * MAX_PERSISTENT_GRANTS,
                MAX(MAX_PERSISTENT_GRANTS, DISK_SHARE(for_domain)));
 }
 
-/* Sets the budget of the disk; returns how many grants its rings may keep. */
+/* Set the disk's budget.  Return how many grants its queues may keep. */
 static unsigned set_budget(XenBlockDevice *blockdev,
                            const XenBlockFrontend *fe)
 {
@@ -255,15 +256,15 @@ static unsigned set_budget(XenBlockDevice *blockdev,
     if (fe->persistent) {
         unsigned for_domain = parent->limit[XEN_BLOCK_GRANTS];
 
-        limit[XEN_BLOCK_GRANTS] = MIN(blockdev->props.max_persistent_grants ?:
-                                      default_grants(fe->nr_rings, for_domain),
-                                      for_domain);
+        limit[XEN_BLOCK_GRANTS] =
+            MIN(blockdev->props.max_persistent_grants ?:
+                default_grants(fe->num_queues, for_domain), for_domain);
     }
     return limit[XEN_BLOCK_GRANTS];
 }
 
-static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
-                        Error **errp)
+static bool create_queues(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
+                          Error **errp)
 {
     ERRP_GUARD();
     XenBlockRingParams params = {
@@ -273,17 +274,16 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
         .max_persistent = set_budget(blockdev, fe),
         .batch_copies = blockdev->props.batch_copies,
     };
-    XenBlockRing *rings;
+    XenBlockQueue *queues;
 
-    rings = block_queue_device_alloc(&blockdev->common, fe->nr_rings,
-                                     sizeof(XenBlockRing));
-    for (unsigned i = 0; i < fe->nr_rings; i++) {
+    queues = block_queue_device_alloc(&blockdev->common, fe->num_queues,
+                                      sizeof(XenBlockQueue));
+    for (unsigned i = 0; i < fe->num_queues; i++) {
         params.event_channel = fe->event_channels[i];
         params.grefs = &fe->grefs[i * fe->nr_pages];
-        if (!xen_block_ring_start(&rings[i], i, queue_iothreads_context(
+        if (!xen_block_queue_init(&queues[i], i, queue_iothreads_context(
                                       &blockdev->common.map, i),
                                   &blockdev->disk, &params, errp)) {
-            error_prepend(errp, "%s, queue %u: ", blockdev->common.name, i);
             return false;
         }
         blockdev->common.num_queues++;
@@ -291,10 +291,10 @@ static bool start_rings(XenBlockDevice *blockdev, const XenBlockFrontend *fe,
     return true;
 }
 
-/* This polls; block_queue_device_free() has taken the rings away before. */
-static void stop_ring(BlockQueue *queue)
+/* This polls, after block_queue_device_free() has taken the queues away. */
+static void destroy_queue(BlockQueue *queue)
 {
-    xen_block_ring_stop(container_of(queue, XenBlockRing, common));
+    xen_block_queue_cleanup(container_of(queue, XenBlockQueue, common));
 }
 
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
@@ -314,18 +314,17 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     /* Before state Connected: that is when frontends look at the size. */
     xen_block_set_sector_size(blockdev, fe.sector_size);
     block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STARTING);
-    if (!start_rings(blockdev, &fe, errp)) {
-        block_queue_device_free(common, stop_ring);
+    if (!create_queues(blockdev, &fe, errp)) {
+        block_queue_device_free(common, destroy_queue);
         block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPED);
         return;
     }
-    trace_xen_block_negotiated(blockdev->vdev_name, fe.nr_rings, fe.nr_pages,
+    trace_xen_block_negotiated(common->name, fe.num_queues, fe.nr_pages,
                                fe.protocol, fe.persistent);
-    blockdev->connections++;
 
-    xen_block_tick_rings(blockdev);
+    xen_block_tick_queues(blockdev);
 
-    /* From now on a drain quiesces the rings, but this one has begun before. */
+    /* From now on a drain quiesces the queues; this one has begun before. */
     if (blk_in_drain(blk)) {
         block_queue_device_quiesce_begin(common);
     }
@@ -333,7 +332,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
     /* It polls: drains may begin and end, or another may disconnect. */
     block_queue_device_place_node(common);
 
-    xen_block_serve_rings(blockdev);
+    xen_block_start_queues(blockdev);
 }
 
 void xen_block_disconnect(XenBlockDevice *blockdev)
@@ -351,7 +350,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
     }
     block_queue_device_quiesce(common);
     timer_del(blockdev->tick_timer);
-    block_queue_device_free(common, stop_ring);
+    block_queue_device_free(common, destroy_queue);
     block_queue_device_release_node(common);
     if (common->state == BLOCK_QUEUE_DEVICE_STOPPING) {
         block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPED);

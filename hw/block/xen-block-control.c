@@ -1,15 +1,11 @@
 /*
- * Xen PV disk: what reaches it from elsewhere than its frontend
+ * Xen PV disk: control, apart from the connection with a frontend
  *
  *     from whom                what                    comes to
- *     block-queue-device.c     drain, move, stop, cont the rings
+ *     block-queue-device.c     drain, move, stop, cont the queues
  *     block-queue-device.c     another size            keys "sectors", "state"
- *     timer, BQL               tick                    every ring that did work
- *     a ring, its thread       broken                  state Closing
- *
- * The last one ends in xenstore, which belongs to the main loop: a bottom half
- * carries it there.  It may run after the device was unplugged, or when the
- * connection that it is about has ended.
+ *     block-queue-device.c     fault of a queue        state Closing
+ *     timer, BQL               tick                    every queue that worked
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -76,9 +72,9 @@ static void xen_block_resized(BlockQueueDevice *common)
     }
 }
 
-/* A stopped VM serves nothing: the rings are left as they are until it runs. */
+/* A stopped VM serves nothing.  Its queues start when it goes on. */
 
-void xen_block_serve_rings(XenBlockDevice *blockdev)
+void xen_block_start_queues(XenBlockDevice *blockdev)
 {
     if (blockdev->vm == XEN_BLOCK_VM_STOPPED) {
         return;
@@ -92,8 +88,8 @@ void xen_block_serve_rings(XenBlockDevice *blockdev)
     }
 }
 
-/* It polls: a frontend may connect, to rings that stay stopped, or go away. */
-static void xen_block_halt_rings(XenBlockDevice *blockdev)
+/* It polls: a frontend may connect, to queues that stay stopped, or go away. */
+static void xen_block_stop_queues(XenBlockDevice *blockdev)
 {
     block_queue_device_quiesce(&blockdev->common);
     for (unsigned i = 0; i < blockdev->common.num_queues; i++) {
@@ -103,7 +99,7 @@ static void xen_block_halt_rings(XenBlockDevice *blockdev)
 }
 
 /*
- * Also starts or stops the rings.  At the first start of the VM nothing
+ * Also starts or stops the queues.  At the first start of the VM nothing
  * changes, because a new device has XEN_BLOCK_VM_RUNS.
  */
 static void xen_block_set_vm(XenBlockDevice *blockdev, XenBlockVM to)
@@ -113,9 +109,9 @@ static void xen_block_set_vm(XenBlockDevice *blockdev, XenBlockVM to)
     }
     blockdev->vm = to;
     if (to == XEN_BLOCK_VM_RUNS) {
-        xen_block_serve_rings(blockdev);
+        xen_block_start_queues(blockdev);
     } else {
-        xen_block_halt_rings(blockdev);
+        xen_block_stop_queues(blockdev);
     }
 }
 
@@ -128,15 +124,15 @@ static void xen_block_vm_state_changed(BlockQueueDevice *common, bool running)
 }
 
 /*
- * A ring keeps mapped grants, buffers and requests that it has needed, for
- * later use.  It gives back what it has not used for a while.  If another ring
+ * A queue keeps mapped grants, buffers and requests that it has needed, for
+ * later use.  It gives back what it has not used for a while.  If another queue
  * of the domain was refused grants, it also gives back some that it has used
  * lately.
  */
 
 #define TICK_MS 10000
 
-/* After this number of ticks without a request the ring keeps nothing. */
+/* After this number of ticks without a request the queue keeps nothing. */
 #define IDLE_TICKS XEN_BLOCK_GRANTS_IDLE_TICKS
 
 static void trimmed(struct rcu_head *head)
@@ -145,7 +141,7 @@ static void trimmed(struct rcu_head *head)
 }
 
 /*
- * Memory that a ring frees stays with the allocator of the ring's thread.
+ * Memory that a queue frees stays with the allocator of the owner thread.
  * QEMU's RCU thread gives such memory back to the host after it has run a
  * callback.
  */
@@ -155,44 +151,44 @@ static void trim_memory(void)
 }
 
 /*
- * Whether the ring's thread has not handled the last tick yet.  In this case
+ * Whether the owner thread has not handled the last tick yet.  In this case
  * that tick becomes one that shares, if @share is set.  Control counts no
  * further tick until the thread has handled the last one, so that both count
  * the same number.
  */
-static bool ring_is_late(XenBlockRing *ring, bool share)
+static bool queue_is_late(XenBlockQueue *q, bool share)
 {
-    if (qatomic_read(&ring->tick) == XEN_BLOCK_TICK_NONE) {
+    if (qatomic_read(&q->tick) == XEN_BLOCK_TICK_NONE) {
         return false;
     }
     if (share) {
-        qatomic_cmpxchg(&ring->tick, XEN_BLOCK_TICK, XEN_BLOCK_TICK_SHARE);
+        qatomic_cmpxchg(&q->tick, XEN_BLOCK_TICK, XEN_BLOCK_TICK_SHARE);
     }
     return true;
 }
 
-static void ring_tick(XenBlockRing *ring, bool share)
+static void queue_tick(XenBlockQueue *q, bool share)
 {
-    uint64_t requests = qatomic_read__nocheck(&ring->common.stats.requests);
+    uint64_t requests = qatomic_read__nocheck(&q->common.stats.requests);
     XenBlockTick tick = share ? XEN_BLOCK_TICK_SHARE : XEN_BLOCK_TICK;
 
-    if (ring_is_late(ring, share)) {
-        block_queue_look(&ring->common);
+    if (queue_is_late(q, share)) {
+        block_queue_look(&q->common);
         return;
     }
-    if (requests != ring->requests_at_tick) {
-        ring->requests_at_tick = requests;
-        ring->idle_ticks = 0;
-    } else if (ring->idle_ticks == IDLE_TICKS + 2) {
+    if (requests != q->requests_at_tick) {
+        q->requests_at_tick = requests;
+        q->idle_ticks = 0;
+    } else if (q->idle_ticks == IDLE_TICKS + 2) {
         return;     /* it has nothing left: let its thread sleep */
-    } else if (++ring->idle_ticks == IDLE_TICKS + 1) {
+    } else if (++q->idle_ticks == IDLE_TICKS + 1) {
         tick = XEN_BLOCK_TICK_IDLE;
-    } else if (ring->idle_ticks == IDLE_TICKS + 2) {
+    } else if (q->idle_ticks == IDLE_TICKS + 2) {
         trim_memory();
         return;
     }
-    qatomic_set(&ring->tick, tick);
-    block_queue_look(&ring->common);
+    qatomic_set(&q->tick, tick);
+    block_queue_look(&q->common);
 }
 
 static void xen_block_tick(void *opaque)
@@ -201,12 +197,12 @@ static void xen_block_tick(void *opaque)
     bool share = xen_block_budget_was_refused(&blockdev->disk.budget);
 
     for (unsigned i = 0; i < blockdev->common.num_queues; i++) {
-        ring_tick(xen_block_get_ring(blockdev, i), share);
+        queue_tick(xen_block_get_queue(blockdev, i), share);
     }
-    xen_block_tick_rings(blockdev);
+    xen_block_tick_queues(blockdev);
 }
 
-void xen_block_tick_rings(XenBlockDevice *blockdev)
+void xen_block_tick_queues(XenBlockDevice *blockdev)
 {
     if (blockdev->common.num_queues) {
         timer_mod(blockdev->tick_timer,
@@ -214,52 +210,16 @@ void xen_block_tick_rings(XenBlockDevice *blockdev)
     }
 }
 
-typedef struct RingBrokenEvent {
-    XenBlockDevice *blockdev;
-    unsigned connection;
-    unsigned index;
-    uint32_t req_prod;
-} RingBrokenEvent;
-
-static void ring_broken_bh(void *opaque)
+static void xen_block_faulted(BlockQueueDevice *common, BlockQueue *queue,
+                              const char *what)
 {
-    RingBrokenEvent *event = opaque;
-    XenBlockDevice *blockdev = event->blockdev;
+    XenBlockDevice *blockdev = container_of(common, XenBlockDevice, common);
 
-    if (blockdev->common.num_queues &&
-        blockdev->connections == event->connection) {
-        if (xen_guest_log_may_say(&blockdev->disk.domain->log)) {
-            error_report("%s, queue %u: request index %u is beyond the ring, "
-                         "closing", blockdev->common.name, event->index,
-                         event->req_prod);
-        }
-        xen_device_backend_set_state(XEN_DEVICE(blockdev),
-                                     XenbusStateClosing);
+    if (xen_guest_log_may_say(&blockdev->disk.domain->log)) {
+        error_report("%s: %s, closing", queue->name, what);
     }
-    object_unref(OBJECT(blockdev));
-    g_free(event);
+    xen_device_backend_set_state(XEN_DEVICE(blockdev), XenbusStateClosing);
 }
-
-/* In the ring's thread; xenstore is for the main loop. */
-static void ring_broken(XenBlockRing *ring, uint32_t req_prod)
-{
-    XenBlockDevice *blockdev = container_of(ring->disk, XenBlockDevice, disk);
-    RingBrokenEvent *event = g_new(RingBrokenEvent, 1);
-
-    *event = (RingBrokenEvent) {
-        .blockdev = blockdev,
-        .connection = blockdev->connections,
-        .index = ring->common.index,
-        .req_prod = req_prod,
-    };
-    object_ref(OBJECT(blockdev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), ring_broken_bh, event);
-}
-
-static const XenBlockRingOps ring_ops = {
-    .flush = xen_block_ring_flush,
-    .broken = ring_broken,
-};
 
 static void xen_block_move_queue(BlockQueueDevice *common, unsigned index)
 {
@@ -269,6 +229,7 @@ static void xen_block_move_queue(BlockQueueDevice *common, unsigned index)
 
 const BlockQueueDeviceOps xen_block_device_ops = {
     .resized = xen_block_resized,
+    .faulted = xen_block_faulted,
     .vm_state_changed = xen_block_vm_state_changed,
     .move_queue = xen_block_move_queue,
     /* A node that was replaced or reopened may have another size. */
@@ -278,7 +239,6 @@ const BlockQueueDeviceOps xen_block_device_ops = {
 
 void xen_block_control_begin(XenBlockDevice *blockdev)
 {
-    blockdev->disk.ops = &ring_ops;
     /* A stopped VM serves nothing, so the clock is one that stops with it. */
     blockdev->tick_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, xen_block_tick,
                                         blockdev);

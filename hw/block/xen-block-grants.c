@@ -1,5 +1,5 @@
 /*
- * Grants of a Xen PV disk's ring: mapped for good, or copied by the batch
+ * Grants of a Xen PV disk's queue: mapped for good, or copied by the batch
  *
  *     gref --hash--> bucket -> grant -> grant          (chain)
  *                                |        |
@@ -16,7 +16,7 @@
  * ticks, and what is wanted beyond that is copied.
  *
  * A frontend chooses its grant references, so the hash is seeded: it cannot
- * build one long chain and slow down rings of other guests that share its
+ * build one long chain and slow down queues of other guests that share its
  * IOThread.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -439,7 +439,7 @@ void xen_block_grants_copy(XenBlockGrants *g, bool to_domain,
                            XenBlockCopy *copies, unsigned nr_copies)
 {
     if (unlikely(!g->copy_segs)) {
-        /* A ring whose grants are all persistent never comes here. */
+        /* A queue whose grants are all persistent never comes here. */
         g->copy_segs = g_new(XenGrantCopySegment, COPY_SEGS_MAX);
     }
     while (nr_copies) {

@@ -1,13 +1,13 @@
 /*
- * Access to a frontend's granted pages, for one ring of a Xen PV disk
+ * Access to a frontend's granted pages, for one queue of a Xen PV disk
  *
  * A grant is either persistent, which means that it stays mapped after its
  * first use, or its page is copied, many pages with one call.
  *
- * Every ring has its own XenBlockGrants and its own handle of the grant device.
- * Rings share only the budget, which they use when they map more grants or
- * fewer.  Once started, a XenBlockGrants belongs to the ring's thread.  Start
- * and stop run while the ring is quiesced.
+ * Every queue has its own XenBlockGrants and its own handle of the grant
+ * device.  Queues share only the budget, which they use when they map more
+ * grants or fewer.  Once started, a XenBlockGrants belongs to the owner thread.
+ * Start and stop run while the queue is quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -184,10 +184,10 @@ void xen_block_grants_map_wanted(XenBlockGrants *g);
  * xen_block_grants_tick: unmap the grants that no request has used for a
  * minute.
  * @share: also unmap an eighth of all grants, the oldest first, because another
- *         ring was refused grants
+ *         queue was refused grants
  *
  * A grant is unmapped together with all grants that were mapped by the same
- * call.  The next use of one maps it again.  The ring calls this every ten
+ * call.  The next use of one maps it again.  The queue calls this every ten
  * seconds.
  */
 void xen_block_grants_tick(XenBlockGrants *g, bool share);

@@ -31,7 +31,7 @@ const unsigned xen_block_buffer_pages[XEN_BLOCK_NR_BUFFER_SIZES] = {
 
 static XenBlockBuffers *request_buffers(XenBlockRequest *r)
 {
-    XenBlockBuffers *b = r->ring->buffers;
+    XenBlockBuffers *b = r->q->buffers;
 
     while (r->req.bytes > b->nr_pages * XEN_PAGE_SIZE) {
         b++;
@@ -39,45 +39,45 @@ static XenBlockBuffers *request_buffers(XenBlockRequest *r)
     return b;
 }
 
-void xen_block_io_init(XenBlockRing *ring)
+void xen_block_io_init(XenBlockQueue *q)
 {
-    ring->copies = g_new(XenBlockCopy, ring->size);
-    ring->copy_pages = g_new(XenBlkifSegment, XEN_BLOCK_MAX_INDIRECTS *
+    q->copies = g_new(XenBlockCopy, q->size);
+    q->copy_pages = g_new(XenBlkifSegment, XEN_BLOCK_MAX_INDIRECTS *
                                               XEN_BLKIF_MAX_INDIRECT_PAGES);
-    block_slab_init(&ring->indirects, XEN_BLOCK_MAX_INDIRECTS,
+    block_slab_init(&q->indirects, XEN_BLOCK_MAX_INDIRECTS,
                     sizeof(XenBlockIndirect));
-    ring->unplaced = g_new(XenBlockRequest *, ring->size);
+    q->unplaced = g_new(XenBlockRequest *, q->size);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
-        xen_block_buffers_init(&ring->buffers[i], &ring->disk->budget,
-                               i ? XEN_BLOCK_MAX_INDIRECTS : ring->size,
+        xen_block_buffers_init(&q->buffers[i], &q->disk->budget,
+                               i ? XEN_BLOCK_MAX_INDIRECTS : q->size,
                                xen_block_buffer_pages[i]);
     }
 }
 
-void xen_block_io_cleanup(XenBlockRing *ring)
+void xen_block_io_cleanup(XenBlockQueue *q)
 {
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
-        xen_block_buffers_cleanup(&ring->buffers[i]);
+        xen_block_buffers_cleanup(&q->buffers[i]);
     }
-    g_clear_pointer(&ring->unplaced, g_free);
-    block_slab_cleanup(&ring->indirects);
-    g_clear_pointer(&ring->copy_pages, g_free);
-    g_clear_pointer(&ring->copies, g_free);
+    g_clear_pointer(&q->unplaced, g_free);
+    block_slab_cleanup(&q->indirects);
+    g_clear_pointer(&q->copy_pages, g_free);
+    g_clear_pointer(&q->copies, g_free);
 }
 
-void xen_block_io_tick(XenBlockRing *ring, XenBlockTick tick)
+void xen_block_io_tick(XenBlockQueue *q, XenBlockTick tick)
 {
     bool idle = tick == XEN_BLOCK_TICK_IDLE &&
-                !block_queue_in_flight(&ring->common);
+                !block_queue_in_flight(&q->common);
 
-    xen_block_grants_tick(&ring->grants, tick == XEN_BLOCK_TICK_SHARE);
+    xen_block_grants_tick(&q->grants, tick == XEN_BLOCK_TICK_SHARE);
     for (int i = 0; i < XEN_BLOCK_NR_BUFFER_SIZES; i++) {
-        xen_block_buffers_tick(&ring->buffers[i]);
+        xen_block_buffers_tick(&q->buffers[i]);
     }
     if (idle) {
-        block_slab_cleanup(&ring->requests);
-        block_slab_cleanup(&ring->indirects);
-        xen_block_grants_trim(&ring->grants);
+        block_slab_cleanup(&q->requests);
+        block_slab_cleanup(&q->indirects);
+        xen_block_grants_trim(&q->grants);
     }
 }
 
@@ -97,7 +97,7 @@ static void request_set_iov(XenBlockRequest *r, int niov)
 static inline QEMU_ALWAYS_INLINE void request_put_grants(XenBlockRequest *r)
 {
     for (unsigned i = 0; i < r->nr_grants; i++) {
-        xen_block_grants_put(&r->ring->grants, r->grants[i]);
+        xen_block_grants_put(&r->q->grants, r->grants[i]);
     }
     r->nr_grants = 0;
 }
@@ -110,7 +110,7 @@ static inline QEMU_ALWAYS_INLINE bool request_map(XenBlockRequest *r)
 
     for (unsigned i = 0; i < r->req.nr_segs; i++) {
         const XenBlkifSegment *seg = &r->segs[i];
-        XenBlockGrant *grant = xen_block_grants_get(&r->ring->grants,
+        XenBlockGrant *grant = xen_block_grants_get(&r->q->grants,
                                                     seg->gref);
         void *base;
 
@@ -144,7 +144,7 @@ static bool request_bounce(XenBlockRequest *r)
     if (!r->bounce) {
         return false;
     }
-    r->ring->nr_bounced++;
+    r->q->nr_bounced++;
     r->iov[0].iov_base = r->bounce;
     r->iov[0].iov_len = r->req.bytes;
     request_set_iov(r, 1);
@@ -154,7 +154,7 @@ static bool request_bounce(XenBlockRequest *r)
 static void request_want_grants(XenBlockRequest *r)
 {
     for (unsigned i = 0; i < r->req.nr_segs; i++) {
-        xen_block_grants_want(&r->ring->grants, r->segs[i].gref);
+        xen_block_grants_want(&r->q->grants, r->segs[i].gref);
     }
 }
 
@@ -168,33 +168,33 @@ static XenBlockCopy request_copy(XenBlockRequest *r)
     };
 }
 
-static void copies_run(XenBlockRing *ring, bool to_domain, unsigned n)
+static void copies_run(XenBlockQueue *q, bool to_domain, unsigned n)
 {
     if (!n) {
         return;
     }
-    xen_block_grants_copy(&ring->grants, to_domain, ring->copies, n);
+    xen_block_grants_copy(&q->grants, to_domain, q->copies, n);
     for (unsigned i = 0; i < n; i++) {
-        XenBlockRequest *r = ring->copies[i].opaque;
+        XenBlockRequest *r = q->copies[i].opaque;
 
-        if (unlikely(ring->copies[i].failed)) {
+        if (unlikely(q->copies[i].failed)) {
             r->fault = XEN_BLKIF_BAD_GRANT;
         }
     }
 }
 
 /* Reads the segments of @r from pages that stay mapped, if they can be. */
-static bool indirect_decode_mapped(XenBlockRing *ring, XenBlockRequest *r)
+static bool indirect_decode_mapped(XenBlockQueue *q, XenBlockRequest *r)
 {
     XenBlockGrant *grants[XEN_BLKIF_MAX_INDIRECT_PAGES];
     const void *pages[XEN_BLKIF_MAX_INDIRECT_PAGES];
     unsigned n;
 
-    if (!xen_block_grants_persistent(&ring->grants)) {
+    if (!xen_block_grants_persistent(&q->grants)) {
         return false;
     }
     for (n = 0; n < r->req.nr_indirect; n++) {
-        grants[n] = xen_block_grants_get(&ring->grants,
+        grants[n] = xen_block_grants_get(&q->grants,
                                          r->req.indirect_grefs[n]);
         if (!grants[n]) {
             break;
@@ -202,23 +202,23 @@ static bool indirect_decode_mapped(XenBlockRing *ring, XenBlockRequest *r)
         pages[n] = grants[n]->page;
     }
     if (n == r->req.nr_indirect) {
-        r->fault = xen_blkif_decode_indirect(pages, &ring->disk->limits,
+        r->fault = xen_blkif_decode_indirect(pages, &q->disk->limits,
                                              &r->req, r->segs);
     }
     for (unsigned i = 0; i < n; i++) {
-        xen_block_grants_put(&ring->grants, grants[i]);
+        xen_block_grants_put(&q->grants, grants[i]);
     }
     return n == r->req.nr_indirect;
 }
 
-static void indirect_decode_copied(XenBlockRing *ring, XenBlockRequest *r)
+static void indirect_decode_copied(XenBlockQueue *q, XenBlockRequest *r)
 {
     const void *pages[XEN_BLKIF_MAX_INDIRECT_PAGES];
 
     for (unsigned i = 0; i < r->req.nr_indirect; i++) {
         pages[i] = &r->indirect->raw[i * XEN_BLKIF_SEGS_PER_PAGE];
     }
-    r->fault = xen_blkif_decode_indirect(pages, &ring->disk->limits, &r->req,
+    r->fault = xen_blkif_decode_indirect(pages, &q->disk->limits, &r->req,
                                          r->segs);
 }
 
@@ -244,7 +244,7 @@ static XenBlockCopy indirect_copy(XenBlockRequest *r, XenBlkifSegment *pages)
  * Tries to read the segments of @n requests; those whose pages are not mapped
  * stay in @rs.  Returns how many.
  */
-static unsigned indirect_decode(XenBlockRing *ring, XenBlockRequest **rs,
+static unsigned indirect_decode(XenBlockQueue *q, XenBlockRequest **rs,
                                 unsigned n)
 {
     unsigned left = 0;
@@ -252,158 +252,158 @@ static unsigned indirect_decode(XenBlockRing *ring, XenBlockRequest **rs,
     for (unsigned i = 0; i < n; i++) {
         XenBlockRequest *r = rs[i];
 
-        if (r->indirect && !indirect_decode_mapped(ring, r)) {
-            ring->unplaced[left++] = r;
+        if (r->indirect && !indirect_decode_mapped(q, r)) {
+            q->unplaced[left++] = r;
         }
     }
     return left;
 }
 
-static unsigned indirect_map(XenBlockRing *ring, unsigned n)
+static unsigned indirect_map(XenBlockQueue *q, unsigned n)
 {
-    if (!n || !xen_block_grants_persistent(&ring->grants)) {
+    if (!n || !xen_block_grants_persistent(&q->grants)) {
         return n;
     }
     for (unsigned i = 0; i < n; i++) {
-        XenBlockRequest *r = ring->unplaced[i];
+        XenBlockRequest *r = q->unplaced[i];
 
         for (unsigned page = 0; page < r->req.nr_indirect; page++) {
-            xen_block_grants_want(&ring->grants, r->req.indirect_grefs[page]);
+            xen_block_grants_want(&q->grants, r->req.indirect_grefs[page]);
         }
     }
-    xen_block_grants_map_wanted(&ring->grants);
-    return indirect_decode(ring, ring->unplaced, n);
+    xen_block_grants_map_wanted(&q->grants);
+    return indirect_decode(q, q->unplaced, n);
 }
 
-static void batch_load_indirect(XenBlockRing *ring)
+static void batch_load_indirect(XenBlockQueue *q)
 {
-    XenBlkifSegment *pages = ring->copy_pages;
-    unsigned n = indirect_decode(ring, ring->batch, ring->nr_batch);
+    XenBlkifSegment *pages = q->copy_pages;
+    unsigned n = indirect_decode(q, q->batch, q->nr_batch);
 
-    n = indirect_map(ring, n);
+    n = indirect_map(q, n);
     for (unsigned i = 0; i < n; i++) {
-        XenBlockRequest *r = ring->unplaced[i];
+        XenBlockRequest *r = q->unplaced[i];
 
-        ring->copies[i] = indirect_copy(r, pages);
+        q->copies[i] = indirect_copy(r, pages);
         pages += r->req.nr_indirect;
     }
-    copies_run(ring, false, n);
+    copies_run(q, false, n);
     for (unsigned i = 0; i < n; i++) {
-        XenBlockRequest *r = ring->copies[i].opaque;
+        XenBlockRequest *r = q->copies[i].opaque;
 
         if (!r->fault) {
-            indirect_decode_copied(ring, r);
+            indirect_decode_copied(q, r);
         }
     }
 }
 
 /* Maps what the requests that have no place need, many pages with one call. */
-static void unplaced_map(XenBlockRing *ring)
+static void unplaced_map(XenBlockQueue *q)
 {
-    for (unsigned i = 0; i < ring->nr_unplaced; i++) {
-        request_want_grants(ring->unplaced[i]);
+    for (unsigned i = 0; i < q->nr_unplaced; i++) {
+        request_want_grants(q->unplaced[i]);
     }
-    xen_block_grants_map_wanted(&ring->grants);
+    xen_block_grants_map_wanted(&q->grants);
 }
 
-void xen_block_io_place(XenBlockRing *ring)
+void xen_block_io_place(XenBlockQueue *q)
 {
-    bool persistent = xen_block_grants_persistent(&ring->grants);
+    bool persistent = xen_block_grants_persistent(&q->grants);
     unsigned nr_waiting = 0;
     unsigned n = 0;
 
     if (persistent) {
-        unplaced_map(ring);
+        unplaced_map(q);
     }
-    for (unsigned i = 0; i < ring->nr_unplaced; i++) {
-        XenBlockRequest *r = ring->unplaced[i];
+    for (unsigned i = 0; i < q->nr_unplaced; i++) {
+        XenBlockRequest *r = q->unplaced[i];
 
         if (!(persistent && request_map_late(r))) {
             if (!request_bounce(r)) {
-                ring->unplaced[nr_waiting++] = r;
+                q->unplaced[nr_waiting++] = r;
                 continue;
             }
             if (!request_is_read(r)) {
-                ring->copies[n++] = request_copy(r);
+                q->copies[n++] = request_copy(r);
             }
         }
-        ring->batch[ring->nr_batch++] = r;
+        q->batch[q->nr_batch++] = r;
     }
-    ring->nr_unplaced = nr_waiting;
-    copies_run(ring, false, n);
+    q->nr_unplaced = nr_waiting;
+    copies_run(q, false, n);
 }
 
 /* The requests from the @first that has no place on. */
-static void batch_place_rest(XenBlockRing *ring, unsigned first)
+static void batch_place_rest(XenBlockQueue *q, unsigned first)
 {
-    bool persistent = xen_block_grants_persistent(&ring->grants);
-    unsigned end = ring->nr_batch;
+    bool persistent = xen_block_grants_persistent(&q->grants);
+    unsigned end = q->nr_batch;
     unsigned n = 0;
 
-    ring->nr_batch = first;
+    q->nr_batch = first;
     for (unsigned i = first; i < end; i++) {
-        XenBlockRequest *r = ring->batch[i];
+        XenBlockRequest *r = q->batch[i];
 
         if (!r->req.nr_segs) {
             request_set_iov(r, 0);
         } else if (!r->fault) {
             if (!(persistent ? request_map_late(r) : request_bounce(r))) {
-                ring->unplaced[ring->nr_unplaced++] = r;
+                q->unplaced[q->nr_unplaced++] = r;
                 continue;
             }
             if (r->bounce && !request_is_read(r)) {
-                ring->copies[n++] = request_copy(r);
+                q->copies[n++] = request_copy(r);
             }
         }
-        ring->batch[ring->nr_batch++] = r;
+        q->batch[q->nr_batch++] = r;
     }
-    copies_run(ring, false, n);
-    if (ring->nr_unplaced) {
-        xen_block_io_place(ring);
+    copies_run(q, false, n);
+    if (q->nr_unplaced) {
+        xen_block_io_place(q);
     }
 }
 
-void xen_block_io_prepare(XenBlockRing *ring)
+void xen_block_io_prepare(XenBlockQueue *q)
 {
-    bool persistent = xen_block_grants_persistent(&ring->grants);
+    bool persistent = xen_block_grants_persistent(&q->grants);
 
-    if (unlikely(ring->batch_has_indirect)) {
-        ring->batch_has_indirect = false;
-        batch_load_indirect(ring);
+    if (unlikely(q->batch_has_indirect)) {
+        q->batch_has_indirect = false;
+        batch_load_indirect(q);
     }
 
-    for (unsigned i = 0; i < ring->nr_batch; i++) {
-        XenBlockRequest *r = ring->batch[i];
+    for (unsigned i = 0; i < q->nr_batch; i++) {
+        XenBlockRequest *r = q->batch[i];
 
         if (!r->req.nr_segs) {
             request_set_iov(r, 0);
             continue;
         }
         if (unlikely(!r->fault && !(persistent && request_map(r)))) {
-            batch_place_rest(ring, i);
+            batch_place_rest(q, i);
             break;
         }
     }
 }
 
-/* Copies what the requests in @ring->done have read into buffers. */
-static void done_deliver(XenBlockRing *ring)
+/* Copies what the requests in @q->done have read into buffers. */
+static void done_deliver(XenBlockQueue *q)
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < ring->nr_done; i++) {
-        XenBlockRequest *r = ring->done[i];
+    for (unsigned i = 0; i < q->nr_done; i++) {
+        XenBlockRequest *r = q->done[i];
 
         if (r->bounce && request_is_read(r) && r->ret >= 0) {
-            ring->copies[n++] = request_copy(r);
+            q->copies[n++] = request_copy(r);
         }
     }
-    copies_run(ring, true, n);
+    copies_run(q, true, n);
 }
 
 static int coroutine_fn request_discard(XenBlockRequest *r, int64_t offset)
 {
-    BlockBackend *blk = r->ring->disk->blk;
+    BlockBackend *blk = r->q->disk->blk;
     uint64_t left = r->req.bytes;
     int ret;
 
@@ -419,9 +419,9 @@ static int coroutine_fn request_discard(XenBlockRequest *r, int64_t offset)
 
 static int coroutine_fn request_run(XenBlockRequest *r)
 {
-    BlockBackend *blk = r->ring->disk->blk;
+    BlockBackend *blk = r->q->disk->blk;
     int64_t bytes = r->req.bytes;
-    int64_t offset = r->req.sector * r->ring->disk->limits.sector_size;
+    int64_t offset = r->req.sector * r->q->disk->limits.sector_size;
     int ret = 0;
 
     switch (r->req.action) {
@@ -466,37 +466,37 @@ static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
  */
 static void coroutine_fn batch_co_entry(void *opaque)
 {
-    XenBlockRing *ring = opaque;
+    XenBlockQueue *q = opaque;
     bool last;
 
     do {
-        XenBlockRequest *r = ring->batch[ring->next_in_batch++];
+        XenBlockRequest *r = q->batch[q->next_in_batch++];
 
         if (likely(!r->fault)) {
             if (likely(r->req.nr_segs)) {
-                r->acct = ring->batch_acct;
+                r->acct = q->batch_acct;
                 r->acct.bytes = r->req.bytes;
                 r->acct.type = request_acct_type(r);
             }
             r->ret = request_run(r);
         }
-        /* Once no request is in flight the ring may be gone. */
-        last = ring->next_in_batch >= ring->nr_batch;
+        /* Once no request is in flight the queue may be gone. */
+        last = q->next_in_batch >= q->nr_batch;
         xen_block_io_done(r);
     } while (!last);
 }
 
-void xen_block_io_run(XenBlockRing *ring)
+void xen_block_io_run(XenBlockQueue *q)
 {
     /* One look at the clock: they all start when the batch does. */
-    block_acct_start(blk_get_stats(ring->disk->blk), &ring->batch_acct, 0,
+    block_acct_start(blk_get_stats(q->disk->blk), &q->batch_acct, 0,
                      BLOCK_ACCT_NONE);
-    ring->next_in_batch = 0;
-    while (ring->next_in_batch < ring->nr_batch) {
-        qemu_coroutine_enter(qemu_coroutine_create(batch_co_entry, ring));
+    q->next_in_batch = 0;
+    while (q->next_in_batch < q->nr_batch) {
+        qemu_coroutine_enter(qemu_coroutine_create(batch_co_entry, q));
     }
-    ring->nr_batch = 0;
-    ring->next_in_batch = 0;
+    q->nr_batch = 0;
+    q->next_in_batch = 0;
 }
 
 static void request_account_invalid(XenBlockRequest *r, BlockAcctStats *stats)
@@ -553,21 +553,21 @@ static inline void acct_run_add(AcctRun *run, const BlockAcctCookie *acct,
     }
 }
 
-void xen_block_io_finish(XenBlockRing *ring)
+void xen_block_io_finish(XenBlockQueue *q)
 {
-    BlockAcctStats *stats = blk_get_stats(ring->disk->blk);
-    unsigned n = ring->nr_done;
+    BlockAcctStats *stats = blk_get_stats(q->disk->blk);
+    unsigned n = q->nr_done;
     AcctRun run = { .n = 0 };
 
-    if (ring->nr_bounced) {
-        done_deliver(ring);
+    if (q->nr_bounced) {
+        done_deliver(q);
     }
     for (unsigned i = 0; i < n; i++) {
-        XenBlockRequest *r = ring->done[i];
+        XenBlockRequest *r = q->done[i];
 
         if (unlikely(r->bounce)) {
             xen_block_buffers_put(request_buffers(r), r->bounce);
-            ring->nr_bounced--;
+            q->nr_bounced--;
         } else {
             request_put_grants(r);
         }

@@ -167,7 +167,7 @@ static void setup_disk(XenBlockDevice *blockdev)
     blockdev->disk.domain = xen_block_domain_get(
         XEN_DEVICE(blockdev)->frontend_id);
     blockdev->disk.blk = props->conf.blk;
-    blockdev->disk.name = blockdev->common.name;
+    blockdev->disk.device = &blockdev->common;
     blockdev->disk.limits.sector_size = XEN_BLKIF_SECTOR_SIZE;
     blockdev->disk.limits.max_indirect = props->max_indirect_segments;
     blockdev->disk.limits.barriers = props->write_barriers;
@@ -431,14 +431,14 @@ static void xen_block_describe(ObjectClass *class)
     queue_iothreads_describe(class);
     stats_intervals_describe(class);
     object_class_property_set_description(class, "num-queues",
-        "Number of rings to offer (default: one per host CPU, at most 16)");
+        "Number of queues to offer (default: one per host CPU, at most 16)");
     object_class_property_set_description(class, "max-ring-page-order",
         "Largest ring, as a power of 2: 4 allows rings of 16 pages");
     object_class_property_set_description(class, "persistent-grants",
         "Keep the guest's pages mapped between requests");
     object_class_property_set_description(class, "max-persistent-grants",
-        "Maximum number of pages that all rings together keep mapped "
-        "(0: 1056 for each ring, bounded by the guest's grant table)");
+        "Maximum number of pages that all queues together keep mapped "
+        "(0: 1056 for each queue, bounded by the guest's grant table)");
     object_class_property_set_description(class, "max-indirect-segments",
         "Maximum number of pages of an indirect request (0: no indirect "
         "requests)");

@@ -7,8 +7,8 @@
  *     xen-block-toolstack.c  disks that a toolstack asks for
  *     xen-block-failed.c     disks that a toolstack asks for in vain
  *
- * These files are control, and their functions run under the BQL.  The rings
- * are in xen-block-ring.h.
+ * These files are control, and their functions run under the BQL.  The queues
+ * are in xen-block-queue.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,7 +21,7 @@
 #include "hw/block/stats-intervals.h"
 #include "hw/xen/xen-backend.h"
 #include "hw/xen/xen-bus.h"
-#include "xen-block-ring.h"
+#include "xen-block-queue.h"
 #include "xen-vdev.h"
 
 #define TYPE_XEN_BLOCK_DEVICE "xen-block"
@@ -46,7 +46,7 @@ typedef struct XenBlockConf {
     uint32_t max_ring_page_order;
     uint16_t num_queues;
     uint16_t max_indirect_segments; /* 0: no indirect requests */
-    uint32_t max_persistent_grants; /* of all rings; 0: the device chooses */
+    uint32_t max_persistent_grants; /* of all queues; 0: the device chooses */
     OnOffAuto persistent_grants;
     bool write_barriers;
     bool batch_copies;
@@ -72,13 +72,13 @@ typedef enum XenBlockFollow {
 
 /* Only xen_block_set_vm() changes it. */
 typedef enum XenBlockVM {
-    XEN_BLOCK_VM_RUNS,          /* rings are served; the initial state */
-    XEN_BLOCK_VM_STOPPED,       /* no ring is served */
+    XEN_BLOCK_VM_RUNS,          /* queues are served; the initial state */
+    XEN_BLOCK_VM_STOPPED,       /* no queue is served */
 } XenBlockVM;
 
 struct XenBlockDevice {
     XenDevice xendev;
-    BlockQueueDevice common;    /* has XenBlockRings while connected */
+    BlockQueueDevice common;    /* has XenBlockQueues while connected */
     XenBlockConf props;
     unsigned info;              /* VDISK_* */
     XenBlockFollow follow;
@@ -88,7 +88,6 @@ struct XenBlockDevice {
 
     XenBlockDisk disk;
     char *vdev_name;
-    unsigned connections;       /* so far; tells events of an old connection */
     XenBlockVM vm;
 
     struct XenBlockToolstack *toolstack; /* NULL: a user has made the disk */
@@ -100,26 +99,26 @@ struct XenBlockDeviceClass {
     unsigned info;              /* VDISK_* flags of every device of the class */
 };
 
-/** xen_block_get_ring: return ring @i, which is below common.num_queues. */
-static inline XenBlockRing *xen_block_get_ring(const XenBlockDevice *blockdev,
-                                               unsigned i)
+/** xen_block_get_queue: return queue @i, which is below common.num_queues. */
+static inline XenBlockQueue *xen_block_get_queue(const XenBlockDevice *blockdev,
+                                                 unsigned i)
 {
     return container_of(block_queue_device_get(&blockdev->common, i),
-                        XenBlockRing, common);
+                        XenBlockQueue, common);
 }
 
 /**
- * xen_block_connect: start the rings that the frontend describes in xenstore.
+ * xen_block_connect: start the queues that the frontend describes in xenstore.
  *
- * On error @errp is set, and the device has no ring.  This runs a nested event
- * loop.  If the device is disconnected in that loop, it has no ring either.
+ * On error @errp is set, and the device has no queue.  This runs a nested event
+ * loop.  If the device is disconnected in that loop, it has no queue either.
  */
 void xen_block_connect(XenBlockDevice *blockdev, Error **errp);
 
 /**
- * xen_block_disconnect: wait for the requests in flight, and stop the rings.
+ * xen_block_disconnect: wait for the requests in flight, and stop the queues.
  *
- * This does nothing if the device has no ring.
+ * This does nothing if the device has no queue.
  *
  * Context: main loop thread.
  */
@@ -133,29 +132,29 @@ void xen_block_disconnect(XenBlockDevice *blockdev);
 void xen_block_offer(XenBlockDevice *blockdev);
 
 /**
- * xen_block_serve_rings: let new rings take requests.
+ * xen_block_start_queues: let new queues take requests.
  *
- * If the VM is stopped, the rings take requests when it goes on.
+ * If the VM is stopped, the queues take requests when it goes on.
  *
  * Context: BQL.
  */
-void xen_block_serve_rings(XenBlockDevice *blockdev);
+void xen_block_start_queues(XenBlockDevice *blockdev);
 
 /**
- * xen_block_tick_rings: start the timer that makes rings give back what they
+ * xen_block_tick_queues: start the timer that makes queues give back what they
  * have not used lately.
  *
- * It fires every ten seconds for as long as the device has rings.
+ * It fires every ten seconds for as long as the device has queues.
  *
  * Context: BQL.
  */
-void xen_block_tick_rings(XenBlockDevice *blockdev);
+void xen_block_tick_queues(XenBlockDevice *blockdev);
 
 extern const BlockQueueDeviceOps xen_block_device_ops;
 
 /**
- * xen_block_control_begin: register for drains, resizes, broken rings and
- * changes of the VM's state.
+ * xen_block_control_begin: register for drains, resizes, faults and changes of
+ * the VM's state.
  *
  * Context: BQL, at the end of realize.
  */
@@ -164,14 +163,14 @@ void xen_block_control_begin(XenBlockDevice *blockdev);
 /**
  * xen_block_control_end: undo xen_block_control_begin().
  *
- * The device must have no ring.
+ * The device must have no queue.
  *
  * Context: BQL.
  */
 void xen_block_control_end(XenBlockDevice *blockdev);
 
 /**
- * xen_block_publish_size: give the present size of the disk to the rings and
+ * xen_block_publish_size: give the present size of the disk to the queues and
  * to xenstore.
  *
  * Context: main loop thread.
@@ -184,7 +183,7 @@ void xen_block_publish_size(XenBlockDevice *blockdev);
  *         counts in logical blocks
  *
  * If the sector size changes, this publishes the size of the disk again.  The
- * device must have no ring.
+ * device must have no queue.
  *
  * Context: main loop thread.
  */

@@ -40,7 +40,7 @@ LAYERS = {
         'block-slab', 'block-queue-state', 'block-queue', 'queue-iothreads',
         'stats-intervals', 'block-queue-device', 'block-queue-monitor',
         # virtio-blk
-        'virtio-blk.h', 'virtio-blk-queue.h', 'virtio-blk-fault',
+        'virtio-blk.h', 'virtio-blk-queue.h',
         'virtio-blk-request.h', 'virtio-blk-segments', 'virtio-blk-answer',
         'virtio-blk-capacity', 'virtio-blk-zoned', 'virtio-blk-request.c',
         'virtio-blk-ring', 'virtio-blk-queue.c',
@@ -48,8 +48,8 @@ LAYERS = {
         'virtio-blk-query', 'virtio-blk.c',
         # Xen PV disk
         'xen-vdev', 'xen-block-budget', 'xen-block-buffers',
-        'xen-block-request', 'xen-block-grants', 'xen-block-ring.h',
-        'xen-block-io', 'xen-block-ring.c', 'xen-block.h',
+        'xen-block-request', 'xen-block-grants', 'xen-block-queue.h',
+        'xen-block-io', 'xen-block-queue.c', 'xen-block.h',
         'xen-block-control', 'xen-block-connect', 'xen-block.c',
         'xen-block-failed', 'xen-block-toolstack',
     ],

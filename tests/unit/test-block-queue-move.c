@@ -95,7 +95,7 @@ static void set_up(Fixture *f, const void *data)
         f->iothreads[i] = iothread_new();
     }
     qemu_event_init(&f->go_on, false);
-    block_queue_init(&f->queue, 0, context(f, 0), &ops);
+    block_queue_init(&f->queue, "queue of a test", 0, context(f, 0), &ops);
     block_queue_event(&f->queue, BLOCK_QUEUE_START);
     block_queue_event(&f->queue, BLOCK_QUEUE_RING_UP);
     block_queue_quiesce_end(&f->queue);

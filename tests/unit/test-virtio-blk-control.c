@@ -2,7 +2,7 @@
  * virtio-blk: control, interrupted by its own bottom halves
  *
  *    driver                  control                   queue's thread
- *    resets the queue ---->  pause
+ *    resets the queue ---->  quiesce
  *                            move the queue, wait <--- a kick for another ring
  *                            forget the ring
  *    sets a ring up,
@@ -36,7 +36,7 @@ static IOThread *iothread;
 
 static bool ring_is_set;            /* the transport has addresses of a ring */
 static bool call_control;           /* when the queue drops held requests */
-static unsigned calls;              /* of queues_bh */
+static unsigned calls;              /* of control's bottom halves */
 static unsigned looks;              /* atomic */
 
 static EventNotifier notifier;
@@ -88,13 +88,8 @@ void virtio_blk_queue_update_context(VirtIOBlkQueue *q)
 void virtio_blk_queue_drop_held(VirtIOBlkQueue *q)
 {
     if (call_control) {
-        q->control->ring_is_missing(q);
+        q->control->look_at_queues(q);
     }
-}
-
-void virtio_blk_report_faults(VirtIOBlock *s)
-{
-    calls++;
 }
 
 void virtio_blk_segments_init(VirtIOBlkQueue *q)
@@ -163,6 +158,7 @@ void block_queue_device_free(BlockQueueDevice *device,
 
 Object *block_queue_device_ref(BlockQueueDevice *device)
 {
+    calls++;
     return NULL;
 }
 
@@ -251,6 +247,10 @@ void virtio_notify_config(VirtIODevice *vdev)
 {
 }
 
+void virtio_error(VirtIODevice *vdev, const char *fmt, ...)
+{
+}
+
 BusState *qdev_get_parent_bus(const DeviceState *ds)
 {
     return NULL;
@@ -291,7 +291,7 @@ static void check_serves(VirtIOBlkQueue *q)
 static void move_to_main_loop(VirtIOBlkQueue *q)
 {
     q->place = VIRTIO_BLK_PLACE_WANTS_MAIN;
-    q->control->need_main_loop(q);
+    q->control->look_at_queues(q);
     AIO_WAIT_WHILE_UNLOCKED(NULL, q->common.ctx != qemu_get_aio_context());
 }
 
@@ -345,7 +345,7 @@ static void find_another_ring(void *opaque)
 {
     VirtIOBlkQueue *q = opaque;
 
-    q->control->ring_is_another(q);
+    q->control->look_at_rings(q);
 }
 
 /* By the time of the check the ring is the old one again. */

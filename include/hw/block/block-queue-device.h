@@ -70,6 +70,13 @@ typedef struct BlockQueueDeviceOps {
     void (*vm_state_changed)(BlockQueueDevice *device, bool running);
 
     /*
+     * The driver of @queue has broken the rules, as @what says.  Log that, and
+     * tell the driver.
+     */
+    void (*faulted)(BlockQueueDevice *device, BlockQueue *queue,
+                    const char *what);
+
+    /*
      * Optional.  Return true if notifications can reach an IOThread, or false
      * with @errp set.  block_queue_device_realize() calls it, too.
      */
@@ -104,6 +111,7 @@ struct BlockQueueDevice {
     unsigned num_queues;        /* queues that are set up at present */
     QueueIOThreads map;         /* of all queues that the device can have */
     QEMUBH *resize_bh;
+    QEMUBH *fault_bh;
     VMChangeStateEntry *vm_change;
 };
 
@@ -218,6 +226,19 @@ static inline BlockQueue *block_queue_device_get(const BlockQueueDevice *device,
 {
     return (BlockQueue *)((char *)device->queues + index * device->queue_size);
 }
+
+/**
+ * block_queue_device_fault: serve @queue no more, as its driver has broken the
+ * rules.
+ * @what: a constant text
+ *
+ * The main loop reports the fault later, by the op faulted.  If the queue has a
+ * fault already, this does nothing.
+ *
+ * Context: owner thread of @queue.
+ */
+void block_queue_device_fault(BlockQueueDevice *device, BlockQueue *queue,
+                              const char *what);
 
 /** block_queue_device_quiesce_begin: quiesce all queues; return at once. */
 void block_queue_device_quiesce_begin(BlockQueueDevice *device);

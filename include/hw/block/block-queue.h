@@ -1,5 +1,5 @@
 /*
- * The common part of a virtio-blk queue and of a Xen PV disk's ring
+ * The common part of a queue of virtio-blk and of the Xen PV disk
  *
  * Both structures begin with a BlockQueue.  It has the AioContext that owns
  * the queue, the queue's index in the device, and the hand-over between
@@ -67,13 +67,15 @@ struct BlockQueue {
     const BlockQueueOps *ops;
     QEMUBH *bh;
     uint16_t index;
+    char *name;                 /* for messages: the device and the index */
 
     /* Control writes these under the BQL. */
     unsigned quiesce_count;     /* nested calls of quiesce_begin */
     unsigned seq;               /* odd: quiesce wanted; the owner reads it */
 
-    /* Atomic; any thread writes it. */
+    /* Atomic; any thread writes these. */
     bool look;                  /* the bottom half has to look at the ring */
+    const char *fault;          /* a constant text to report, or NULL */
 
     /* The owner writes these. */
     BlockQueueState state;      /* control writes it, too, while quiesced */
@@ -85,13 +87,14 @@ struct BlockQueue {
 
 /**
  * block_queue_init: set up a queue that is quiesced and owned by @ctx.
+ * @device: the device in messages, such as virtio-blk 'disk0'
  *
  * The first block_queue_quiesce_end() starts it.
  *
  * Context: BQL.
  */
-void block_queue_init(BlockQueue *queue, uint16_t index, AioContext *ctx,
-                      const BlockQueueOps *ops);
+void block_queue_init(BlockQueue *queue, const char *device, uint16_t index,
+                      AioContext *ctx, const BlockQueueOps *ops);
 
 /** block_queue_cleanup: undo block_queue_init(); quiesced.  Context: BQL. */
 void block_queue_cleanup(BlockQueue *queue);
@@ -128,6 +131,9 @@ void block_queue_quiesce_end(BlockQueue *queue);
 
 /**
  * block_queue_event: change the queue's state as @event demands.
+ *
+ * The event %BLOCK_QUEUE_RING_DOWN also forgets a fault that is not reported
+ * yet, because the next driver has not caused it.
  *
  * Context: BQL, with the queue quiesced.  For %BLOCK_QUEUE_FAULT also the
  * owner thread, at any time.

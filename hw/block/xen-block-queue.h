@@ -1,7 +1,7 @@
 /*
- * One ring of a Xen PV disk
+ * One queue of a Xen PV disk
  *
- *            granted pages                         this ring's own memory
+ *      granted pages: the ring                     this queue's own memory
  *     +------------------------+
  *     | req_prod    rsp_prod   |    take    +--------------------------+
  *     | req_event   rsp_event  |  ------->  | batch: decode, check,    |
@@ -15,18 +15,18 @@
  *            | done: copy read data of the batch, release     |
  *            +------------------------------------------------+
  *
- * A XenBlockRing begins with a BlockQueue.  The ring's thread owns all fields
- * that are not marked otherwise, and control uses them only while the ring is
- * quiesced.
+ * A XenBlockQueue begins with a BlockQueue.  Its ring is the memory that it
+ * shares with the frontend.  The owner thread owns all fields that are not
+ * marked otherwise, and control uses them only while the queue is quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef HW_BLOCK_XEN_BLOCK_RING_H
-#define HW_BLOCK_XEN_BLOCK_RING_H
+#ifndef HW_BLOCK_XEN_BLOCK_QUEUE_H
+#define HW_BLOCK_XEN_BLOCK_QUEUE_H
 
 #include "block/accounting.h"
-#include "hw/block/block-queue.h"
+#include "hw/block/block-queue-device.h"
 #include "qemu/event_notifier.h"
 #include "qemu/iov.h"
 #include "system/block-backend.h"
@@ -34,31 +34,15 @@
 #include "xen-block-grants.h"
 #include "xen-block-request.h"
 
-typedef struct XenBlockRing XenBlockRing;
+typedef struct XenBlockQueue XenBlockQueue;
 
-/* Calls from the ring's thread to higher layers. */
-typedef struct XenBlockRingOps {
-    /*
-     * Answer all requests in @ring->done.  The ring defers this to the end of
-     * a section, see defer_call().
-     */
-    void (*flush)(void *ring);
-
-    /*
-     * The ring is malformed and has stopped for good.  This returns at once,
-     * and the main loop does the work later.
-     */
-    void (*broken)(XenBlockRing *ring, uint32_t req_prod);
-} XenBlockRingOps;
-
-/* What all rings of a disk share; read-only for the data path. */
+/* What all queues of a disk share; read-only for the data path. */
 typedef struct XenBlockDisk {
+    BlockQueueDevice *device;
     BlockBackend *blk;
-    const char *name;           /* for messages */
     XenBlkifLimits limits;
     XenBlockDomain *domain;     /* of the frontend */
-    XenBlockBudget budget;      /* of all rings */
-    const XenBlockRingOps *ops; /* for all rings */
+    XenBlockBudget budget;      /* of all queues */
 } XenBlockDisk;
 
 /* A ring as the frontend describes it in xenstore. */
@@ -68,7 +52,7 @@ typedef struct XenBlockRingParams {
     uint32_t event_channel;
     unsigned nr_pages;
     uint32_t *grefs;            /* of the @nr_pages pages */
-    unsigned max_persistent;    /* grants that all rings may keep; 0: copy */
+    unsigned max_persistent;    /* grants that all queues may keep; 0: copy */
     bool batch_copies;          /* one call copies for several requests */
 } XenBlockRingParams;
 
@@ -85,7 +69,7 @@ typedef struct XenBlockRequest {
     XenBlkifFault fault;
     int ret;                    /* result of the block layer */
     int16_t status;             /* of the response; set at the end */
-    XenBlockRing *ring;
+    XenBlockQueue *q;
     /* These three point into the arrays below or into @indirect. */
     XenBlkifSegment *segs;
     struct iovec *iov;
@@ -100,28 +84,27 @@ typedef struct XenBlockRequest {
     XenBlockGrant *direct_grants[BLKIF_MAX_SEGMENTS_PER_REQUEST];
 } XenBlockRequest;
 
-/* Most indirect requests of a ring in flight; this bounds their memory. */
+/* Most indirect requests of a queue in flight; this bounds their memory. */
 #define XEN_BLOCK_MAX_INDIRECTS 32
 
-/* Sizes of the ring's buffers in pages; any request fits into the last. */
+/* Sizes of the queue's buffers in pages; any request fits into the last. */
 #define XEN_BLOCK_NR_BUFFER_SIZES 3
 extern const unsigned xen_block_buffer_pages[XEN_BLOCK_NR_BUFFER_SIZES];
 
-/* What control asks the ring's thread to do at its next look at the ring. */
+/* What control asks the owner thread to do at its next look at the ring. */
 typedef enum XenBlockTick {
     XEN_BLOCK_TICK_NONE,
     XEN_BLOCK_TICK,             /* give back what was not used for a while */
-    XEN_BLOCK_TICK_SHARE,       /* that, and some grants for other rings */
-    XEN_BLOCK_TICK_IDLE,        /* give back all; the ring was idle for long */
+    XEN_BLOCK_TICK_SHARE,       /* that, and some grants for other queues */
+    XEN_BLOCK_TICK_IDLE,        /* give back all, after a long time of rest */
 } XenBlockTick;
 
-struct XenBlockRing {
-    BlockQueue common;          /* first: a XenBlockRing is a BlockQueue */
+struct XenBlockQueue {
+    BlockQueue common;          /* first: a XenBlockQueue is a BlockQueue */
 
-    /* Written by xen_block_ring_start() and read-only afterwards. */
+    /* Written by xen_block_queue_init() and read-only afterwards. */
     XenBlockDisk *disk;
-    char *name;                 /* for messages: the disk and the queue */
-    XenBlockRingOps ops;        /* a copy, to be called without a detour */
+    void (*flush)(void *q);     /* answer all requests in @done */
     const XenBlkifLayout *layout;
     struct blkif_sring *sring;  /* shared with the frontend */
     uint8_t *slots;
@@ -162,39 +145,36 @@ struct XenBlockRing {
     /*
      * Requests of the batch whose grants are not mapped, in their order.
      * Requests that wait for a buffer stay here.  As long as there are some,
-     * the ring takes no request.
+     * the queue takes no request.
      */
     XenBlockRequest **unplaced;
     unsigned nr_unplaced;
 
-    XenBlockTick tick;          /* atomic; control sets, the ring clears it */
+    XenBlockTick tick;          /* atomic; control sets, the owner clears */
     uint64_t requests_at_tick;  /* control's: requests before the last tick */
     unsigned idle_ticks;        /* control's: ticks since the last request */
 } QEMU_ALIGNED(BLOCK_QUEUE_ALIGN);
 
 /**
- * xen_block_ring_start: map the ring and bind its event channel.
+ * xen_block_queue_init: map the ring and bind its event channel.
  *
- * The ring is quiesced at first.  It takes requests after the first
+ * The queue is quiesced at first.  It takes requests after the first
  * block_queue_quiesce_end().
  *
  * Context: BQL.
  *
- * Returns: true, or false with @errp set to a text that does not name the disk
- * or the queue.  After a failure nothing has to be undone.
+ * Returns: true, or false with @errp set.  After a failure nothing has to be
+ * undone.
  */
-bool xen_block_ring_start(XenBlockRing *ring, unsigned index, AioContext *ctx,
+bool xen_block_queue_init(XenBlockQueue *q, unsigned index, AioContext *ctx,
                           XenBlockDisk *disk, const XenBlockRingParams *params,
                           Error **errp);
 
-/** xen_block_ring_flush: XenBlockRingOps.flush.  Context: the ring's thread. */
-void xen_block_ring_flush(void *opaque);
-
 /**
- * xen_block_ring_stop: undo xen_block_ring_start().
+ * xen_block_queue_cleanup: undo xen_block_queue_init().
  *
- * Context: BQL, with the ring quiesced.
+ * Context: BQL, with the queue quiesced.
  */
-void xen_block_ring_stop(XenBlockRing *ring);
+void xen_block_queue_cleanup(XenBlockQueue *q);
 
-#endif /* HW_BLOCK_XEN_BLOCK_RING_H */
+#endif /* HW_BLOCK_XEN_BLOCK_QUEUE_H */
