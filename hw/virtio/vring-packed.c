@@ -19,9 +19,9 @@
 #include "vring-layout.h"
 
 /* The flags in a copied descriptor. */
-#define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 48)
-#define DESC_WRITE      ((uint64_t)VRING_DESC_F_WRITE << 48)
-#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << 48)
+#define FLAGS_AT        48
+#define DESC_WRITE      ((uint64_t)VRING_DESC_F_WRITE << FLAGS_AT)
+#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << FLAGS_AT)
 
 #define DESC_F_AVAIL    (1 << VRING_PACKED_DESC_F_AVAIL)
 #define DESC_F_USED     (1 << VRING_PACKED_DESC_F_USED)
@@ -86,13 +86,9 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
             return vring_packed_walk_table(r, chain, w, d.addr,
                                            vring_desc_len(d));
         }
-        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                             d.rest & DESC_WRITE);
-        if (unlikely(ret)) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
+        if (ret <= 0) {
             return ret;
-        }
-        if (!(d.rest & DESC_NEXT)) {
-            return 0;
         }
         i = i + 1 == r->num ? 0 : i + 1;
     }

@@ -15,9 +15,8 @@
 #include "vring-layout.h"
 
 /* The flags in a copied descriptor. */
-#define DESC_NEXT       ((uint64_t)VRING_DESC_F_NEXT << 32)
-#define DESC_WRITE      ((uint64_t)VRING_DESC_F_WRITE << 32)
-#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << 32)
+#define FLAGS_AT        32
+#define DESC_INDIRECT   ((uint64_t)VRING_DESC_F_INDIRECT << FLAGS_AT)
 
 static inline uint16_t vring_split_avail_idx(const VRing *r)
 {
@@ -64,13 +63,9 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                             d.rest & DESC_WRITE);
-        if (unlikely(ret)) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
+        if (ret <= 0) {
             return ret;
-        }
-        if (!(d.rest & DESC_NEXT)) {
-            return 0;
         }
         i = d.rest >> 48;
         if (unlikely(i >= num)) {
@@ -95,13 +90,9 @@ int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
             return vring_split_walk_table(r, chain, w, d.addr,
                                           vring_desc_len(d));
         }
-        ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
-                             d.rest & DESC_WRITE);
-        if (unlikely(ret)) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
+        if (ret <= 0) {
             return ret;
-        }
-        if (!(d.rest & DESC_NEXT)) {
-            return 0;
         }
         i = d.rest >> 48;
         if (unlikely(i >= r->num)) {
