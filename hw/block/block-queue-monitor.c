@@ -149,19 +149,6 @@ void qmp___org_qemu_mq_block_queue_set_iothread(const char *id, uint16_t queue,
                                                        errp);
 }
 
-/* The deprecated names. */
-
-BlockQueueInfoList *qmp_query_block_queues(const char *id, Error **errp)
-{
-    return qmp___org_qemu_mq_query_block_queues(id, errp);
-}
-
-void qmp_block_queue_set_iothread(const char *id, uint16_t queue,
-                                  const char *iothread_id, Error **errp)
-{
-    qmp___org_qemu_mq_block_queue_set_iothread(id, queue, iothread_id, errp);
-}
-
 static void hmp_queue_set_iothread(Monitor *mon, const QDict *qdict)
 {
     int64_t queue = qdict_get_int(qdict, "queue");

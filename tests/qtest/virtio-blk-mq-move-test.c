@@ -194,24 +194,6 @@ static void check_refused(VblkDisk *disk, const char *id, unsigned queue,
     qobject_unref(rsp);
 }
 
-/* The names of the commands before they had a vendor's prefix. */
-static void test_deprecated_names(const VblkVariant *v)
-{
-    VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
-    QDict *rsp;
-
-    vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
-    vblk_disk_move(&disk, 2, "io1");
-    qtest_qmp_assert_success(disk.m->qts, "{'execute':"
-                             " 'block-queue-set-iothread', 'arguments':"
-                             " {'id': 'disk0', 'queue': 2}}");
-    vblk_disk_check_home(&disk, 2, NULL);
-    rsp = qtest_qmp(disk.m->qts, "{'execute': 'query-block-queues'}");
-    g_assert_cmpuint(qlist_size(qdict_get_qlist(rsp, "return")), ==, 4);
-    qobject_unref(rsp);
-    vblk_disk_stop(&disk);
-}
-
 static void test_refused(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
@@ -310,8 +292,6 @@ int main(int argc, char **argv)
     vblk_test_add("move/drains", test_drains, VBLK_BOTH);
     vblk_test_add("move/vectors", test_vectors, VBLK_BOTH);
     vblk_test_add("move/idle-device", test_idle_device, VBLK_BOTH);
-    vblk_test_add("move/deprecated-names", test_deprecated_names,
-                  VBLK_Q35_MODERN);
     vblk_test_add("move/refused", test_refused, VBLK_Q35_MODERN);
     vblk_test_add("move/refused-without-ioeventfd",
                   test_refused_without_ioeventfd, VBLK_BOTH);
