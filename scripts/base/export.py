@@ -56,8 +56,8 @@ class Step:
 
     def message(self):
         if self.subject is None:
-            return self.patch.read_text().split('\n--- ')[0]
-        return '\n'.join([self.subject, '', *self.body])
+            return at_home(self.patch.read_text().split('\n--- ')[0])
+        return at_home('\n'.join([self.subject, '', *self.body]))
 
 
 def read_plan(path):
@@ -162,7 +162,8 @@ def at_home(text):
     text = text.replace('../qemu-mq/util/', '')
     text = re.sub(r'"trace/trace-(?:qemu_mq_)?hw_(?:block|xen)\.h"',
                   '"trace.h"', text)
-    return re.sub(r'(#include "trace\.h"\n)(?=(?:#include .*\n)*?\1)', '', text)
+    text = re.sub(r'(#include "trace\.h"\n)(?=(?:#include .*\n)*?\1)', '', text)
+    return versions.without_vendor(text)
 
 
 def check_removed(repo, steps, replaced):

@@ -5,6 +5,9 @@
 # is chosen, and names that the header defines are replaced by what they stand
 # for.
 #
+# What is new in QMP has a vendor's prefix here, and a version of this tree.
+# Upstream has no vendor, and would have it in a release of its own.
+#
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
@@ -13,6 +16,9 @@ from term import Refusal
 
 HEADER = 'include/qemu/base-version.h'
 INCLUDE = '#include "qemu/base-version.h"\n'
+# The release of QEMU that new commands would come with
+NEXT_RELEASE = '11.2'
+FUNCTION = re.compile(r'\bqmp___org_qemu_mq_(\w+)')
 SINCE = re.compile(r'#if BASE_SINCE\((\d+), (\d+)\)$')
 
 
@@ -87,6 +93,14 @@ def replace_call(text, match, parameters, what):
     inside = re.sub(rf'\n {{{shift}}}(?= {{{column + len(name) - shift}}})',
                     '\n', text[start:end])
     return f'{text[:match.start()]}{to}({inside}{text[end:]}'
+
+
+def without_vendor(text):
+    """A file, a patch or a message with the names that upstream would take."""
+    while match := FUNCTION.search(text):
+        text = replace_call(text, match, None, f'qmp_{match[1]}')
+    text = text.replace('__org.qemu-mq_', '')
+    return re.sub(r'\bSince: qemu-mq [\d.]+', f'Since: {NEXT_RELEASE}', text)
 
 
 def settle(text, header, version):

@@ -132,7 +132,7 @@ here()
 OURS = re.compile(r"\b(?:(?:the|untouched|prepared)\s+(?:\*\s+)?bases?\b"
                   r"(?!\s+of|\s+image)|"
                   r"base's|(?<!@)stock(?:'s)?|(?:the|our) overlay's|"
-                  r"enters? the overlay|qemu-mq/|tests/overlay)\b", re.I)
+                  r"enters? the overlay|tests/overlay)\b|qemu[-_]mq", re.I)
 
 # A comment or a string of C
 PROSE = re.compile(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.S)
@@ -395,6 +395,18 @@ void f(const void *data)
 }
 ''')
         self.assertEqual(export.versions.settle('x', header, '10.2.0'), 'x')
+
+    def test_vendor(self):
+        """Upstream has no vendor, and a release of its own."""
+        self.assertEqual(export.at_home('''# Since: qemu-mq 0.1
+{ 'command': '__org.qemu-mq_do-it' }
+void qmp___org_qemu_mq_do_it(int a,
+                             int b);
+'''), f'''# Since: {export.versions.NEXT_RELEASE}
+{{ 'command': 'do-it' }}
+void qmp_do_it(int a,
+               int b);
+''')
 
     def test_choice_that_is_not_simple(self):
         for line in ('#if BASE_SINCE(10, 2) && defined(X)',
