@@ -568,6 +568,17 @@ class PlanTest(unittest.TestCase):
             with self.assertRaises(Refusal):
                 trial.choose(tests, added, False)
 
+    def test_backports_come_first(self):
+        """A reader of the log sees which fixes upstream has."""
+        headers = [patch.read_text().split('\n--- ')[0]
+                   for patch in export.groups(REPO)['fixes']]
+        backports = [bool(re.search(r'\n\nBackport of upstream commits? '
+                                    r'[0-9a-f]{10}\b.*$', header.rstrip()))
+                     for header in headers]
+        self.assertEqual(backports, sorted(backports, reverse=True))
+        self.assertEqual(sum(backports),
+                         sum('Backport' in header for header in headers))
+
     def test_subjects(self):
         subjects = [path.read_text().splitlines()[0] for folder
                     in ('patches', 'patches/10.2')
