@@ -29,8 +29,8 @@
 #: make export            make a git branch of QEMU with our changes, one commit
 #:                        each, in build/export; FIXES=1 takes only the fixes
 #: make check-export      make that branch, build it, run its tests, boot a
-#:                        guest; FIXES=1 as above, EACH=1 also compiles each
-#:                        commit by itself
+#:                        guest; FIXES=1 as above, EACH=1 also builds each
+#:                        commit by itself, which takes an hour
 #: make install           install to the configured prefix, below DESTDIR
 #: make uninstall         remove what 'make install' has installed
 #: make deb               make Debian packages, in BUILD/deb, that live beside

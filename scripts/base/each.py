@@ -1,95 +1,77 @@
-# Compiles each commit of an exported branch by itself.
+# Builds each commit of an exported branch by itself.
 #
-#     commit --> files that it changes --> objects that use them --> compile
+#     commit --> checked out --> configured --> built and linked
+#                                          --> the tests that it adds run
 #
-# A build folder of the whole branch knows how each object is compiled and on
-# which files it depends, and it has the headers that are generated.  A commit
-# that uses what only a later commit declares, or includes what only a later
-# commit has, does not compile.  Only the front end of the compiler runs, so
-# that a series of a hundred commits takes minutes instead of hours.  Nothing is
-# linked.
+# One build folder sees all commits, one after the other, so that Ninja builds
+# what a commit changes.  A commit that uses what only a later commit declares
+# does not compile, and one that calls what only a later commit defines does not
+# link.  The compiler does not optimise, so that a series of a hundred commits
+# takes an hour and not a day.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import json
-import os
-import shlex
+import re
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import ninja
 from term import Refusal, say
 
-# Options that name what a compiler writes; those without a value, and with one.
-WRITES = {'-c', '-MD'}
-WRITES_TO = {'-o', '-MQ', '-MF'}
+# Options of configure for a build that is done quickly.
+QUICK = ['-Doptimization=0', '-Ddebug=false']
+
+TESTS = ('tests/qtest', 'tests/unit')
+
+FAULT = re.compile(r'.*(?:error:|undefined reference|multiple definition).*')
 
 
-def output_of(argv, **options):
-    return subprocess.run(argv, check=True, capture_output=True, text=True,
-                          **options).stdout
+def output_of(branch, *arguments):
+    return subprocess.run(['git', *arguments], cwd=branch, check=True,
+                          text=True, capture_output=True).stdout
 
 
-def users(build):
-    """{file of the tree: objects that depend on it}"""
-    tree = str(build.parent) + os.sep
-    found, target = {}, None
-    for line in output_of(['ninja', '-t', 'deps'], cwd=build).splitlines():
-        if line and not line[0].isspace():
-            target = line.split(':')[0]
-            continue
-        path = os.path.normpath(build / line.strip())
-        if path.startswith(tree):
-            found.setdefault(path[len(tree):], set()).add(target)
-    return found
-
-
-def commands(build):
-    """{object: (its source as a file of the tree, how it is checked)}"""
-    found = {}
-    for entry in json.loads((build / 'compile_commands.json').read_text()):
-        argv, skip = [], False
-        for word in shlex.split(entry['command']):
-            if not skip and word not in WRITES | WRITES_TO:
-                argv.append(word)
-            skip = not skip and word in WRITES_TO
-        if 'output' in entry:
-            source = os.path.normpath(build / entry['file'])
-            found[entry['output']] = (os.path.relpath(source, build.parent),
-                                      argv + ['-fsyntax-only', '-Werror'])
-    return found
+def added_tests(branch, since, until):
+    """Names of the tests that the branch gets between two commits."""
+    names = output_of(branch, 'diff', '--name-only', '--diff-filter=A', since,
+                      until, '--', *TESTS).split()
+    return {Path(name).stem for name in names
+            if re.search(r'/(?:test-[^/]*|[^/]*-test)\.c$', name)}
 
 
 def first_error(text):
+    match = FAULT.search(text)
     lines = text.splitlines()
-    return next((line for line in lines if 'error:' in line),
-                lines[-1] if lines else 'the compiler says nothing')
+    return match[0].strip() if match else \
+        lines[-1] if lines else 'Ninja says nothing'
 
 
-def check(branch, build, jobs=os.cpu_count()):
-    """Compile each commit after the tag "base"; a Refusal names the first that
-    fails.  @build lies in @branch and has built all of its last commit."""
-    def git(*arguments):
-        return output_of(['git', *arguments], cwd=branch)
+def build(folder):
+    """Build all that a plain "ninja" builds; a Refusal says what fails."""
+    done = subprocess.run([ninja.find()], cwd=folder, env=ninja.environment(),
+                          check=False, text=True, errors='replace',
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise Refusal(first_error(done.stdout))
 
-    def compile_one(name):
-        done = subprocess.run(how[name][1], cwd=build, check=False, text=True,
-                              capture_output=True)
-        return done.returncode and f'{how[name][0]}: {first_error(done.stderr)}'
 
-    uses, how = users(build), commands(build)
-    last = git('symbolic-ref', '--short', 'HEAD').strip()
-    log = git('log', '--reverse', '--format=%h %s', 'base..').splitlines()
+def check(branch, try_commit):
+    """Have each commit after the tag "base" tried, from the first one on.
+
+    try_commit() gets the names of the tests that a commit adds.  A Refusal of
+    it comes out with the commit that it is about.
+    """
+    last = output_of(branch, 'symbolic-ref', '--short', 'HEAD').strip()
+    log = output_of(branch, 'log', '--reverse', '--format=%h %s',
+                    'base..').splitlines()
     try:
         for number, line in enumerate(log, 1):
             commit = line.split()[0]
-            git('checkout', '-q', commit)
-            changed = git('diff', '--name-only', f'{commit}~', commit).split()
-            objects = {name for path in changed for name in uses.get(path, ())
-                       if name in how and (branch / how[name][0]).exists()}
-            with ThreadPoolExecutor(jobs) as pool:
-                bad = sorted(filter(None, pool.map(compile_one, objects)))
-            if bad:
-                raise Refusal(f'commit {line} does not compile: {bad[0]}')
-            say(f'[{number}/{len(log)}] {len(objects)} objects: {line}')
+            output_of(branch, 'checkout', '-q', commit)
+            try:
+                try_commit(added_tests(branch, f'{commit}~', commit))
+            except Refusal as refusal:
+                raise Refusal(f'commit {line}: {refusal}') from None
+            say(f'[{number}/{len(log)}] {line}')
     finally:
-        git('checkout', '-q', last)
+        output_of(branch, 'checkout', '-q', last)

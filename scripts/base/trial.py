@@ -1,7 +1,7 @@
 # Whether an exported branch is whole: make check-export.
 #
 #     export --> configure --> build --> tests of the branch --> a guest boots
-#        \                          \--> EACH=1: each commit compiles (each.py)
+#        \ \--> EACH=1: each commit is built, and its tests run (each.py)
 #         \--> checkpatch.pl of each commit
 #
 # The branch is configured as a developer of QEMU would do it, in its own tree
@@ -10,8 +10,6 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -37,25 +35,20 @@ LOAD = ('fio --name=x --filename=/dev/vda --rw=randwrite --bs=4k --size=8m '
 
 
 class BranchLayout(Layout):
-    """The branch in BUILD/export, configured and built in BUILD/export/b."""
+    """The branch in BUILD/export, configured and built in a folder there."""
 
-    def __init__(self, build):
+    def __init__(self, build, folder='b'):
         super().__init__(build)
         self.base = self.build / 'export'
-        self.qemu = self.base / 'b'
+        self.qemu = self.base / folder
 
 
-def added_tests(branch):
-    """Names of the tests that the branch has and the base does not."""
-    names = subprocess.run(['git', 'diff', '--name-only', '--diff-filter=A',
-                            'base', '--', *export.TESTS], cwd=branch,
-                           check=True, capture_output=True, text=True).stdout
-    return {Path(name).stem for name in names.split()
-            if re.search(r'/(?:test-[^/]*|[^/]*-test)\.c$', name)}
+def those_added(tests, added):
+    return [test for test in tests if test['name'].split('/')[-1] in added]
 
 
 def choose(tests, added, fixes_only):
-    chosen = [test for test in tests if test['name'].split('/')[-1] in added]
+    chosen = those_added(tests, added)
     missing = added - {test['name'].split('/')[-1] for test in chosen}
     if missing or not chosen:
         raise Refusal('the branch does not build the test '
@@ -87,6 +80,22 @@ def boot(program, build):
             raise Refusal(f'the guest on the branch: {error}') from None
 
 
+def try_each(build, state, lock):
+    """Build each commit of the branch, and run its tests."""
+    layout = BranchLayout(build, 'each')
+
+    def try_commit(added):
+        qemu.configure(layout, [*state['options'], *each.QUICK], state['env'],
+                       cache_folder(), lock)
+        firmware.link(layout)
+        each.build(layout.qemu)
+        tests = those_added(check.read_json(layout, 'tests'), added)
+        if tests and not check.run(layout, tests, patience=5):
+            raise Refusal('its tests fail')
+
+    each.check(layout.base, try_commit)
+
+
 def run(build, state, lock, fixes_only, each_commit):
     """Make the branch and try it; a Refusal says what is wrong."""
     layout = BranchLayout(build)
@@ -96,7 +105,7 @@ def run(build, state, lock, fixes_only, each_commit):
     checkpatch.check(layout.base, not fixes_only and lock.path.parent == REPO)
     qemu.configure(layout, state['options'], state['env'], cache, lock)
     firmware.link(layout)
-    added = added_tests(layout.base)
+    added = each.added_tests(layout.base, 'base', 'HEAD')
     tests = check.build(layout,
                         lambda tests: choose(tests, added, fixes_only))
     if tests is None or not ninja.build(layout.qemu, qemu.programs(layout)):
@@ -106,7 +115,5 @@ def run(build, state, lock, fixes_only, each_commit):
     boot(layout.qemu / 'qemu-system-x86_64', layout.build)
     say('the branch builds, its tests pass, and a guest boots')
     if each_commit:
-        if not ninja.build(layout.qemu, []):
-            raise Refusal('the branch does not build')
-        each.check(layout.base, layout.qemu)
-        say('each commit compiles')
+        try_each(layout.build, state, lock)
+        say('each commit builds, and its tests pass')

@@ -5,7 +5,6 @@
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,11 +19,14 @@ import each  # noqa: E402
 from term import Refusal  # noqa: E402
 
 NINJA = '''rule cc
-  command = cc -I{tree}/include -MD -MF $out.d -c $in -o $out
+  command = cc -I../include -MD -MF $out.d -c $in -o $out
   deps = gcc
   depfile = $out.d
+rule link
+  command = cc $in -o $out
 build used.o: cc ../used.c
 build user.o: cc ../user.c
+build program: link used.o user.o
 '''
 IDENTITY = ['-c', 'user.name=x', '-c', 'user.email=x@example.org']
 
@@ -34,11 +36,12 @@ class EachTest(unittest.TestCase):
         self.tree = Path(tempfile.mkdtemp(prefix='overlay.', dir='.')).resolve()
         self.addCleanup(shutil.rmtree, self.tree)
         self.build = self.tree / 'b'
+        self.tests = []     # those that each commit adds
         self.git('init', '-q', '-b', 'branch')
         self.commit('base', {'used.c': '#include "used.h"\n'
                                        'int used(void) { return 1; }\n',
                              'include/used.h': 'int used(void);\n',
-                             'user.c': 'int user(void) { return 1; }\n'})
+                             'user.c': 'int main(void) { return 1; }\n'})
         self.git('tag', 'base')
 
     def git(self, *words):
@@ -48,56 +51,63 @@ class EachTest(unittest.TestCase):
     def commit(self, subject, files):
         for name, text in files.items():
             write(self.tree / name, text)
-        self.git('add', '-A')
+        self.git('add', '-A', ':!b')
         self.git('commit', '-q', '-m', subject)
 
-    def check(self):
-        """Build the last commit, then check all."""
-        write(self.build / 'build.ninja', NINJA.format(tree=self.tree))
-        write(self.build / 'compile_commands.json', json.dumps([
-            {'directory': str(self.build), 'file': f'../{name}.c',
-             'output': f'{name}.o', 'command':
-             f'cc -I{self.tree}/include -MD -MF {name}.o.d '
-             f'-c ../{name}.c -o {name}.o'} for name in ('used', 'user')]))
-        subprocess.run(['ninja', '-C', self.build], check=True,
-                       capture_output=True)
-        each.check(self.tree, self.build)
+    def try_commit(self, added):
+        write(self.build / 'build.ninja', NINJA)
+        each.build(self.build)
+        self.tests.append(added)
+        if 'test-bad' in added:
+            raise Refusal('its tests fail')
+
+    def refused(self):
+        with self.assertRaises(Refusal) as caught:
+            each.check(self.tree, self.try_commit)
+        return str(caught.exception)
 
     def uses(self, call):
         return {'user.c': '#include "used.h"\n'
-                          f'int user(void) {{ return {call}; }}\n'}
+                          f'int main(void) {{ return {call}; }}\n'}
 
     def test_good(self):
         self.commit('more', {'include/used.h': 'int used(void);\n'
-                                               'int more(void);\n'})
-        self.commit('use', self.uses('more()'))
-        self.check()
-
-    def test_declared_later(self):
-        self.commit('use', self.uses('more()'))
-        self.commit('more', {'include/used.h': 'int used(void);\n'
-                                               'int more(void);\n'})
-        with self.assertRaisesRegex(Refusal, 'use does not compile: user.c'):
-            self.check()
+                                               '#define more() used()\n',
+                             'tests/unit/test-used.c': '',
+                             'tests/unit/helper.c': ''})
+        self.commit('use', {**self.uses('more()'),
+                            'tests/qtest/user-test.c': '',
+                            'tests/unit/test-used.c': '/* more */\n'})
+        each.check(self.tree, self.try_commit)
+        self.assertEqual(self.tests, [{'test-used'}, {'user-test'}])
 
     def test_header_comes_later(self):
         self.commit('use', {'user.c': '#include "later.h"\n'
-                                      'int user(void) { return LATER; }\n'})
+                                      'int main(void) { return LATER; }\n'})
         self.commit('later', {'include/later.h': '#define LATER 1\n'})
-        with self.assertRaisesRegex(Refusal, 'use does not compile: user.c'):
-            self.check()
+        self.assertRegex(self.refused(), '^commit .* use: .*later.h')
+
+    def test_defined_later(self):
+        self.commit('use', {'include/used.h': 'int used(void);\n'
+                                              'int more(void);\n',
+                            **self.uses('more()')})
+        self.commit('more', {'used.c': 'int more(void) { return 1; }\n'})
+        self.assertRegex(self.refused(),
+                         '^commit .* use: .*undefined reference to .more')
 
     def test_user_of_a_changed_header(self):
         """A commit changes a header only; a file that includes it breaks."""
         self.commit('change', {'include/used.h': 'long used(void);\n'})
-        self.commit('mend', {'include/used.h': 'int used(void);\n',
-                             'user.c': 'int user(void) { return 2; }\n'})
-        with self.assertRaisesRegex(Refusal, 'change does not compile: used.c'):
-            self.check()
+        self.commit('mend', {'include/used.h': 'int used(void);\n'})
+        self.assertRegex(self.refused(), '^commit .* change: .*used.c.*error:')
+
+    def test_test_that_fails(self):
+        self.commit('test', {'tests/unit/test-bad.c': ''})
+        self.assertRegex(self.refused(), '^commit .* test: its tests fail')
 
     def test_branch_is_left_as_it_was(self):
         self.commit('use', self.uses('used()'))
-        self.check()
+        each.check(self.tree, self.try_commit)
         head = subprocess.run(['git', 'symbolic-ref', '--short', 'HEAD'],
                               cwd=self.tree, check=True, text=True,
                               capture_output=True).stdout
