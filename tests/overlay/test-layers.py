@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 #
 # Who may call whom in the device models, in the block layer and in util.
-# LAYERS has the order: a source file uses what it has itself and what files
-# below it have, and a header includes headers below it only.  What a lower file
-# wants of a higher one goes through a table of functions that the higher one
-# fills in.
+# LAYERS has the order, over all folders: a source file uses what it has itself
+# and what files below it have, and a header includes headers below it only.
+# What a lower file wants of a higher one goes through a table of functions that
+# the higher one fills in.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -20,20 +20,22 @@ LAYERS = {
     'util': [
         'base-version.h', 'uninitialized.h', 'tsan-guest-memory.h',
         'thread-slot', 'thread-shards', 'asym-barrier', 'brief-read',
-        'hbitmap-shared', 'coroutine-x86-64', 'fdmon-ring',
+        'hbitmap-shared', 'coroutine-x86-64', 'io-uring-thread.h', 'fdmon-ring',
     ],
     'block': [
         # Requests of any node
         'accounting.h', 'accounting-shard.h', 'accounting-latency',
         'accounting.c', 'in-flight', 'tracked-requests', 'throttle-shares',
-        'chunk-claims', 'io-uring-thread.h', 'fdmon-ring.h',
+        'chunk-claims',
         # qcow2
         'qcow2-slots', 'qcow2-metadata', 'qcow2-lookup', 'qcow2-load',
     ],
     'hw/virtio': [
         'ring-view', 'ring-view-source', 'vring.h', 'vring-layout.h',
         'vring-chain', 'vring-split', 'vring-packed', 'vring.c', 'vring-vdev',
-        'virtio-blk-pci',
+    ],
+    "hw/xen, for QEMU's bus": [
+        'xen-guest-log', 'xen-native',
     ],
     'hw/block': [
         # Queues of any block device
@@ -53,16 +55,20 @@ LAYERS = {
         'xen-block-control', 'xen-block-connect', 'xen-block.c',
         'xen-block-failed', 'xen-block-toolstack',
     ],
-    'hw/xen': [
-        'xen-guest-log', 'xen-native', 'xen-standin.h',
+    'hw/virtio, what a machine plugs': [
+        'virtio-blk-pci',
+    ],
+    'hw/xen, for tests': [
+        'xen-standin.h',
         'xen-standin-memory', 'xen-standin-gnttab', 'xen-standin-evtchn',
         'xen-standin-watch', 'xen-standin-xenstore', 'xen-standin-control',
         'xen-standin.c',
     ],
 }
 
-# Where the headers of a folder are, beside the folder itself
-HEADERS = {'util': 'include/qemu'}
+FOLDERS = ('util', 'include/qemu', 'block', 'include/block', 'hw/virtio',
+           'include/hw/virtio', 'hw/block', 'include/hw/block', 'hw/xen',
+           'include/hw/xen')
 
 # A function or an object that other files see, at its definition.
 DEFINITION = re.compile(
@@ -111,43 +117,34 @@ def upward(texts, level):
     return found
 
 
+def levels():
+    """By name, how high each file of LAYERS stands."""
+    level = {}
+    for i, name in enumerate(sum(LAYERS.values(), [])):
+        for file in (name,) if '.' in name else (f'{name}.c', f'{name}.h'):
+            level.setdefault(file, i)
+    return level
+
+
+def our_files():
+    """By name: sources and headers of all folders."""
+    return {path.name: path.read_text() for folder in FOLDERS
+            for path in (REPO / folder).glob('*.[ch]')}
+
+
 class LayersTest(unittest.TestCase):
-    @staticmethod
-    def files(folder):
-        """By name: sources beside each other, and their headers anywhere."""
-        headers = HEADERS.get(folder, f'include/{folder}')
-        paths = [*(REPO / folder).glob('*.[ch]'),
-                 *(REPO / headers).glob('*.[ch]')]
-        if folder == 'hw/block':
-            paths.append(REPO / 'include/hw/virtio/virtio-blk.h')
-        return {path.name: path.read_text() for path in paths}
-
-    @staticmethod
-    def levels(folder):
-        level = {}
-        for i, name in enumerate(LAYERS[folder]):
-            if name.endswith(('.c', '.h')):
-                level[name] = i
-            else:
-                level.setdefault(f'{name}.c', i)
-                level.setdefault(f'{name}.h', i)
-        return level
-
     def test_every_file_has_a_layer(self):
-        for folder in LAYERS:
-            level = self.levels(folder)
-            self.assertEqual([name for name in self.files(folder)
-                              if name not in level and
-                              not (folder == 'hw/virtio' and
-                                   name == 'virtio-blk.h')], [],
-                             f'files of {folder} without a place in LAYERS')
+        level = levels()
+        self.assertEqual([name for name in our_files() if name not in level],
+                         [], 'files without a place in LAYERS')
+
+    def test_names_are_unique(self):
+        paths = [path.name for folder in FOLDERS
+                 for path in (REPO / folder).glob('*.[ch]')]
+        self.assertEqual(len(paths), len(set(paths)))
 
     def test_nothing_is_used_upwards(self):
-        for folder in LAYERS:
-            level = self.levels(folder)
-            texts = {name: text for name, text in self.files(folder).items()
-                     if name in level}
-            self.assertEqual(upward(texts, level), [])
+        self.assertEqual(upward(our_files(), levels()), [])
 
     def test_upward_uses_are_seen(self):
         level = {'low.c': 0, 'low.h': 0, 'high.c': 1, 'high.h': 1}
