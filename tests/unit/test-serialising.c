@@ -212,22 +212,6 @@ static void test_grow(void)
     disk_close(blk);
 }
 
-/* A block that could not be read is not written. */
-static void test_read_error(void)
-{
-    BlockBackend *blk = disk_open(DISK_BYTES);
-    Request writer = { .offset = SECTOR, .bytes = SECTOR, .value = 1 };
-
-    disk->fail_reads = true;
-    for (Kind kind = KIND_WRITE; kind <= KIND_ZERO; kind++) {
-        writer.kind = kind;
-        request_start(&writer, blk);
-        g_assert_cmpint(writer.ret, ==, -EIO);
-    }
-    g_assert_cmpint(disk->steps[STEP_WRITE], ==, 0);
-    disk_close(blk);
-}
-
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -238,6 +222,5 @@ int main(int argc, char **argv)
     g_test_add_func("/serialising/flag", test_flag);
     g_test_add_func("/serialising/extend", test_extend);
     g_test_add_func("/serialising/grow", test_grow);
-    g_test_add_func("/serialising/read-error", test_read_error);
     return g_test_run();
 }
