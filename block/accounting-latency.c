@@ -53,7 +53,7 @@ static void shard_update_detailed(BlockAcctStats *stats, BlockAcctShard *shard)
 }
 
 /*
- * The interval just put before all others gets windows of its own.
+ * Add windows for the interval that has just been put before all others.
  * Called with stats->lock and shard->lock held.
  */
 static void shard_add_windows(BlockAcctShard *shard, BlockAcctTimedStats *ts,
@@ -119,7 +119,7 @@ static void count_bin(BlockAcctStats *stats, BlockAcctShard *shard,
         return;
     }
 
-    /* The bin's number is how many boundaries are not above the latency */
+    /* The number of a bin is the number of boundaries <= the latency. */
     while (low < high) {
         int mid = (low + high) / 2;
 
@@ -243,7 +243,7 @@ double block_acct_queue_depth(BlockAcctTimedStats *stats,
 
 /* Changing what is counted */
 
-/* Stops all counting of latencies.  Called with stats->lock held. */
+/* Stop all counting of latencies.  Called with stats->lock held. */
 static void shards_lock(BlockAcctStats *stats)
 {
     BlockAcctShard *shard;
@@ -293,7 +293,7 @@ BlockAcctTimedStats *block_acct_interval_next(BlockAcctStats *stats,
     return s ? QSLIST_NEXT(s, entries) : QSLIST_FIRST(&stats->intervals);
 }
 
-/* Takes over @boundaries; NULL turns the histogram off. */
+/* Take ownership of @boundaries.  NULL turns the histogram off. */
 static void histogram_set(BlockAcctStats *stats, enum BlockAcctType type,
                           uint64_t *boundaries, int n)
 {

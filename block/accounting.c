@@ -19,7 +19,7 @@
 
 QEMUClockType block_acct_clock = QEMU_CLOCK_REALTIME;
 
-/* Every latency is this under qtest, so that tests can rely on it. */
+/* Under qtest every latency has this value, so that tests can rely on it. */
 static const int64_t acct_qtest_latency_ns = SCALE_MS;
 
 static BlockAcctShard *shard_new(BlockAcctStats *stats, unsigned slot)
@@ -52,7 +52,7 @@ static void shard_clean(void *opaque)
  * Counting
  */
 
-/* Sets *@locked if shard_end() has to unlock. */
+/* Begin to count.  Set *@locked if shard_end() has to unlock the shard. */
 static inline BlockAcctShard *shard_begin(BlockAcctStats *stats, bool *locked)
 {
     unsigned slot = thread_slot();
@@ -82,11 +82,14 @@ static inline void shard_add(BlockAcctShard *shard, BlockAcctCounter counter,
 {
     Stat64 *s = &shard->counters[counter][type];
 
-    /* No atomic addition: there is one writer */
+    /* The addition need not be atomic, because there is only one writer. */
     stat64_set(s, stat64_get(s) + n);
 }
 
-/* @n requests that began together; @cookie->bytes is what all of them have. */
+/*
+ * Count the end of @n requests that began together.  @cookie->bytes is the sum
+ * of their bytes.
+ */
 static void request_end(BlockAcctStats *stats, BlockAcctCookie *cookie,
                         bool failed, unsigned n)
 {
@@ -158,7 +161,7 @@ void block_acct_invalid(BlockAcctStats *stats, enum BlockAcctType type)
 
     assert(type < BLOCK_MAX_IOTYPE);
 
-    /* It took no time, so there is no latency to count */
+    /* An invalid request takes no time, so there is no latency to count. */
     shard = shard_begin(stats, &locked);
     shard_add(shard, ACCT_INVALID, type, 1);
     if (stats->account_invalid) {
@@ -259,7 +262,7 @@ void block_acct_init(BlockAcctStats *stats)
 {
     qemu_mutex_init(&stats->lock);
     stats->account_failed = stats->account_invalid = true;
-    /* Written once: from the first request on IOThreads read it. */
+    /* Write the clock only once; after the first request, IOThreads read it. */
     if (qtest_enabled() && block_acct_clock != QEMU_CLOCK_VIRTUAL) {
         block_acct_clock = QEMU_CLOCK_VIRTUAL;
     }

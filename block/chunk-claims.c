@@ -11,7 +11,7 @@
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
 
-/* A request that waits for all of @mask; on its coroutine's stack */
+/* A request that waits for all bits of @mask; lies on its coroutine's stack */
 typedef struct ChunkWaiter {
     unsigned long *word;
     unsigned long mask;
@@ -20,7 +20,7 @@ typedef struct ChunkWaiter {
     QTAILQ_ENTRY(ChunkWaiter) next;
 } ChunkWaiter;
 
-/* Bits of the word @i that lie from @first to @last. */
+/* Return a mask of those bits of word @i that are from @first to @last. */
 static unsigned long word_mask(uint64_t i, uint64_t first, uint64_t last)
 {
     unsigned long mask = ~0UL;
@@ -53,7 +53,7 @@ void chunk_claims_cleanup(ChunkClaims *claims)
     }
 }
 
-/* Set the bits of @mask unless one of them is set. */
+/* Set the bits of @mask.  Return false if one of them is set already. */
 static bool try_word(unsigned long *word, unsigned long mask)
 {
     unsigned long seen = qatomic_read(word);
@@ -70,8 +70,9 @@ static bool try_word(unsigned long *word, unsigned long mask)
 }
 
 /*
- * Give bits of @word, which is @bits, to those waiters that can have all of
- * theirs now: mark them, and return what @word is then.  With the lock.
+ * Mark those waiters for @word that can have all of their bits now.  @bits is
+ * the present value of @word; return its value with the bits of these waiters.
+ * Called with the lock held.
  */
 static unsigned long grant(ChunkClaims *claims, unsigned long *word,
                            unsigned long bits)
@@ -88,8 +89,8 @@ static unsigned long grant(ChunkClaims *claims, unsigned long *word,
 }
 
 /*
- * Clear the bits of @mask and set those of waiters, in one step: other threads
- * may be trying to claim chunks without the lock.
+ * Clear the bits of @mask and set those of waiters.  This is one atomic step,
+ * because other threads may try to claim chunks without the lock.
  */
 static void hand_over(ChunkClaims *claims, unsigned long *word,
                       unsigned long mask)
@@ -122,7 +123,7 @@ static void coroutine_fn wait_for_word(ChunkClaims *claims, unsigned long *word,
 
     WITH_QEMU_LOCK_GUARD(&claims->lock) {
         qatomic_set(&claims->waiting, claims->waiting + 1);
-        /* Whoever returns chunks looks at @waiting after that */
+        /* A thread that returns chunks later sees the new @waiting. */
         smp_mb();
         if (try_word(word, mask)) {
             qatomic_set(&claims->waiting, claims->waiting - 1);

@@ -7,16 +7,19 @@
 #include "qemu/osdep.h"
 #include "block/in-flight.h"
 
-/* Requests of a shard that execute barriers before it does without again */
+/* After so many requests with a barrier, those of a shard have none again. */
 #define CAREFUL_REQUESTS    64
 
-/* Counts wrap; only differences are used.  Written by the slot's thread. */
+/*
+ * The slot's thread writes a shard.  The counts wrap around; only differences
+ * of them are used.
+ */
 struct InFlightShard {
     unsigned started;
     unsigned ended;
     unsigned writes;
 
-    /* The era in which its requests have no barrier; 0 to begin with */
+    /* In the era with this number minus one, requests have no barrier. */
     unsigned light_era;
 
     /* Requests with a barrier since light_era was set, in any later era */
@@ -37,7 +40,10 @@ static inline InFlightShard *shard_get(InFlight *in_flight, unsigned slot)
     return likely(shard) ? shard : shard_new(in_flight, slot);
 }
 
-/* Add one to a counter of the shard in @slot; what was done before is seen. */
+/*
+ * Add one to a counter of the shard in @slot.  A thread that sees the new value
+ * also sees all that the caller wrote before.
+ */
 static inline void count_up(unsigned *counter, unsigned slot)
 {
     if (likely(slot != THREAD_SLOT_SHARED)) {
@@ -47,11 +53,11 @@ static inline void count_up(unsigned *counter, unsigned slot)
     }
 }
 
-/* A drain need not strike at this thread: it has a barrier itself. */
+/* Run a barrier here, so that a drain need not run one for this thread. */
 static __attribute__((noinline))
 void start_carefully(InFlight *in_flight, InFlightShard *shard, unsigned slot)
 {
-    /* Between the count and what the caller reads; see in_flight_close() */
+    /* The caller reads after the count; this pairs with in_flight_close(). */
     smp_mb();
     if (slot == THREAD_SLOT_SHARED) {
         return;
@@ -59,7 +65,7 @@ void start_carefully(InFlight *in_flight, InFlightShard *shard, unsigned slot)
     if (++shard->careful >= CAREFUL_REQUESTS) {
         shard->careful = 0;
         qatomic_set(&shard->light_era, qatomic_read(&in_flight->era) + 1);
-        /* in_flight_close() sees this, or later requests see that it closed */
+        /* in_flight_close() sees this, or later requests see what it wrote. */
         smp_mb();
     }
 }
@@ -71,7 +77,7 @@ void in_flight_inc(InFlight *in_flight)
 
     count_up(&shard->started, slot);
     asym_mb_light();
-    /* Read after the count, so that the next era's barrier finds the request */
+    /* Read it after the count, so that the next era's barrier sees both. */
     if (unlikely(shard->light_era != qatomic_read(&in_flight->era) + 1)) {
         start_carefully(in_flight, shard, slot);
     }
@@ -93,7 +99,10 @@ static unsigned count_now(InFlight *in_flight)
         count -= qatomic_load_acquire(&shard->ended);
     }
 
-    /* A shard that the first pass missed has ended nothing that it saw */
+    /*
+     * A request whose end is in the first sum has its start in this one, so
+     * the count is never too low.
+     */
     THREAD_SHARDS_FOREACH(shard, &in_flight->shards) {
         count += qatomic_read(&shard->started);
     }
@@ -115,7 +124,7 @@ static bool some_are_light(InFlight *in_flight)
 
 void in_flight_close(InFlight *in_flight)
 {
-    /* The caller's write, then which requests may not have seen it */
+    /* The caller's write comes before the look at requests without barrier. */
     smp_mb();
     if (some_are_light(in_flight)) {
         qatomic_inc(&in_flight->era);
@@ -125,7 +134,7 @@ void in_flight_close(InFlight *in_flight)
 
 unsigned in_flight_count(InFlight *in_flight)
 {
-    /* Before the sums, for these have to come after the barrier */
+    /* Look for the barrier first, because the sums must be read after it. */
     if (!asym_mb_done_since(qatomic_read(&in_flight->closed))) {
         unsigned count = count_now(in_flight);
 

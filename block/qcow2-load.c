@@ -13,12 +13,12 @@
 #include "qemu/memalign.h"
 #include "qemu/units.h"
 
-/* A further load waits until one of these has ended. */
+/* So many loads run at once.  A further one waits until one has ended. */
 #define LOADS_MAX       1024
 #define LOADS_MAX_BYTES (4 * MiB)
 #define BUCKETS         256
 
-/* Protected by the lock of Qcow2Loads */
+/* The lock of Qcow2Loads protects this structure. */
 typedef struct Qcow2Load {
     uint64_t table;
     unsigned bytes;
@@ -29,8 +29,8 @@ typedef struct Qcow2Load {
 
 struct Qcow2Loads {
     QemuMutex lock;
-    unsigned nb;            /* of places that loads have, or will have */
-    CoQueue turns;          /* of requests that wait for a place */
+    unsigned nb;            /* number of places that are taken */
+    CoQueue turns;          /* requests that wait for a place */
     QLIST_HEAD(, Qcow2Load) bucket[BUCKETS];
 };
 
@@ -52,13 +52,13 @@ void qcow2_loads_free(Qcow2Loads *loads)
     }
 }
 
-/* Tables have at least 512 bytes. */
+/* Return the bucket of @table, which has at least 512 bytes. */
 static unsigned bucket_of(uint64_t table)
 {
     return qcow2_spread(table >> 9) >> 56;
 }
 
-/* Returns NULL if there is none of @table.  Called with the loads' lock. */
+/* Return the load of @table, or NULL.  Called with the loads' lock held. */
 static Qcow2Load *load_find(Qcow2Loads *loads, uint64_t table)
 {
     Qcow2Load *load;
@@ -71,7 +71,10 @@ static Qcow2Load *load_find(Qcow2Loads *loads, uint64_t table)
     return load;
 }
 
-/* Whether a load of @bytes gets a place.  Called with the loads' lock. */
+/*
+ * Take a place for a load of @bytes.  Return false if there is none.
+ * Called with the loads' lock held.
+ */
 static bool place_take(Qcow2Loads *loads, unsigned bytes)
 {
     if (loads->nb >= MIN(LOADS_MAX, MAX(1, LOADS_MAX_BYTES / bytes))) {
@@ -83,7 +86,7 @@ static bool place_take(Qcow2Loads *loads, unsigned bytes)
 
 /*
  * Pass a place on to the request that has waited longest, if there is one, so
- * that no later request can take it.  Called with the loads' lock.
+ * that no later request can take it.  Called with the loads' lock held.
  */
 static void coroutine_fn place_pass(Qcow2Loads *loads)
 {
@@ -93,7 +96,7 @@ static void coroutine_fn place_pass(Qcow2Loads *loads)
 }
 
 /*
- * Wait until @load may begin, and enter it.  Returns false if there is nothing
+ * Wait until @load may begin, and enter it.  Return false if there is nothing
  * to load, because the table is shown or another request has loaded it.
  */
 static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
@@ -128,7 +131,7 @@ static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
     return false;
 }
 
-/* Let those go on that waited.  Called with the image's lock held. */
+/* Wake the requests that wait for @load.  Called with the image's lock held. */
 static void coroutine_fn load_end(Qcow2Loads *loads, Qcow2Load *load)
 {
     QEMU_LOCK_GUARD(&loads->lock);
@@ -139,9 +142,8 @@ static void coroutine_fn load_end(Qcow2Loads *loads, Qcow2Load *load)
 
 /*
  * Give @load's table in @buf to the cache, unless other code has changed the
- * table meanwhile, or has removed it from the image.
- *
- * An error means nothing in these cases, or if the cache has the table.
+ * table meanwhile, or has removed it from the image.  In these cases, or if the
+ * cache has the table, ignore the error in @ret.
  */
 static int coroutine_fn GRAPH_RDLOCK
 load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
@@ -184,7 +186,7 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     }
 
     qemu_co_mutex_lock(&s->lock);
-    /* Without memory, the caller reads the table with the lock held */
+    /* If there is no memory, the caller reads the table with the lock held. */
     ret = buf ? load_insert(bs, &load, offset, buf, ret) : 0;
     load_end(s->loads, &load);
     qemu_co_mutex_unlock(&s->lock);

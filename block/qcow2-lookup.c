@@ -14,9 +14,9 @@
 #include "qemu/memalign.h"
 
 /*
- * A slot's memory may get another content while a late reader looks at it.  The
- * reader then forgets what it saw.  ThreadSanitizer does not know such sequence
- * locks.
+ * The memory of a slot may get another content while a late reader looks at it.
+ * The reader then ignores what it has read.  ThreadSanitizer does not know such
+ * sequence locks.
  */
 #ifdef CONFIG_TSAN
 #define READS_LATE __attribute__((noinline, no_sanitize("thread")))
@@ -24,30 +24,30 @@
 #define READS_LATE inline
 #endif
 
-/* Where the entries for a request are, in a table that the cache shows. */
+/* The place of a request's entries in a table that the cache shows. */
 typedef struct L2Place {
     Qcow2Slots *slots;
-    unsigned changes;       /* of the slots, before all that follows */
-    unsigned pairs;         /* of the table's entries of two words */
-    unsigned words;         /* that an entry has */
-    unsigned index;         /* of the first entry */
-    unsigned entries;       /* that there are from there on */
+    unsigned changes;       /* sequence count of the slots, read first */
+    unsigned pairs;         /* sequence count of entries with two words */
+    unsigned words;         /* number of words of an entry */
+    unsigned index;         /* index of the first entry */
+    unsigned entries;       /* number of entries from there on */
     const uint64_t *slice;
 } L2Place;
 
-/* What a table has for one cluster; the bitmap in images with subclusters */
+/* The entry of one cluster.  Only images with subclusters have the bitmap. */
 typedef struct L2Entry {
     uint64_t entry;
     uint64_t bitmap;
 } L2Entry;
 
-/* The L1 entry for @offset, 0 if there is none. */
+/* Return the L1 entry for @offset, or 0 if there is none. */
 static uint64_t l1_entry(BDRVQcow2State *s, uint64_t offset)
 {
     uint64_t index = offset >> (s->l2_bits + s->cluster_bits);
     uint64_t *l1_table;
 
-    /* A table that has this size, or a larger one: see qcow2_lookup_new_l1() */
+    /* The table has at least this size; it pairs with qcow2_lookup_new_l1(). */
     if (index >= qatomic_load_acquire(&s->l1_size)) {
         return 0;
     }
@@ -55,7 +55,7 @@ static uint64_t l1_entry(BDRVQcow2State *s, uint64_t offset)
     return qatomic_read__nocheck(&l1_table[index]);
 }
 
-/* Called first, as what is read next is to be from after that. */
+/* Begin.  place_retry() tells whether a slot has changed since this call. */
 static void place_begin(L2Place *place, BDRVQcow2State *s, Qcow2Slots *slots,
                         uint64_t offset)
 {
@@ -67,7 +67,10 @@ static void place_begin(L2Place *place, BDRVQcow2State *s, Qcow2Slots *slots,
     place->entries -= place->index;
 }
 
-/* Where the part with the entry at @offset of the L2 table at @table lies. */
+/*
+ * Return where that part of the L2 table at @table lies which has the entry for
+ * @offset.
+ */
 static uint64_t place_table(const L2Place *place, BDRVQcow2State *s,
                             uint64_t table, uint64_t offset)
 {
@@ -76,7 +79,7 @@ static uint64_t place_table(const L2Place *place, BDRVQcow2State *s,
     return table + first * place->words * sizeof(uint64_t);
 }
 
-/* Find it, if it is shown. */
+/* Find the entries in the cache.  Return false if it does not show them. */
 static bool place_find(L2Place *place, BDRVQcow2State *s, uint64_t table,
                        uint64_t offset)
 {
@@ -102,7 +105,7 @@ static READS_LATE L2Entry place_entry(const L2Place *place, unsigned i)
     return e;
 }
 
-/* Whether what was read means nothing. */
+/* Return whether what has been read must be ignored. */
 static bool place_retry(const L2Place *place)
 {
     return (place->words > 1 &&
@@ -111,7 +114,7 @@ static bool place_retry(const L2Place *place)
            qcow2_slots_retry(place->slots, place->changes);
 }
 
-/* Whether the locked path has nothing to say about @entry, at @offset. */
+/* Return whether @entry, for @offset, needs no check by the locked path. */
 static bool GRAPH_RDLOCK
 entry_is_plain(BlockDriverState *bs, uint64_t entry, QCow2SubclusterType type,
                uint64_t offset)
@@ -146,7 +149,10 @@ static bool type_has_cluster(QCow2SubclusterType type)
            type == QCOW2_SUBCLUSTER_UNALLOCATED_ALLOC;
 }
 
-/* How many subclusters of a cluster, from @sc on, have the first one's @type */
+/*
+ * Return how many neighbouring subclusters of a cluster, from @sc on, have the
+ * type of the first, which is @type.
+ */
 static unsigned alike_in_cluster(const L2Place *place, L2Entry e,
                                  QCow2SubclusterType type, unsigned sc)
 {
@@ -168,9 +174,10 @@ static unsigned alike_in_cluster(const L2Place *place, L2Entry e,
 }
 
 /*
- * How many subclusters from number @sc of @e on are alike and, if they are
- * somewhere, lie one after the other; in at most @nb clusters.  0: some entry
- * is invalid.
+ * Return how many neighbouring subclusters, from @sc in the cluster of @e on,
+ * have the same type and, if they have a place in the image, lie there one
+ * after the other.  Look at @nb clusters at most.  Return 0 if one of their
+ * entries is invalid.
  */
 static unsigned GRAPH_RDLOCK
 count_alike(BlockDriverState *bs, const L2Place *place, uint64_t nb, L2Entry e,
@@ -201,7 +208,7 @@ count_alike(BlockDriverState *bs, const L2Place *place, uint64_t nb, L2Entry e,
     return alike;
 }
 
-/* As qcow2_lookup(), between brief_read_begin() and brief_read_end(). */
+/* Do the same as qcow2_lookup().  Called within a brief read. */
 static bool GRAPH_RDLOCK
 lookup(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
        unsigned *bytes, uint64_t *host_offset, QCow2SubclusterType *type)
@@ -261,7 +268,7 @@ bool coroutine_fn qcow2_lookup(BlockDriverState *bs, uint64_t offset,
     return found;
 }
 
-/* Whether subclusters @first to @last have data. */
+/* Return whether the subclusters from @first to @last have data. */
 static bool have_data(L2Entry e, unsigned first, unsigned last)
 {
     uint64_t wanted = QCOW_OFLAG_SUB_ALLOC_RANGE(first, last + 1);
@@ -270,8 +277,9 @@ static bool have_data(L2Entry e, unsigned first, unsigned last)
 }
 
 /*
- * Whether the clusters from @cluster on are those of the entries, and have
- * data that may change: neither compressed nor of zeroes, and nobody else's.
+ * Return whether the entries are those of the clusters from @cluster on, and
+ * whether these may be overwritten: no cluster is compressed, reads as zeroes,
+ * or is shared with a snapshot.
  */
 static bool are_in_place(BDRVQcow2State *s, const L2Place *place,
                          uint64_t cluster, uint64_t offset, unsigned bytes)
@@ -296,7 +304,7 @@ static bool are_in_place(BDRVQcow2State *s, const L2Place *place,
     return true;
 }
 
-/* As qcow2_lookup_in_place(), between brief_read_begin() and _end(). */
+/* Do the same as qcow2_lookup_in_place().  Called within a brief read. */
 static bool GRAPH_RDLOCK
 lookup_in_place(BlockDriverState *bs, Qcow2Slots *slots, uint64_t offset,
                 unsigned bytes, uint64_t *host_offset)
@@ -370,7 +378,7 @@ bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
 
 void qcow2_lookup_start(BDRVQcow2State *s)
 {
-    /* Not where words cannot be read in one go */
+    /* A reader needs a host that reads 64 bits in one access. */
     if (HOST_LONG_BITS >= 64) {
         qatomic_store_release(&s->lookup_slots,
                               qcow2_cache_slots(s->l2_table_cache));
@@ -403,7 +411,7 @@ void qcow2_lookup_new_l1(BDRVQcow2State *s, uint64_t *table, int size)
     uint64_t *old = s->l1_table;
 
     assert(size >= s->l1_size);
-    /* A reader that sees the new size must not find the old table */
+    /* A reader that sees the new size must not find the old table. */
     qatomic_store_release(&s->l1_table, table);
     qatomic_store_release(&s->l1_size, size);
     brief_read_wait();

@@ -11,15 +11,16 @@
 #include "qemu/brief-read.h"
 #include "qemu/host-utils.h"
 
-/* How many clusters a request may have to be looked up one by one */
+/* The clusters of a request are looked up only if it has at most so many. */
 #define CLUSTERS_MAX    1024
 
-/* How many a set may have: enough for 1 PiB in clusters of 64 KiB */
+/* A set has at most so many clusters: enough for 1 PiB of 64-KiB clusters */
 #define SET_MAX         (1 << 22)
 
 /*
- * Open addressing; at most half of the places are taken.  A place has the
- * number of a cluster and 1, or 0, and never changes again once it is taken.
+ * A hash set with open addressing.  At most half of its places are taken.  A
+ * free place is 0.  A taken place is the number of a cluster plus one, and does
+ * not change any more.
  */
 typedef struct Qcow2Metadata {
     unsigned bits;
@@ -39,7 +40,7 @@ static Qcow2Metadata *set_new(uint64_t clusters)
     return set;
 }
 
-/* Where @cluster is, or the empty place where it would have to be. */
+/* Return the place of @cluster, or the free place where it belongs. */
 static uint64_t *set_place(Qcow2Metadata *set, uint64_t cluster)
 {
     uint64_t mask = (1ULL << set->bits) - 1;
@@ -53,7 +54,7 @@ static uint64_t *set_place(Qcow2Metadata *set, uint64_t cluster)
     return &set->place[i];
 }
 
-/* Returns false if the set is full. */
+/* Add @cluster.  Return false if the set is full. */
 static bool set_add(Qcow2Metadata *set, uint64_t cluster)
 {
     uint64_t *place = set_place(set, cluster);
@@ -69,7 +70,7 @@ static bool set_add(Qcow2Metadata *set, uint64_t cluster)
 }
 
 /*
- * All that there is
+ * Building the set
  */
 
 typedef void VisitFn(BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
@@ -86,7 +87,10 @@ static void visit_entries(BDRVQcow2State *s, const uint64_t *table,
     }
 }
 
-/* What qcow2_check_metadata_overlap() compares with, tables on disk apart. */
+/*
+ * Visit all that qcow2_check_metadata_overlap() compares with, except the L2
+ * tables of snapshots, whose places are known on the disk only.
+ */
 static void visit_metadata(BDRVQcow2State *s, VisitFn *visit, void *opaque)
 {
     visit(s, 0, s->cluster_size, opaque);
@@ -169,7 +173,7 @@ void qcow2_metadata_forget(BDRVQcow2State *s)
 }
 
 /*
- * What requests that write data ask
+ * Checking requests
  */
 
 bool qcow2_metadata_misses(BlockDriverState *bs, uint64_t offset,

@@ -9,7 +9,7 @@
 #include "qemu/atomic.h"
 #include "qemu/host-utils.h"
 
-/* How many places a table's hint may be in, one after the other */
+/* The hint of a table is in one of so many neighbouring places. */
 #define PLACES 8
 
 Qcow2Slots *qcow2_slots_new(unsigned nb, unsigned table_size, void *tables)
@@ -46,8 +46,9 @@ void qcow2_slots_free(Qcow2Slots *slots)
 }
 
 /*
- * The parts of an L2 table lie one behind the other.  If their places did, too,
- * two such tables could want the same places for all of their parts.
+ * Return the first place that the hint of the table at @offset may take.  It is
+ * a hash, because the parts of an L2 table are neighbours in the image.  If
+ * they were neighbours here too, two L2 tables could compete for all places.
  */
 static unsigned first_place(const Qcow2Slots *slots, uint64_t offset)
 {
@@ -62,11 +63,11 @@ static unsigned *hint_at(Qcow2Slots *slots, unsigned place)
 
 static bool slot_has(const Qcow2Slot *slot, uint64_t offset)
 {
-    /* Pairs with the release in qcow2_slots_show() */
+    /* This pairs with the release in qcow2_slots_show(). */
     return qatomic_load_acquire(&slot->table) == offset;
 }
 
-/* The slot that has the table at @offset, according to the hints. */
+/* Return the slot of the table at @offset, or NULL if no hint leads to it. */
 static Qcow2Slot *slot_find(Qcow2Slots *slots, uint64_t offset)
 {
     unsigned first = first_place(slots, offset);
@@ -81,7 +82,7 @@ static Qcow2Slot *slot_find(Qcow2Slots *slots, uint64_t offset)
     return NULL;
 }
 
-/* Whether somebody would look in @place for what the hint there says. */
+/* Return whether the hint in @place leads to a table that it belongs to. */
 static bool hint_is_good(Qcow2Slots *slots, unsigned place)
 {
     uint64_t table = slots->slot[*hint_at(slots, place)].table;
@@ -90,7 +91,10 @@ static bool hint_is_good(Qcow2Slots *slots, unsigned place)
            ((place - first_place(slots, table)) & slots->hint_mask) < PLACES;
 }
 
-/* If all places are taken, one of the other tables is found no more. */
+/*
+ * Let a hint lead to slot @i.  If all places are taken, it replaces a hint, and
+ * the table of that hint is not found any more.
+ */
 static void hint_give(Qcow2Slots *slots, unsigned i, uint64_t offset)
 {
     unsigned first = first_place(slots, offset);

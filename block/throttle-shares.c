@@ -11,56 +11,59 @@
 #include "qemu/stats64.h"
 #include "qemu/thread-shards.h"
 
-/* Units of a request are counted in fractions: iops-size divides it */
+/* A request may count as fractions of a unit, because of iops-size. */
 #define UNIT_SHIFT      16
 #define UNIT            (1ULL << UNIT_SHIFT)
 
-/* Larger requests go to the buckets, and cannot overflow a count here */
+/* A larger request goes to the buckets, so that no count here overflows. */
 #define LARGEST_BYTES   (1ULL << 40)
 
-/* The share of what has no limit */
+/* The size of a share if there is no limit */
 #define UNLIMITED       (1ULL << 62)
 
-/* How full a bucket may be with all shares used */
+/* A bucket is at most so full when all shares are used up. */
 #define FULL_ENOUGH     0.875
 
-/* The counts wrap; only differences are used. */
+/* The counts wrap around; only differences of them are used. */
 typedef struct ThrottleShare {
-    /* Used so far: written by the owner, read by the collector */
+    /* What is used so far; the owner writes it, the collector reads it. */
     Stat64 used[THROTTLE_MAX][THROTTLE_KINDS];
 
-    /* Where it ends, if it is of this epoch.  The owner, with the lock */
+    /*
+     * The value of @used at which the share is used up, if the share is of
+     * this epoch.  The owner writes it and what follows with the lock held.
+     */
     uint64_t end[THROTTLE_MAX][THROTTLE_KINDS];
     uint64_t op_size;
     unsigned epoch;
 } QEMU_ALIGNED(THREAD_SLOT_ALIGN) ThrottleShare;
 
 struct ThrottleShares {
-    /* A share is void if its epoch is another.  Read by all, changed rarely */
+    /* A share of another epoch is void.  All threads read this number. */
     unsigned epoch;
 
-    /* Made when the slot's thread first asks; none for THREAD_SLOT_SHARED */
+    /* The thread of a slot makes its shard.  THREAD_SLOT_SHARED has none. */
     ThreadShards shards;    /* ThrottleShare */
 
     /*
-     * What follows is protected by the group's lock.  Threads with a share in
-     * this epoch, and in the last one
+     * The group's lock protects this field and all that follow.
+     * These are the numbers of threads with a share, now and in the last epoch.
      */
     QEMU_ALIGNED(THREAD_SLOT_ALIGN) unsigned holders;
     unsigned last_holders;
 
-    /* When this epoch began */
+    /* The time at which this epoch has begun */
     int64_t since_ns;
 
-    /* All shares together, at most, and what is left of those given */
+    /* The most that all shares together may be, and what is left of them */
     uint64_t most[THROTTLE_MAX][THROTTLE_KINDS];
     uint64_t promised[THROTTLE_MAX][THROTTLE_KINDS];
 
-    /* Of each share's uses, those that the buckets have */
+    /* That part of each share's @used which the buckets contain already */
     uint64_t collected[THREAD_SLOTS][THROTTLE_MAX][THROTTLE_KINDS];
 };
 
-/* The buckets that a request goes through: of all requests, of its kind */
+/* The two buckets of a request: for both directions, and for its own */
 static const BucketType buckets_of[THROTTLE_MAX][THROTTLE_KINDS][2] = {
     [THROTTLE_READ] = {
         [THROTTLE_BYTES] = { THROTTLE_BPS_TOTAL, THROTTLE_BPS_READ },
@@ -123,7 +126,7 @@ bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
     if (unlikely(slot == THREAD_SLOT_SHARED || bytes > LARGEST_BYTES)) {
         return false;
     }
-    /* The thread has made it, or the one whose slot it took over */
+    /* This thread made the share, or an earlier thread with this slot did. */
     share = shares->shards.shard[slot];
     if (unlikely(!share || share->epoch != qatomic_read(&shares->epoch))) {
         return false;
@@ -140,7 +143,7 @@ bool throttle_shares_take(ThrottleShares *shares, unsigned slot,
     return true;
 }
 
-/* What the share in @slot has used since the buckets were told last. */
+/* Return what the share in @slot has used since the last collection. */
 static uint64_t collect_one(ThrottleShares *shares, unsigned slot,
                             ThrottleDirection direction, ThrottleKind kind)
 {
@@ -208,7 +211,7 @@ void throttle_shares_collect(ThrottleShares *shares, ThrottleState *ts,
     }
 }
 
-/* Whether @bucket would let requests through after @amount more. */
+/* Return whether @bucket lets requests through if @amount is added. */
 static bool has_room(const LeakyBucket *bucket, double amount)
 {
     double size = bucket->max ? (double)bucket->max * bucket->burst_length
@@ -224,7 +227,7 @@ static bool has_room(const LeakyBucket *bucket, double amount)
     return bucket->level + amount <= size * FULL_ENOUGH;
 }
 
-/* How large a new share is; 0 if there is no room for one. */
+/* Return the size of a new share, or 0 if there is no room for one. */
 static uint64_t new_share(ThrottleShares *shares, ThrottleState *ts,
                           ThrottleDirection direction, ThrottleKind kind)
 {
@@ -235,14 +238,14 @@ static uint64_t new_share(ThrottleShares *shares, ThrottleState *ts,
     if (most == UNLIMITED) {
         return most;
     }
-    /* One part is left for the next thread that comes */
+    /* Leave one part for the next thread that asks. */
     mine = MIN(most / (MAX(shares->holders, shares->last_holders) + 1),
                most - MIN(most, promised));
     for (unsigned b = 0; b < 2; b++) {
         uint64_t amount = mine + promised;
 
         if (b == 0) {
-            /* Those of the other direction go the same way */
+            /* The first bucket also counts the other direction. */
             amount += shares->promised[!direction][kind];
         }
         if (!has_room(&ts->cfg.buckets[buckets_of[direction][kind][b]],
@@ -253,7 +256,7 @@ static uint64_t new_share(ThrottleShares *shares, ThrottleState *ts,
     return mine;
 }
 
-/* The share in @slot, of this epoch; it may be empty. */
+/* Return the share in @slot.  Begin an empty one if its epoch is over. */
 static ThrottleShare *share_of(ThrottleShares *shares, ThrottleState *ts,
                                unsigned slot)
 {
@@ -289,7 +292,7 @@ void throttle_shares_renew(ThrottleShares *shares, ThrottleState *ts,
     FOREACH_KIND(kind) {
         uint64_t used = stat64_get(&share->used[direction][kind]);
 
-        /* The new one stands in for what is left of the old one */
+        /* The new share replaces what is left of the old one. */
         shares->promised[direction][kind] -= share->end[direction][kind] - used;
         size[kind] = new_share(shares, ts, direction, kind);
         room = room && size[kind];
@@ -312,7 +315,7 @@ void throttle_shares_revoke(ThrottleShares *shares)
     }
 }
 
-/* How much may be promised in all. */
+/* Return how large all shares together may be. */
 static uint64_t most_of(ThrottleState *ts, ThrottleDirection direction,
                         ThrottleKind kind)
 {
@@ -323,7 +326,7 @@ static uint64_t most_of(ThrottleState *ts, ThrottleDirection direction,
         uint64_t average = ts->cfg.buckets[type].avg;
 
         if (average) {
-            /* THROTTLE_VALUE_MAX keeps it below UNLIMITED */
+            /* THROTTLE_VALUE_MAX keeps this below UNLIMITED. */
             most = MIN(most, average / (double)SHARES_IN_SECOND *
                              scale_of(kind));
         }
@@ -338,7 +341,7 @@ void throttle_shares_configured(ThrottleShares *shares, ThrottleState *ts)
     FOREACH_LIMIT(direction, kind) {
         shares->most[direction][kind] = most_of(ts, direction, kind);
 
-        /* What was used so far is forgotten, as by the buckets */
+        /* Forget what has been used so far; the buckets do the same. */
         for (unsigned slot = 0; slot < shares->shards.slots; slot++) {
             if (thread_shards_get(&shares->shards, slot)) {
                 collect_one(shares, slot, direction, kind);

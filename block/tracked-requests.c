@@ -14,31 +14,31 @@
 #include "qemu/memalign.h"
 #include "qemu/asym-barrier.h"
 
-/* How many requests end before no further scanner is expected */
+/* The alert stays until so many requests have ended after the last scan. */
 #define ALERT_LINGERS 1024
 
 /*
- * Cells are handed out by chunks, which lie at multiples of their size: a
- * cell's address leads to its chunk and is its number there.  The first cells
- * lie under the head and are never free.
+ * A chunk is an array of cells.  Its address is a multiple of its size, so the
+ * address of a cell tells its chunk and its number in the chunk.  The head of
+ * the chunk takes the place of the first cells, so these are never free.
  *
  *      free    0 0 0 0 0 1 0 0 1 1 ...
  *      cells  [ chunk's head ][req][req][   ][req]...
  *
- * So a walk goes from one request to the next, however many there were once.
+ * A walk goes from one cell that is not free to the next.
  */
 union TrackedChunk {
     struct {
-        /* Which cells are free, one bit each; written by the owner only */
+        /* One bit for each cell that is free.  Only the owner writes it. */
         unsigned long free;
 
-        /* Those whose request ended in another thread; under the lock */
+        /* Cells whose request ended in another thread; under the lock */
         unsigned long returned;
 
-        /* All chunks of the shard, as long as it lives */
+        /* The list of all chunks of the shard; none is removed */
         TrackedChunk *next;
 
-        /* Those that have a free cell; used by the owner only */
+        /* The list of chunks with a free cell; only the owner uses it */
         TrackedChunk *next_with_room;
 
         /* Constant */
@@ -53,10 +53,10 @@ union TrackedChunk {
 QEMU_BUILD_BUG_ON(sizeof(TrackedChunk) != BITS_PER_LONG * sizeof(TrackedCell));
 
 struct TrackedShard {
-    /* Used by the owner only, under the lock if the slot is shared */
+    /* Only the owner uses it, and takes the lock if the slot is shared. */
     TrackedChunk *with_room;
 
-    /* Grown by the owner under the lock */
+    /* The owner adds chunks under the lock. */
     TrackedChunk *chunks;
 
     /* Constant */
@@ -81,7 +81,10 @@ static unsigned long cell_bit(TrackedCell *cell)
     return 1UL << ((uintptr_t)cell / sizeof(*cell) % BITS_PER_LONG);
 }
 
-/* Called by the owner.  A thread that sees them free sees what came before. */
+/*
+ * Mark cells as free.  A thread that sees them free also sees all that came
+ * before.  Called by the owner.
+ */
 static inline void cells_free(TrackedChunk *chunk, unsigned long bits)
 {
     TrackedShard *shard = chunk->home;
@@ -93,7 +96,7 @@ static inline void cells_free(TrackedChunk *chunk, unsigned long bits)
     qatomic_store_release(&chunk->free, chunk->free | bits);
 }
 
-/* Called by the owner with the lock held. */
+/* Find or make free cells.  Called by the owner with the lock held. */
 static void shard_refill(TrackedShard *shard)
 {
     TrackedChunk *chunk;
@@ -122,7 +125,7 @@ static inline TrackedCell *cell_take(TrackedShard *shard,
 {
     TrackedChunk *chunk = shard->with_room;
     unsigned long free = chunk->free;
-    /* There is one, so what ctzl() would do without is not needed */
+    /* A cell is free, so the check for zero in ctzl() is not needed. */
     TrackedCell *cell = &chunk->cells[__builtin_ctzl(free)];
 
     qatomic_set(cell, req);
@@ -171,9 +174,10 @@ TrackedCell *tracked_requests_add(TrackedRequests *tracked, QemuMutex *lock,
 }
 
 /*
- * Called with the lock held, for each request that ends while @alert is up.
- * After the last scanner it stays up for a while: a stream of serialising
- * requests, which a guest can cause, must not cost a heavy barrier each.
+ * Count a request that ends while @alert is set, and clear @alert some time
+ * after the last scan.  Raising it costs a heavy barrier, and a guest that
+ * sends many serialising requests must not cause one for each.
+ * Called with the lock held.
  */
 static void alert_wane(TrackedRequests *tracked)
 {
@@ -182,7 +186,10 @@ static void alert_wane(TrackedRequests *tracked)
     }
 }
 
-/* The request in @cell has left it, or leaves it here if it ends elsewhere. */
+/*
+ * Remove a request with the lock held.  If the request ends in another thread
+ * than the owner of @cell (@elsewhere), empty @cell and mark it as returned.
+ */
 static __attribute__((noinline))
 bool remove_locked(TrackedRequests *tracked, QemuMutex *lock,
                    TrackedCell *cell, bool elsewhere)
@@ -191,7 +198,7 @@ bool remove_locked(TrackedRequests *tracked, QemuMutex *lock,
         qatomic_store_release(cell, NULL);
     }
 
-    /* Let a scanner that found the request finish with it */
+    /* Wait for a scanner that has found the request. */
     qemu_mutex_lock(lock);
     if (elsewhere) {
         chunk_of(cell)->returned |= cell_bit(cell);
@@ -258,7 +265,7 @@ static BdrvTrackedRequest *walk_next(TrackedRequests *tracked,
 
             walk->cells &= walk->cells - 1;
             walk->visited++;
-            /* NULL if it ended in another thread; what it did is visible */
+            /* It is NULL if it ended elsewhere; all it did is visible then. */
             req = qatomic_load_acquire(&walk->chunk->cells[cell]);
             if (req) {
                 return req;
@@ -270,7 +277,7 @@ static BdrvTrackedRequest *walk_next(TrackedRequests *tracked,
             return NULL;
         }
         walk->visited++;
-        /* What ended requests did is visible once their cells are free */
+        /* All that ended requests did is visible once their cells are free. */
         walk->cells = ALL_CELLS & ~qatomic_load_acquire(&walk->chunk->free);
     }
 }

@@ -1,9 +1,10 @@
 /*
- * Memory barriers whose whole cost is on the side that is rarely taken
+ * Memory barriers whose whole cost is on the side that rarely runs
  *
- * Linux: membarrier(2) with its expedited private command, which interrupts
- * the CPUs that run a thread of ours instead of waiting for them to schedule.
- * Decided at run time, so one binary serves kernels and sandboxes without it.
+ * On Linux the heavy side calls membarrier(2) with its private expedited
+ * command.  The kernel then interrupts the CPUs that run a thread of this
+ * process.  Whether the call works is found out at run time, so one binary also
+ * serves kernels and sandboxes without it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,13 +23,14 @@ bool asym_mb_works;
 /*
  * The barriers are numbered in the order in which they begin.  A thread that
  * reads @begun after a write of its own, with a full barrier between, knows
- * that a barrier with a higher number begins after that write is visible.
- * Apart from asym_mb_works, which every request reads.
+ * that a barrier with a higher number begins after that write is visible.  The
+ * numbers are on a cache line of their own, because every request reads
+ * asym_mb_works.
  */
 static struct {
     AsymCount begun;
 
-    /* The highest number of those that have returned */
+    /* The highest number of a barrier that has returned */
     AsymCount done;
 } QEMU_ALIGNED(THREAD_SLOT_ALIGN) barriers;
 
@@ -59,18 +61,18 @@ static bool barrier_in_all_threads(void)
 
 #endif
 
-/* Before any thread does I/O */
+/* Choose how barriers work, before any thread does I/O. */
 static void __attribute__((__constructor__)) asym_mb_init(void)
 {
     asym_mb_works = barrier_register() && barrier_in_all_threads();
 
-    /* The first, so that one has returned since zero */
+    /* Run barrier 1, so that asym_mb_done_since(0) is true. */
     asym_mb_heavy();
 }
 
 /*
- * The barrier must succeed, because other threads rely on it already.  If the
- * kernel is out of memory, try again later.  A forked process may have to
+ * Try until a barrier succeeds, because other threads rely on it already.  The
+ * kernel may be out of memory for a while, and a forked process may have to
  * register again.
  */
 static void __attribute__((noinline)) barrier_retry(void)
@@ -84,14 +86,17 @@ static void __attribute__((noinline)) barrier_retry(void)
     } while (!barrier_in_all_threads());
 }
 
-/* Two of different threads may return in another order than they began in. */
+/*
+ * Note that the barrier @number has returned.  Barriers of different threads
+ * may return in another order than they began in.
+ */
 static void barrier_done(AsymCount number)
 {
     AsymCount done = qatomic_read(&barriers.done);
     AsymCount seen;
 
     while ((int)(number - done) > 0) {
-        /* What it made visible is visible to whoever finds it done */
+        /* A thread that sees @number here sees all that was written before. */
         seen = qatomic_cmpxchg(&barriers.done, done, number);
         if (seen == done) {
             break;
@@ -104,7 +109,7 @@ void asym_mb_heavy(void)
 {
     AsymCount number = qatomic_fetch_inc(&barriers.begun) + 1;
 
-    /* All there is if asym_mb_light() has one too */
+    /* If asym_mb_light() is a full barrier, this one is all that is needed. */
     smp_mb();
     if (asym_mb_works && !barrier_in_all_threads()) {
         barrier_retry();
@@ -114,7 +119,7 @@ void asym_mb_heavy(void)
 
 AsymCount asym_mb_begun(void)
 {
-    /* The caller's writes come before the barriers that are not counted yet */
+    /* The caller's writes come before all barriers that begin from now on. */
     smp_mb();
     return qatomic_read(&barriers.begun);
 }

@@ -1,5 +1,5 @@
 /*
- * Reading what may be replaced and freed, at the cost of two plain stores
+ * Reading data that may be replaced and freed, at the cost of two plain stores
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,7 @@ void brief_read_wait(void)
 
         while (turns % 2 &&
                qatomic_load_acquire(&brief_readers[slot].turns) == turns) {
-            /* Its thread may need this processor, and have less priority */
+            /* The reader may need this processor, at a lower priority. */
             if (++looks < 100) {
                 g_thread_yield();
             } else {

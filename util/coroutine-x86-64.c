@@ -18,10 +18,10 @@
  * it had switched away at its first instruction, so none of ucontext's system
  * calls is needed to make one.
  *
- * Not for shadow stacks (-fcf-protection=return), SafeStack and the
- * sanitizers, which have to be told of each switch: the build takes another
- * backend there.  The x87's and SSE's control words belong to the thread, as
- * with the other backends.
+ * With shadow stacks (-fcf-protection=return), SafeStack or a sanitizer the
+ * build takes another backend, because these have to be told of each switch.
+ * The control words of x87 and SSE belong to the thread, as with the other
+ * backends.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -33,18 +33,18 @@
 #include <valgrind/valgrind.h>
 #endif
 
-/* What a switch leaves on the stack; scripts/qemugdb/coroutine.py knows it. */
+/* What a switch saves on the stack; scripts/qemugdb/coroutine.py reads it. */
 typedef struct SavedRegisters {
     uint64_t r15, r14, r13, r12, rbx, rbp, rip;
 } SavedRegisters;
 
-/* The switch stores and loads pointers as whole registers: not for x32 */
+/* The switch stores pointers as 64-bit registers, so x32 cannot use it. */
 QEMU_BUILD_BUG_ON(sizeof(void *) != sizeof(uint64_t));
 
 typedef struct CoroutineX86 {
     Coroutine base;
-    SavedRegisters *sp;         /* while another one runs */
-    void *stack;                /* NULL: the thread's own */
+    SavedRegisters *sp;         /* valid while another coroutine runs */
+    void *stack;                /* NULL if it is the thread's own */
     size_t stack_size;
 #ifdef CONFIG_VALGRIND_H
     unsigned int valgrind_stack_id;
@@ -55,15 +55,16 @@ QEMU_DEFINE_STATIC_CO_TLS(Coroutine *, current);
 QEMU_DEFINE_STATIC_CO_TLS(CoroutineX86, leader);
 
 /*
- * Store the stack pointer in *@from and go on where @to was stored.  Returns
- * there, with @action.  "notrack": what is jumped to is a return address.  A
- * "ret" would be predicted to go back to the caller, which it never does.
+ * Store the stack pointer in *@from, load @to, and return @action to the code
+ * that stored @to.  The jump is "notrack", because it leads to a return
+ * address.  It is not a "ret", because the processor would predict that it
+ * returns to its caller, and be wrong each time.
  */
 CoroutineAction coroutine_x86_switch(SavedRegisters **from, SavedRegisters *to,
                                      CoroutineAction action)
     __attribute__((visibility("hidden")));
 
-/* Each with what debuggers and profilers need to find the caller. */
+/* Push or pop, and tell debuggers and profilers how to find the caller. */
 #define PUSH(reg) "    pushq %" #reg "\n"                 \
                   "    .cfi_adjust_cfa_offset 8\n"       \
                   "    .cfi_rel_offset %" #reg ", 0\n"
@@ -91,7 +92,7 @@ asm(".pushsection .text\n"
     "    .size coroutine_x86_switch, . - coroutine_x86_switch\n"
     ".popsection\n");
 
-/* The outermost function of every coroutine, entered once for each stack. */
+/* Run one coroutine after the other on this stack.  It has no caller. */
 static void G_NORETURN coroutine_start(void)
 {
     Coroutine *self = get_current();
@@ -104,7 +105,7 @@ static void G_NORETURN coroutine_start(void)
 
 static SavedRegisters *new_stack_pointer(CoroutineX86 *co)
 {
-    /* The ABI has the stack aligned to 16 where a function is called from. */
+    /* The ABI wants the stack aligned to 16 where a function is called. */
     uint64_t *end = QEMU_ALIGN_PTR_DOWN((uint64_t *)(co->stack +
                                                      co->stack_size), 16);
     SavedRegisters *saved;
@@ -154,7 +155,7 @@ Coroutine *qemu_coroutine_self(void)
     Coroutine *self = get_current();
 
     if (!self) {
-        /* The thread itself, seen for the first time */
+        /* The thread calls this for the first time, outside of coroutines. */
         self = &get_ptr_leader()->base;
         set_current(self);
     }

@@ -13,7 +13,7 @@
 #include "block/io-uring-thread.h"
 #include "util/aio-posix.h"
 
-/* Events that one call collects; the others are there in the next call. */
+/* One call collects at most so many events.  The next call gets the others. */
 #define MAX_EVENTS 64
 
 static uint32_t to_epoll(int events)
@@ -42,7 +42,7 @@ static bool epoll_set(AioContext *ctx, int op, AioHandler *node)
     return epoll_ctl(ctx->epollfd, op, node->pfd.fd, &event) == 0;
 }
 
-/* Under ctx->list_lock */
+/* Begin, change or end the watch of a file.  Called with ctx->list_lock. */
 static void fdmon_ring_update(AioContext *ctx, AioHandler *old,
                               AioHandler *new)
 {
@@ -53,7 +53,7 @@ static void fdmon_ring_update(AioContext *ctx, AioHandler *old,
     if (fd == r->ring->ring_fd) {
         r->node = new;
     } else if (!epoll_set(ctx, op, new ?: old)) {
-        /* Not a file that epoll takes: have poll(2) watch all of them. */
+        /* epoll does not take this file, so poll(2) watches all files. */
         qatomic_set(&r->no_epoll, true);
     }
 }
@@ -89,7 +89,10 @@ static void submit(FDMonRing *r)
     } while (ret == -EINTR);
 }
 
-/* Watch the epoll set.  The queue is never so full that this fails twice. */
+/*
+ * Ask the ring to watch the epoll set.  If the submission queue is full, it has
+ * room after a submission.
+ */
 static void arm(AioContext *ctx, FDMonRing *r)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(r->ring);
@@ -114,7 +117,10 @@ bool fdmon_ring_reap(FDMonRing *r, const struct io_uring_cqe *cqe)
     return true;
 }
 
-/* Has the epoll set got something?  The result stays for the disk's code. */
+/*
+ * Return whether the epoll set has events.  The completion stays in the ring
+ * for the code of the disk, which calls fdmon_ring_reap().
+ */
 static bool was_polled(FDMonRing *r)
 {
     struct io_uring_cqe *cqe;
@@ -136,7 +142,7 @@ static void wait_in_ring(FDMonRing *r, int64_t timeout)
     };
     struct io_uring_cqe *cqe;
 
-    /* A signal or the timeout is for the caller to look at. */
+    /* The caller handles a signal and the timeout. */
     if (timeout < 0) {
         io_uring_submit_and_wait(r->ring, 1);
     } else {
@@ -144,7 +150,7 @@ static void wait_in_ring(FDMonRing *r, int64_t timeout)
     }
 }
 
-/* Also before the thread polls, or GLib's main loop sleeps in its place */
+/* Submit before the thread polls, or before GLib's main loop sleeps. */
 static void fdmon_ring_flush(AioContext *ctx)
 {
     FDMonRing *r = ctx->fdmon_ring;

@@ -11,12 +11,12 @@
 
 #define LAST_LEVEL (HBITMAP_LEVELS - 1)
 
-/* Written by the slot's thread. */
+/* The slot's thread writes its shard. */
 struct HBitmapShard {
-    /* Odd from before the first bit is set until the bits are counted */
+    /* Odd while the thread sets bits that it has not counted yet */
     unsigned turns;
 
-    /* Bits that were clear; only grows */
+    /* Number of clear bits that the thread has set; it only grows */
     uint64_t added;
 };
 
@@ -29,7 +29,7 @@ HBitmapShard *shard_new(HBitmapCount *count, unsigned slot)
                              thread_shard_alloc(sizeof(HBitmapShard)));
 }
 
-/* Before the first bit of the calling thread is set. */
+/* Tell readers of the count that the calling thread is setting bits. */
 static HBitmapShard *shard_begin(HBitmapCount *count)
 {
     unsigned slot = thread_slot();
@@ -42,7 +42,7 @@ static HBitmapShard *shard_begin(HBitmapCount *count)
     return shard;
 }
 
-/* @added bits have been set, and are found from above. */
+/* Count @added bits, which are set and can be found from the levels above. */
 static void shard_end(HBitmapShard *shard, uint64_t added)
 {
     qatomic_set_u64(&shard->added, shard->added + added);
@@ -55,7 +55,7 @@ static uint64_t shard_count(HBitmapShard *shard)
     unsigned looks = 0;
 
     while (turns % 2 && qatomic_load_acquire(&shard->turns) == turns) {
-        /* Its thread may need this processor, and have less priority */
+        /* The thread may need this processor, at a lower priority. */
         if (++looks < 100) {
             g_thread_yield();
         } else {
@@ -78,10 +78,10 @@ static uint64_t shards_count(const HBitmapCount *count)
 
 uint64_t hbitmap_bits_count(const HBitmapCount *count)
 {
-    /* The first, so that no bit is missing that has been cleared since */
+    /* Read @base first: a bit that is cleared later is then counted. */
     uint64_t bits = qatomic_read_u64(&count->base);
 
-    /* Pairs with the one in hbitmap_bits_reset() */
+    /* This pairs with smp_wmb() in hbitmap_bits_reset(). */
     smp_rmb();
     return bits + shards_count(count);
 }
@@ -98,7 +98,7 @@ void hbitmap_bits_cleanup(HBitmapCount *count)
 
 /* --- Bits --- */
 
-/* Those of the word @pos that lie from @first to @last. */
+/* Return a mask of those bits of word @pos that are from @first to @last. */
 static inline unsigned long mask_in_word(uint64_t pos, uint64_t first,
                                          uint64_t last)
 {
@@ -120,7 +120,7 @@ static inline bool all_set(const unsigned long *word, unsigned long mask)
     return (qatomic_load_acquire(word) & mask) == mask;
 }
 
-/* Words @first to @last of the last level are not empty. */
+/* Tell the levels above that words @first to @last are not empty. */
 static void link_words(unsigned long *const levels[HBITMAP_LEVELS],
                        uint64_t first, uint64_t last)
 {
@@ -169,7 +169,7 @@ bool hbitmap_bits_set(unsigned long *const levels[HBITMAP_LEVELS],
     return added;
 }
 
-/* Bits of @mask, in the word above, whose words are empty. */
+/* Return those bits of @mask, of word @pos above, whose words are empty. */
 static unsigned long empty_words(const unsigned long *words, uint64_t pos,
                                  unsigned long mask)
 {
@@ -186,7 +186,7 @@ static unsigned long empty_words(const unsigned long *words, uint64_t pos,
     return empty;
 }
 
-/* Words @first to @last of the last level may have become empty. */
+/* Tell the levels above which of the words @first to @last are empty. */
 static void unlink_words(unsigned long *const levels[HBITMAP_LEVELS],
                          uint64_t first, uint64_t last)
 {
@@ -232,7 +232,7 @@ bool hbitmap_bits_reset(unsigned long *const levels[HBITMAP_LEVELS],
     }
     if (cleared) {
         unlink_words(levels, pos, end);
-        /* Whose bits were cleared has been seen to be at work before */
+        /* A reader of the new base also sees @turns of those who set bits. */
         smp_wmb();
         qatomic_set_u64(&count->base, count->base - cleared);
     }

@@ -18,7 +18,7 @@ void *thread_shard_alloc(size_t size)
     return shard;
 }
 
-/* From now on there is a shard in @slot. */
+/* Let walks over the shards include @slot. */
 static void slots_grow(ThreadShards *shards, unsigned slot)
 {
     unsigned slots = qatomic_read(&shards->slots);

@@ -13,16 +13,17 @@
 #include "qemu/thread.h"
 #include "qemu/thread-slot.h"
 
-/* Protects slots_taken, and hands a slot's data from owner to owner. */
+/* This lock protects slots_taken, and hands a slot's data to the next owner. */
 static QemuMutex slots_lock;
 static DECLARE_BITMAP(slots_taken, THREAD_SLOTS);
 
-/* Above all numbers that were ever given; written under slots_lock */
+/* One more than the highest number ever given; written under slots_lock */
 static unsigned slots_limit;
 
 /*
- * The thread's number plus one, 0 while it has none.  thread_slot() is the
- * accessor that "qemu/coroutine-tls.h" asks for; one more would only cost.
+ * The thread's number plus one, or 0 while it has none.  thread_slot() is the
+ * accessor that "qemu/coroutine-tls.h" requires.  A second one would only make
+ * a request slower.
  */
 static __thread unsigned slot_plus_one;
 QEMU_DEFINE_STATIC_CO_TLS(Notifier, slot_release_notifier)
@@ -36,7 +37,7 @@ static void slot_release(Notifier *notifier, void *unused)
 {
     unsigned slot = slot_plus_one - 1;
 
-    /* What the thread still does while it dies must not claim a new number */
+    /* Code that runs later while the thread ends must not claim a number. */
     slot_plus_one = THREAD_SLOT_SHARED + 1;
 
     QEMU_LOCK_GUARD(&slots_lock);
@@ -74,7 +75,7 @@ unsigned __attribute__((noinline)) thread_slot(void)
 {
     unsigned n;
 
-    /* Not to be deduced from an earlier call, in another thread perhaps */
+    /* A coroutine may have moved, so an earlier result must not be reused. */
     asm volatile("");
     n = slot_plus_one;
     return likely(n) ? n - 1 : slot_claim();
