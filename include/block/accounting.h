@@ -103,7 +103,7 @@ struct BlockAcctStats {
     ThreadShards shards;    /* BlockAcctShard */
 };
 
-/* A part of each request, from its start to its end. */
+/* What a request keeps from its start to its end. */
 typedef struct BlockAcctCookie {
     enum BlockAcctType type;
     int64_t start_time_ns;

@@ -46,7 +46,7 @@ typedef struct BdrvTrackedRequest *TrackedCell;
 typedef union TrackedChunk TrackedChunk;
 typedef struct TrackedShard TrackedShard;
 
-/* Must be all zero at first.  "The lock" is a mutex of the owner's. */
+/* Must be all zero at first.  "The lock" below is a mutex of its owner. */
 typedef struct TrackedRequests {
     /* Written under the lock; any thread may read it */
     bool alert;

@@ -1,5 +1,5 @@
 /*
- * Pairs of memory barriers: one side is almost free, the other one pays
+ * Pairs of memory barriers of which one side is almost free
  *
  *      often                           rarely
  *      -----                           ------
@@ -65,7 +65,7 @@ bool asym_mb_done_since(AsymCount begun);
 static inline void asym_mb_light(void)
 {
     if (unlikely(!asym_mb_works)) {
-        /* Pairs with the one in asym_mb_heavy() */
+        /* This pairs with smp_mb() in asym_mb_heavy(). */
         smp_mb();
     }
     barrier();

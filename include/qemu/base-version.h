@@ -6,31 +6,31 @@
 #ifndef QEMU_BASE_VERSION_H
 #define QEMU_BASE_VERSION_H
 
-/* Is this QEMU @major.@minor or later? */
+/* Whether the base is QEMU @major.@minor or later */
 #define BASE_SINCE(major, minor) \
     (QEMU_VERSION_MAJOR > (major) || \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
-/* What the class_init of a type gets beside the class */
+/* The data that class_init of a type gets beside the class */
 #if BASE_SINCE(10, 1)
 typedef const void ClassInitData;
 #else
 typedef void ClassInitData;
 #endif
 
-/* The end of a chardev that a device has */
+/* The device's end of a chardev */
 #if BASE_SINCE(10, 2)
 #define CharBackend CharFrontend
 #endif
 
-/* What is wanted of a driver's block_status */
+/* The argument of block_status that says what the caller wants to know */
 #if BASE_SINCE(10, 1)
 typedef unsigned int BlockStatusWanted;
 #else
 typedef bool BlockStatusWanted;
 #endif
 
-/* Discards with flags, which 10.0.13 has and 10.2.2 does not */
+/* Discards take flags in 10.0.13, but not in 10.2.2. */
 #if BASE_SINCE(10, 1)
 #define base_co_pdiscard(blk, offset, bytes, flags) \
     blk_co_pdiscard(blk, offset, bytes)

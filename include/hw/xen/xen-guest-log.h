@@ -2,7 +2,7 @@
  * A limit for the log lines that a Xen guest can cause
  *
  *     lines  16 |*****            the guest can use up these lines;
- *     left      |     *     ***   it gets one more every ten seconds
+ *     left      |     *     ***   one more is added every ten seconds
  *             0 +------*****----> time
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
