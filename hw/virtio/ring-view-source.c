@@ -5,9 +5,9 @@
  *               RAM sections are collected     differs from the current view:
  *                                              publish, tell the device
  *
- * Changes of dirty logging come the same way: whoever switches it, for one
- * region or for all, ends in a commit after the logging state was set, with
- * every section reported anew.
+ * A change of dirty logging comes in the same way, for one region or for all:
+ * after the logging state is set, every section is reported anew, and a commit
+ * follows.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -33,11 +33,11 @@ typedef struct RingBacking {
 
 typedef struct RingMemory {
     RingViewSource src;         /* read by the queues */
-    /* The rest under the BQL. */
+    /* The BQL protects the following fields. */
     MemoryListener listener;
     GArray *sections;           /* RingSection, collected */
     bool partial;               /* collected, as in @src */
-    bool seen;                  /* this transaction concerned our space */
+    bool seen;                  /* this transaction concerns our space */
     bool dying;
     RingViewChangedFn *changed;
     void *opaque;
@@ -67,11 +67,11 @@ static const RingViewOps ring_backing_ops = {
 };
 
 /*
- * A MemoryRegionCache from address_space_cache_init() would hold the whole
- * FlatView, and with it every region of every device for as long as one
- * request is in flight: a hot-unplugged device could not go away.  So the
- * caches are made by hand, with a reference on the RAM region only; they
- * serve nothing but address_space_cache_invalidate().
+ * Add a cache of @s with a reference on its RAM region only.  One from
+ * address_space_cache_init() would hold the whole FlatView, and with it all
+ * regions of all devices, as long as one request is in flight.  A device that
+ * is unplugged could not go away then.  The cache is good only for
+ * address_space_cache_invalidate().
  */
 static void ring_backing_add(RingBacking *backing, const RingSection *s)
 {
@@ -138,7 +138,7 @@ static bool ring_sections_have(const GArray *sections, const MemoryRegion *mr)
     return false;
 }
 
-/* Does @view keep memory alive that is not among the new sections? */
+/* Return whether @view keeps memory alive that is not in the new sections. */
 static bool ring_view_has_more(const RingView *view, const GArray *sections)
 {
     const RingBacking *backing = view->opaque;
@@ -161,8 +161,9 @@ static void ring_memory_begin(MemoryListener *listener)
 }
 
 /*
- * While anything logs all of memory, everything counts as tracked: a region
- * becomes migratable after it was added, and nobody tells us then.
+ * Return whether writes to the section must be reported.  While all of memory
+ * is logged, this is true for each section.  A region may become migratable
+ * after it was added, and the listener is not told of that.
  */
 static bool ring_section_is_tracked(const MemoryRegionSection *section)
 {
@@ -170,7 +171,7 @@ static bool ring_section_is_tracked(const MemoryRegionSection *section)
            memory_region_get_dirty_log_mask(section->mr);
 }
 
-/* The same tests as memory_access_is_direct(), made once and not per access. */
+/* Do the tests of memory_access_is_direct() once, and not at each access. */
 static bool ring_section_is_direct(const MemoryRegionSection *section)
 {
     return memory_region_is_ram(section->mr) &&
@@ -250,7 +251,7 @@ RingViewSource *ring_view_source_new(AddressSpace *as,
         .commit = ring_memory_commit,
     };
     memory_listener_register(&rm->listener, as);
-    /* Not earlier: the first view is nobody's change. */
+    /* Set the function now, because it is not called for the first view. */
     rm->changed = changed;
     rm->opaque = opaque;
     return &rm->src;
@@ -260,7 +261,7 @@ void ring_view_source_free(RingViewSource *src)
 {
     RingMemory *rm = container_of(src, RingMemory, src);
 
-    /* Unregistering reports every section as gone. */
+    /* Ignore that unregistering reports every section as removed. */
     rm->dying = true;
     memory_listener_unregister(&rm->listener);
     ring_view_source_destroy(&rm->src);

@@ -1,7 +1,9 @@
 /*
- * Guest memory as one queue sees it: tables of RAM ranges, and the pointer
- * to the current one.  Needs nothing of a machine; ring-view-source.c fills
- * views from an address space.
+ * Guest memory as one queue sees it: tables of RAM ranges, and the pointer to
+ * the current table
+ *
+ * This file does not need a machine.  ring-view-source.c fills views from an
+ * address space.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -67,7 +69,7 @@ void ring_view_source_publish(RingViewSource *src, RingView *view)
     RingView *old = src->current;
 
     qatomic_rcu_set(&src->current, view);
-    /* Pairs with the barrier of vring_publish(); see vring.h, rule 2. */
+    /* This pairs with the barrier of vring_publish(): case 2 in vring.h. */
     smp_mb();
     ring_view_unref(old);
 }
@@ -87,7 +89,7 @@ RingView *ring_view_source_acquire(RingViewSource *src)
     return view;
 }
 
-/* Index of the range that holds @addr, or view->nranges. */
+/* Return the index of the range that has @addr, or view->nranges. */
 static unsigned ring_view_find(const RingView *view, hwaddr addr)
 {
     unsigned low = 0, high = view->nranges;

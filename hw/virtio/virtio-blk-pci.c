@@ -34,7 +34,7 @@ static void virtio_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
     VirtIOBlkPCI *pci = VIRTIO_BLK_PCI(proxy);
     VirtIOBlkConf *conf = &pci->vdev.conf;
 
-    /* A queue for every vCPU, so that none has to share. */
+    /* Each vCPU has a queue of its own by default. */
     if (conf->num_queues == VIRTIO_BLK_AUTO_NUM_QUEUES) {
         conf->num_queues = virtio_pci_optimal_num_queues(0);
     }

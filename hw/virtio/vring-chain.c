@@ -1,8 +1,8 @@
 /*
  * The segments of a chain: found in guest memory, mapped, given back
  *
- * Both layouts add segments by vring_walk_add(), which is inline; here is what
- * it leaves over.
+ * Both layouts add segments by vring_walk_add(), which is inline.  This file
+ * has the cases that vring_walk_add() does not handle itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,13 +11,13 @@
 #include "qemu/log.h"
 #include "vring-chain.h"
 
-/* A segment that went through the DMA API: MMIO, ROM, or no direct RAM. */
+/* A segment that the DMA API has mapped, because it is not direct RAM */
 struct VRingSlow {
     void *host;
     hwaddr addr;
     hwaddr len;
     bool is_write;
-    uint64_t in_offset;         /* of the bytes that the device writes */
+    uint64_t in_offset;         /* place in the bytes that the device writes */
     VRingSlow *next;
 };
 
@@ -78,7 +78,7 @@ static void *vring_map_slow(VRing *r, VRingChain *chain, hwaddr addr,
     return host;
 }
 
-/* Returns false if no list is longer. */
+/* Change over to the longer list.  Return false if it is in use already. */
 static bool vring_longer_list(VRing *r, VRingChain *chain)
 {
     if (chain->iov == r->iov) {
@@ -139,7 +139,7 @@ int vring_add_segment(VRing *r, VRingChain *chain, hwaddr addr, uint32_t len,
     return 0;
 }
 
-/* Copy a table to r->table, from direct RAM as far as it is that. */
+/* Copy a table to r->table.  Parts of it may be outside of direct RAM. */
 static int vring_copy_table(VRing *r, VRingChain *chain, hwaddr addr,
                             size_t len)
 {

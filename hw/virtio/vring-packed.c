@@ -7,9 +7,9 @@
  *    +-----+-----+-----+-----+-----+-----+   counter and its USED bit does
  *            ^ used_idx        ^ last_avail  not; used, when both equal it.
  *
- * A chain fills as many slots as it has descriptors in the ring, and the used
- * entry that answers it skips as many.  The first used entry of a batch gets
- * its flags last, which shows the batch.
+ * A chain takes one slot for each of its descriptors in the ring.  The used
+ * entry of the chain takes the same number of slots.  The flags of the first
+ * used entry of a batch are written last, and make the whole batch visible.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -35,7 +35,7 @@ static inline bool vring_packed_is_available(const VRing *r)
            !!(flags & DESC_F_USED) != r->avail_wrap;
 }
 
-/* All entries of the table, in order; only WRITE has a meaning in them. */
+/* Add all entries of the table in order.  Only the flag WRITE matters here. */
 static inline QEMU_ALWAYS_INLINE
 int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
                             hwaddr addr, uint32_t len)
@@ -64,7 +64,7 @@ int vring_packed_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     return 0;
 }
 
-/* The chain from last_avail_idx on; the last may be an indirect one. */
+/* Add the chain at last_avail_idx.  Its last descriptor may be indirect. */
 static inline QEMU_ALWAYS_INLINE
 int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
 {
@@ -103,7 +103,7 @@ int vring_take_packed(VRing *r, VRingChain *chain)
     if (!vring_packed_is_available(r)) {
         return 0;
     }
-    /* The rest of the chain was written before those flags. */
+    /* Read the flags first; the driver writes them after the chain. */
     smp_rmb();
 
     vring_chain_begin(r, chain);
@@ -156,12 +156,12 @@ void vring_packed_publish(VRing *r)
     if (first < 0) {
         first += r->num;
     }
-    /* Data and the other entries before the flags that show them. */
+    /* Write data and other entries before the flags that show them. */
     smp_wmb();
     qatomic_set(&r->packed_desc[first].flags, cpu_to_le16(r->first_flags));
 }
 
-/* Section 2.8.10; after a full barrier. */
+/* See section 2.8.10.  Called after a full barrier. */
 bool vring_packed_wants_interrupt(VRing *r)
 {
     uint16_t flags = le16_to_cpu(qatomic_read(&r->driver_event->flags));
@@ -173,12 +173,12 @@ bool vring_packed_wants_interrupt(VRing *r)
     if (flags != VRING_PACKED_EVENT_FLAG_DESC || !r->signalled_used_valid) {
         return true;
     }
-    /* The driver writes the place before the flags. */
+    /* Read the flags first; the driver writes them after the place. */
     smp_rmb();
     off_wrap = le16_to_cpu(qatomic_read(&r->driver_event->off_wrap));
     event = off_wrap & ~(1 << VRING_PACKED_EVENT_F_WRAP_CTR);
     if (off_wrap >> VRING_PACKED_EVENT_F_WRAP_CTR != r->used_wrap) {
-        /* A place in the round before the one that used_idx is in. */
+        /* The place lies in the round before that of used_idx. */
         event -= r->num;
     }
     return vring_need_event(event, r->used_idx, r->used_idx - r->unpublished);
@@ -195,7 +195,7 @@ bool vring_packed_driver_waits(const VRing *r)
            (r->used_idx | r->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR);
 }
 
-/* Section 2.8.10; the caller has the barrier. */
+/* See section 2.8.10.  The caller executes the barrier. */
 void vring_packed_set_notification(VRing *r, bool enable)
 {
     uint16_t flags = VRING_PACKED_EVENT_FLAG_DISABLE;
@@ -205,7 +205,7 @@ void vring_packed_set_notification(VRing *r, bool enable)
 
         qatomic_set(&r->device_event->off_wrap,
                     cpu_to_le16(r->last_avail_idx | wrap));
-        /* The place before the flags that make it count. */
+        /* Write the place before the flags that make it valid. */
         smp_wmb();
         flags = VRING_PACKED_EVENT_FLAG_DESC;
     } else if (enable) {

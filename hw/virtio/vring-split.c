@@ -24,8 +24,8 @@ static inline uint16_t vring_split_avail_idx(const VRing *r)
 }
 
 /*
- * Read the driver's index, once for a batch.  Returns as vring_take(): 1 if
- * there is something new.
+ * Read the driver's index, once for a batch.  Return 1 if there are new
+ * entries, 0 if there are none, or -EINVAL, as vring_take() does.
  */
 static int vring_split_look(VRing *r)
 {
@@ -37,12 +37,12 @@ static int vring_split_look(VRing *r)
         return -EINVAL;
     }
     r->shadow_avail_idx = idx;
-    /* The entries that the index promises are read after it. */
+    /* Read the index before the entries that it makes available. */
     smp_rmb();
     return fresh != 0;
 }
 
-/* Every entry that the table links, from its first. */
+/* Add the entries of the table that are linked, beginning with the first. */
 static inline QEMU_ALWAYS_INLINE
 int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
                            hwaddr addr, uint32_t len)
@@ -78,7 +78,7 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     }
 }
 
-/* The chain from descriptor @i on; the last may be an indirect one. */
+/* Add the chain at descriptor @i.  Its last descriptor may be indirect. */
 static inline QEMU_ALWAYS_INLINE
 int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
 {
@@ -156,7 +156,7 @@ void vring_push_split(VRing *r, VRingChain *chain, uint32_t written)
 
 void vring_split_publish(VRing *r)
 {
-    /* Data and entries before the index that shows them. */
+    /* Write data and entries before the index that shows them. */
     smp_wmb();
     qatomic_set(&r->used->idx, cpu_to_le16(r->used_idx));
 }
@@ -168,13 +168,13 @@ static bool interrupts_are_on(const VRing *r)
     return !(flags & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-/* The driver wants an interrupt when this entry is there. */
+/* Return the entry for which the driver wants an interrupt. */
 static uint16_t used_event(const VRing *r)
 {
     return le16_to_cpu(qatomic_read(&r->avail->ring[r->num]));
 }
 
-/* Section 2.7.7; after a full barrier. */
+/* See section 2.7.7.  Called after a full barrier. */
 bool vring_split_wants_interrupt(VRing *r)
 {
     if (r->notify_on_empty && !r->inuse && vring_empty_split(r)) {
@@ -193,7 +193,7 @@ bool vring_split_driver_waits(const VRing *r)
     return r->event_idx ? used_event(r) != r->used_idx : interrupts_are_on(r);
 }
 
-/* Section 2.7.10; the caller has the barrier. */
+/* See section 2.7.10.  The caller executes the barrier. */
 void vring_split_set_notification(VRing *r, bool enable)
 {
     if (!r->event_idx) {
@@ -204,7 +204,7 @@ void vring_split_set_notification(VRing *r, bool enable)
 
         qatomic_set(avail_event, cpu_to_le16(r->last_avail_idx));
     }
-    /* Disabled event index: the old avail_event lies behind the driver. */
+    /* With the event index, an avail_event in the past disables kicks. */
 }
 
 bool vring_empty_split(const VRing *r)

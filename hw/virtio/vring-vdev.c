@@ -1,9 +1,9 @@
 /*
  * A ring's layout and positions, from and to virtio.c's VirtQueue
  *
- * The same hand-over as vhost backends do: the VirtQueue keeps what a
- * transport sets up and what migration carries, and knows nothing of the ring
- * while somebody else reads it.
+ * vhost backends take over a ring in the same way.  The VirtQueue keeps what a
+ * transport sets up and what migration sends.  It is not up to date while a
+ * VRing reads the ring.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,7 +13,7 @@
 #include "hw/virtio/virtio.h"
 #include "hw/virtio/vring.h"
 
-/* A packed ring's position as virtio.c gives it: the wrap counter on top. */
+/* The wrap counter in a packed ring's position, as virtio.c returns it */
 #define WRAP_BIT        0x8000
 #define POSITION_MASK   0x7fff
 

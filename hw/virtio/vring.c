@@ -1,6 +1,6 @@
 /*
- * Rings in guest memory: where they are, which view of memory they use, and
- * what both layouts have in common of reporting and notifying
+ * Rings in guest memory: their place, their view of memory, and those parts of
+ * reporting and notifying that both layouts have in common
  *
  *    vring.c  -->  vring-split.c, vring-packed.c  -->  vring-chain.c
  *
@@ -11,7 +11,7 @@
 #include "vring-chain.h"
 #include "vring-layout.h"
 
-/* A ring's areas as a view maps them. */
+/* The areas of a ring, at the addresses where a view maps them */
 typedef struct VRingAreas {
     void *desc;
     void *avail;
@@ -19,7 +19,7 @@ typedef struct VRingAreas {
     bool used_track;
 } VRingAreas;
 
-/* The segments of the chain just taken; a thread takes one at a time. */
+/* The segments of the chain that was taken last; one chain at a time */
 static __thread struct iovec thread_iov[VRING_MAX_SEGMENTS];
 
 void vring_enter_thread(VRing *r)
@@ -78,7 +78,7 @@ static void vring_release_retired(VRing *r)
     }
 }
 
-/* No new chains for the present view; it goes with its last chain. */
+/* Use the present view for no more chains.  Its last chain frees it. */
 static void vring_retire_view(VRing *r)
 {
     r->view_ref->next = r->retired;
@@ -205,7 +205,7 @@ bool vring_switch_view(VRing *r)
         ring_view_unref(view);
         return false;
     }
-    /* vring_publish() will find the view current and not look for these. */
+    /* vring_publish() finds a current view, and so does not report these. */
     vring_report_pushed(r);
     vring_retire_view(r);
     vring_use_view(r, view, &areas);
@@ -268,7 +268,7 @@ void vring_drop(VRing *r, VRingChain *chain)
     }
 }
 
-/* The used entries of this batch, and the index that shows them. */
+/* Report the used entries of this batch, and the index that shows them. */
 static void vring_report_used(const VRing *r)
 {
     const RingView *view = r->view_ref->view;
@@ -289,7 +289,7 @@ static void vring_report_used(const VRing *r)
     }
 }
 
-/* vring_publish()'s rare part: logging, or a view that has changed. */
+/* The rare part of vring_publish(), for logging and for a view that changed */
 static void vring_published_rare(VRing *r)
 {
     bool late = !ring_view_source_is_current(r->src, r->view_ref->view);
@@ -316,8 +316,8 @@ bool vring_publish(VRing *r)
         vring_split_publish(r);
     }
     /*
-     * The entries are visible before the driver's wish for an interrupt is
-     * read, and before the view is looked at (vring.h, rule 2).
+     * Make the entries visible before reading whether the driver wants an
+     * interrupt, and before looking at the view (case 2 in vring.h).
      */
     smp_mb();
     if (unlikely(r->used_track || r->retired ||
@@ -358,7 +358,7 @@ void vring_set_notification(VRing *r, bool enable)
         len = sizeof(uint16_t);
     }
     if (enable) {
-        /* The driver sees the wish, or we see what it added before. */
+        /* The driver sees this write, or vring_empty() sees its new entry. */
         smp_mb();
     }
     vring_mark_own(r, field, len);
