@@ -3,7 +3,7 @@
  *
  * Xen's libraries write a line to stderr whenever a call fails.  A guest can
  * make calls fail as often as it likes, by naming grants that do not exist.
- * Our logger bounds the number of lines.
+ * The logger in this file limits the number of lines.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +15,7 @@
 #include "hw/xen/xen-native.h"
 #include <xentoollog.h>
 
-/* Entries in a page of a grant table of version 1; version 2 has half. */
+/* Entries in a page of a grant table of version 1; version 2 has half of it */
 #define V1_ENTRIES_PER_FRAME 512
 
 void xen_native_get_limits(uint32_t domid, XenGnttabLimits *limits)
@@ -23,7 +23,7 @@ void xen_native_get_limits(uint32_t domid, XenGnttabLimits *limits)
     struct gnttab_query_size query = { .dom = domid };
 
     if (xc_gnttab_query_size(xen_xc, &query) || query.status) {
-        return;     /* Xen answers only to a privileged domain */
+        return;     /* Xen answers only a privileged domain */
     }
     limits->grant_entries = query.max_nr_frames * V1_ENTRIES_PER_FRAME;
     if (xc_gnttab_get_version(xen_xc, domid) == 2) {

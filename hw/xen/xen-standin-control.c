@@ -4,23 +4,23 @@
  *     xs_read PATH                        one line asks,
  *     OK VALUE   or   FAIL ERRNO TEXT     one line answers
  *
- * Whoever holds the other end of the chardev acts as the guest domain and as
- * the toolstack of domain 0.  Lines are answered in order; one that waits
- * (xs_wait, xs_sync) keeps those behind it waiting.
+ * The program at the other end of the chardev acts as the guest domain and as
+ * the toolstack of domain 0.  Lines are answered in order.  A line that waits
+ * (xs_wait, xs_sync) makes the lines after it wait too.
  *
  *     xs_write PATH VALUE         write a node; VALUE is the rest of the line
  *     xs_read PATH                the value
  *     xs_rm PATH                  remove the node and all below it
  *     xs_ls PATH                  the names of the nodes in it
- *     xs_wait PATH VALUE...       wait until the node has one of the values; of
- *                                 none, until it is gone
+ *     xs_wait PATH VALUE...       wait until the node has one of the values;
+ *                                 without a value, until the node is gone
  *     xs_sync                     wait until all watches have been served
  *     xs_conflict N               let the next N transactions fail with EAGAIN
- *     evtchn_alloc                a new port of the guest; two eventfds that
- *                                 come with the line send to it and are told
+ *     evtchn_alloc                a new port of the guest; two eventfds come
+ *                                 with the line: for kicks and for calls
  *     evtchn_close PORT           close it
  *     evtchn_send PORT            send as the guest does
- *     evtchn_pending PORT         how many events came since it was last asked
+ *     evtchn_pending PORT         the number of events since the last call
  *     evtchn_bound PORT           1 if a backend has bound the other end
  *     gnttab_setup FRAME N        the grant table is in N frames from FRAME on
  *     gnttab_limit N              let N grants be mapped at a time
@@ -41,16 +41,16 @@ struct XenStandinControl {
     struct qemu_xs_handle *xs;
     GString *input;
 
-    /* The answer that is owed: nothing else is done until it is given. */
+    /* A line waits for its answer, and later lines wait for that line. */
     bool busy;
     struct qemu_xs_watch *watch;
-    char **wait_words;          /* PATH and the values waited for */
+    char **wait_words;          /* PATH, and the values to wait for */
 };
 
 typedef struct ControlWord {
     const char *name;
     int min_args;
-    int max_args;               /* more belong to the last one */
+    int max_args;               /* further words belong to the last argument */
     void (*run)(XenStandinControl *c, char **args);
 } ControlWord;
 
@@ -85,7 +85,7 @@ static void control_ok(XenStandinControl *c, bool ok)
     }
 }
 
-/* A number argument; answers FAIL and returns false if it is none. */
+/* Read a number.  If @arg is not one, answer FAIL and return false. */
 static bool control_number(XenStandinControl *c, const char *arg,
                            uint64_t *value)
 {
@@ -142,7 +142,7 @@ static void word_xs_ls(XenStandinControl *c, char **args)
     control_answer(c, "OK%s", names->str);
 }
 
-/* Is what is waited for there?  Without values, that is the node's absence. */
+/* Return whether the node has a wanted value, or is gone if none is wanted. */
 static bool control_wait_is_over(XenStandinControl *c, const char *value)
 {
     char **values = c->wait_words + 1;
@@ -260,7 +260,7 @@ static void word_evtchn_send(XenStandinControl *c, char **args)
     }
 }
 
-/* Answer with a number that is negative, with errno set, on failure. */
+/* Answer with @count, or with FAIL and errno if @count is negative. */
 static void control_answer_count(XenStandinControl *c, int64_t count)
 {
     if (count < 0) {

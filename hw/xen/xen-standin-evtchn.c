@@ -9,12 +9,12 @@
  *     |   bound)   |                    '------------------'
  *     '------------'
  *
- * An event is a write to an eventfd, so that a handle's descriptor can be
- * watched in any AioContext, and so that a test that hands over the eventfds
- * of its ports can send and wait without this process's main loop.
+ * An event is a write to an eventfd.  So any AioContext can watch the file
+ * descriptor of a handle.  A test that passes the eventfds of its ports can
+ * send and wait without the main loop of this process.
  *
- * As on Xen, an event that has been taken with pending() masks its port
- * until unmask(): a backend that forgets the latter hears nothing more.
+ * As on Xen, pending() takes an event and masks its port until unmask().  If a
+ * backend forgets to call unmask(), it gets no more events.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,7 +26,7 @@
 #include "trace/trace-qemu_mq_hw_xen.h"
 #include "xen-standin.h"
 
-/* Open ones: numbers are not used again, so that a stale one hits nothing. */
+/* The limit for open ports.  The number of a closed port is not used again. */
 #define EVTCHN_MAX_PORTS 4095
 
 typedef struct EvtchnPort {
@@ -37,7 +37,7 @@ typedef struct EvtchnPort {
     QLIST_ENTRY(EvtchnPort) next;
 } EvtchnPort;
 
-/* Bound handles keep descriptors of their own: the guest may close first. */
+/* A bound handle has file descriptors of its own; the guest may close first. */
 struct xenevtchn_handle {
     int fd;
     int call_fd;
@@ -174,7 +174,7 @@ static int evtchn_bind_interdomain(xenevtchn_handle *h, uint32_t domid,
         errno = ESRCH;
         return -1;
     }
-    /* One port a handle is all that the backend tables ask for. */
+    /* A handle has one port; the tables of backends need no more. */
     if (!port || port->backend || h->local) {
         errno = EINVAL;
         return -1;
@@ -192,7 +192,7 @@ static int evtchn_bind_interdomain(xenevtchn_handle *h, uint32_t domid,
     return h->local;
 }
 
-/* The guest's port outlives this as an unbound one and can be bound again. */
+/* Unbind a handle.  The guest's port stays, and can be bound again. */
 static int evtchn_unbind(xenevtchn_handle *h, evtchn_port_t local)
 {
     if (!h->local || h->local != local) {

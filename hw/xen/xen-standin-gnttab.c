@@ -8,13 +8,13 @@
  *     |   ^ reading, writing: us     |   '-----------------'
  *     '------------------------------'
  *
- * A table of version 1: an entry says which domain may use which frame, and
- * the two bits that we set say that somebody does, so that the guest knows
- * when it may take the grant back.  Mapping keeps a grant in use until it is
- * unmapped, copying for the time of the copy.
+ * This is a table of version 1.  An entry says which domain may use which
+ * frame.  Two bits, which the stand-in sets, say that the frame is in use, so
+ * that the guest knows when it may take the grant back.  A mapping uses a grant
+ * until it is unmapped, a copy uses it for the time of the copy.
  *
- * The guest may rewrite an entry at any time.  It is read and marked in one
- * atomic step, and only what that step saw counts.
+ * The guest may rewrite an entry at any time.  So the stand-in reads and marks
+ * the entry in one atomic step, and uses only what it has read in this step.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,7 +30,7 @@
 
 #define ENTRIES_PER_FRAME (XEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
 
-/* Often enough for a guest that toggles a flag, not for one that never ends. */
+/* If the guest changes a grant at the same time, try so often to mark it. */
 #define GRANT_RETRIES 8
 
 typedef union GrantEntry {
@@ -53,7 +53,7 @@ typedef struct GrantMap {
 } GrantMap;
 
 struct xengntdev_handle {
-    QemuMutex lock;             /* protects what follows */
+    QemuMutex lock;             /* protects the following fields */
     GHashTable *maps;           /* address of a mapping -> its GrantMap */
     uint64_t mapped;
     uint64_t limit;
@@ -156,7 +156,7 @@ static bool grant_mark(uint32_t ref, bool write, uint64_t *frame)
     return false;
 }
 
-/* Take the marks back that no use needs any more.  Same lock. */
+/* Clear the marks that no use needs any more.  The caller holds its lock. */
 static void grant_unmark(uint32_t ref)
 {
     GrantUse *use = &gnttab.uses[ref];
@@ -272,8 +272,8 @@ static int gnttab_set_max_grants(xengnttab_handle *h, uint32_t nr_grants)
 }
 
 /*
- * Account for @nr more grants in one more area, unless a limit forbids that;
- * errno is set then.
+ * Count @nr more grants and one more area.  Return false with errno set if a
+ * limit forbids that.
  */
 static bool gnttab_reserve(xengnttab_handle *h, uint32_t nr)
 {
@@ -296,7 +296,7 @@ static bool gnttab_reserve(xengnttab_handle *h, uint32_t nr)
     return true;
 }
 
-/* All of the grants or none. */
+/* Begin to use all of the grants, or none of them. */
 static bool gnttab_acquire_all(const uint32_t *refs, uint32_t nr, bool write,
                                uint64_t *frames)
 {
@@ -357,8 +357,8 @@ static void *gnttab_map_refs(xengnttab_handle *h, uint32_t nr, uint32_t domid,
 }
 
 /*
- * Like gntdev's, this takes back what one call mapped and nothing smaller;
- * the mapping knows its references, @refs is not looked at.
+ * Unmap the whole area that one call has mapped, as gntdev does.  The mapping
+ * has its references, so @refs is ignored.
  */
 static int gnttab_unmap(xengnttab_handle *h, void *addr, uint32_t *refs,
                         uint32_t nr)
@@ -406,7 +406,7 @@ static bool gnttab_copy_segment(const XenGrantCopySegment *seg, bool to_domain)
     return true;
 }
 
-/* Each segment stands for itself: one that fails does not stop the others. */
+/* Copy all segments.  A segment that fails does not stop the others. */
 static int gnttab_copy(xengnttab_handle *h, bool to_domain, uint32_t domid,
                        XenGrantCopySegment *segs, uint32_t nr_segs,
                        Error **errp)
@@ -433,7 +433,7 @@ static int gnttab_copy(xengnttab_handle *h, bool to_domain, uint32_t domid,
     return 0;
 }
 
-/* A benchmark links this file with QEMU 10.0, which never asks. */
+/* A benchmark links this file with QEMU 10.0, which has no such operation. */
 #ifndef XEN_STANDIN_FOR_STOCK
 static void gnttab_get_limits(uint32_t domid, XenGnttabLimits *limits)
 {

@@ -7,12 +7,12 @@
  *     a mapping          '----.   |    .------------'
  *                           | f 0 | f 2 | f 3 |
  *
- * Frame n of the domain is page n of the machine's RAM.  A backend that maps
- * several foreign frames gets them next to each other, whatever their order
- * in the domain, read only if it asked for that, and gone once unmapped: so
- * each mapping is a view of its own of the file behind the RAM, with a page
- * behind it that nobody may touch.  A backend that errs dies here as it would
- * on Xen, and sooner.
+ * Frame n of the domain is page n of the machine's RAM.  When a backend maps
+ * several foreign frames, it gets them next to each other, in any order.  Each
+ * mapping is an mmap() of its own of the file behind the RAM, with the access
+ * that the backend asks for.  A page that nobody may access follows each
+ * mapping.  So a backend that uses memory beyond its mapping, or after it has
+ * unmapped it, crashes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -63,7 +63,7 @@ void *xen_standin_frame(uint64_t frame, uint64_t nr)
     return memory.host + (frame << XEN_PAGE_SHIFT);
 }
 
-/* How many of the @nr frames from @frames on follow upon each other. */
+/* Return how many frames at the start of @frames have ascending numbers. */
 static size_t frames_in_a_row(const uint64_t *frames, size_t nr)
 {
     size_t run = 1;
@@ -85,7 +85,7 @@ void *xen_standin_map_frames(const uint64_t *frames, size_t nr, int prot)
     size_t i, run;
     uint8_t *addr;
 
-    /* Reserve the whole range first, so that the views can be put into it. */
+    /* Reserve the whole range first, then map the frames into it. */
     addr = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (addr == MAP_FAILED) {
         return NULL;

@@ -6,10 +6,10 @@
  *                                                    v
  *                                            one handler at a time
  *
- * Events are handed out from the main loop itself and never from a nested
- * one, because that is where a backend meets them with a real xenstored: it
- * must not be told of a frontend's state in the middle of a drain.  Property
- * nested-watches is for tests of backends that claim to cope with that.
+ * Events are delivered by the main loop, and not by a loop that is nested in a
+ * drain, because a real xenstored does the same.  A backend is not told of its
+ * frontend's state in the middle of a drain.  The property nested-watches is
+ * for tests of backends that allow this.
  *
  * Everything here runs under the BQL.
  *
@@ -23,14 +23,14 @@
 #include "xen-standin.h"
 
 struct qemu_xs_watch {
-    char *path;                 /* absolute */
+    char *path;                 /* an absolute path */
     bool relative;              /* the handler is told relative paths */
     xs_watch_fn fn;
     void *opaque;
     QLIST_ENTRY(qemu_xs_watch) next;
 };
 
-/* A watch that fires; or, without a watch, a call for a settled store. */
+/* An event of a watch; or, without a watch, a call once the store is settled */
 typedef struct XsEvent {
     struct qemu_xs_watch *watch;
     char *path;
@@ -43,9 +43,9 @@ static struct {
     QLIST_HEAD(, XenStandinWatches) all;
     QSIMPLEQ_HEAD(, XsEvent) events;
     QEMUBH *bh;
-    unsigned int nested;        /* as the property */
+    unsigned int nested;        /* the property nested-watches */
     unsigned int depth;
-    unsigned int polls;         /* nested ones since a handler was called */
+    unsigned int polls;         /* nested polls since a handler was called */
 } watches;
 
 static void xs_event_free(XsEvent *event)
@@ -66,7 +66,7 @@ static bool xs_event_is_left(void)
     return false;
 }
 
-/* With nested watches every poll of the handler's comes to xs_deliver(). */
+/* Call a handler.  With nested watches, its polls may call xs_deliver(). */
 static void xs_call(XsEvent *event)
 {
     watches.polls = 0;
@@ -78,7 +78,7 @@ static void xs_call(XsEvent *event)
     watches.depth--;
 }
 
-/* A handler may queue events, drop watches, its own included, and close. */
+/* Deliver events.  A handler may queue events, drop watches, and close. */
 static void xs_deliver(void *opaque)
 {
     XsEvent *event;
@@ -175,7 +175,7 @@ struct qemu_xs_watch *xen_standin_watch_add(XenStandinWatches *list,
     w->fn = fn;
     w->opaque = opaque;
     QLIST_INSERT_HEAD(&list->head, w, next);
-    /* A new watch fires once, so that nothing is missed before it. */
+    /* A new watch fires once, so that no earlier change is missed. */
     xs_watch_fire(w, w->path);
     return w;
 }

@@ -4,13 +4,13 @@
  *     nodes:  path -> value              one table, the committed state
  *        |  copied at the start
  *        v
- *     transaction: nodes, changes        committed whole, or EAGAIN if
- *        |                               anybody else committed meanwhile
+ *     transaction: nodes, changes        committed whole, or EAGAIN if there
+ *        |                               was another commit meanwhile
  *        v
  *     watches fire (xen-standin-watch.c)
  *
- * Permissions are accepted and ignored; every handle is domain 0's, so that
- * relative paths start at its home.
+ * Permissions are accepted and ignored.  Every handle belongs to domain 0, so
+ * relative paths start at the home of domain 0.
  *
  * Everything here runs under the BQL.
  *
@@ -27,7 +27,7 @@ struct qemu_xs_handle {
     XenStandinWatches watches;
 };
 
-/* Something happened at @path, or @path alone vanished with its parent. */
+/* A change at @path; or @path was removed because its parent was removed */
 typedef struct XsChange {
     char *path;
     bool exact;
@@ -42,17 +42,17 @@ typedef struct XsTransaction {
 
 static struct {
     GHashTable *nodes;          /* char *path -> GBytes *value */
-    uint64_t generation;        /* of @nodes, counts commits */
+    uint64_t generation;        /* the number of commits */
     GHashTable *transactions;   /* id -> XsTransaction * */
     uint32_t next_transaction;
-    unsigned int conflicts;     /* how many commits are to fail */
+    unsigned int conflicts;     /* the number of commits that are to fail */
 } store;
 
 /*
  * Paths, nodes and transactions
  */
 
-/* The absolute form of @path, or NULL with errno set. */
+/* Return the absolute form of @path, or NULL with errno set. */
 static char *xs_path_resolve(const char *path)
 {
     g_autofree char *abs = path[0] == '/' ? g_strdup(path)
@@ -116,7 +116,7 @@ static XsTransaction *xs_transaction_find(xs_transaction_t t)
     return g_hash_table_lookup(store.transactions, GUINT_TO_POINTER(t));
 }
 
-/* The nodes as transaction @t sees them, or NULL with errno set. */
+/* Return the nodes as transaction @t sees them, or NULL with errno set. */
 static GHashTable *xs_nodes(xs_transaction_t t)
 {
     XsTransaction *ta;
@@ -148,7 +148,7 @@ static void xs_changed(xs_transaction_t t, const char *path, bool exact)
     }
 }
 
-/* Set a node; its parents come into being with it, without an event. */
+/* Set a node.  Make parents that do not exist, without an event for them. */
 static void xs_node_set(GHashTable *nodes, const char *path, GBytes *value)
 {
     char *parent = g_strdup(path);
@@ -203,7 +203,7 @@ static void xs_close_handle(struct qemu_xs_handle *h)
     g_free(h);
 }
 
-/* What libxenstore returns is for free(), so it comes from malloc(). */
+/* The caller frees this with free(), as memory from libxenstore. */
 static void *xs_malloc(size_t len)
 {
     void *p = malloc(len);
@@ -221,7 +221,7 @@ static char *xs_domain_path(struct qemu_xs_handle *h, unsigned int domid)
     return strcpy(xs_malloc(strlen(path) + 1), path);
 }
 
-/* The name of @path in @dir ("" for "/"), or NULL if it is not a child. */
+/* Return the name of @path in @dir ("" for "/"), or NULL if it is no child. */
 static const char *xs_child_name(const char *path, const char *dir)
 {
     size_t len = strlen(dir);
@@ -238,7 +238,7 @@ static int xs_name_compare(gconstpointer a, gconstpointer b)
     return strcmp(*(const char **)a, *(const char **)b);
 }
 
-/* One block of memory, pointers and names, as xs_directory() returns it. */
+/* Return one block of memory with pointers and names, as xs_directory(). */
 static char **xs_names_pack(GPtrArray *names, size_t len)
 {
     char **list = xs_malloc(names->len * sizeof(char *) + len + 1);
@@ -342,7 +342,7 @@ static bool xs_make_node(struct qemu_xs_handle *h, xs_transaction_t t,
     if (!g_hash_table_contains(nodes, abs)) {
         xs_node_set(nodes, abs, g_bytes_new_static("", 0));
     }
-    /* Setting permissions is an event, also on a node that was there. */
+    /* To set permissions causes an event, also if the node is not new. */
     xs_changed(t, abs, false);
     return true;
 }

@@ -14,10 +14,10 @@
  *     '--------------------------------------------------------'
  *
  * -device xen-standin, before any Xen device on the command line, fills the
- * tables and creates the bus.  It does that on any machine and with any
- * accelerator, but never where a Xen is there already, be it a real one or
- * KVM's emulation.  There is one guest domain, whose memory is the machine's
- * RAM; it runs no code of its own here, the test program plays it.
+ * tables and creates the bus.  It works on any machine and with any
+ * accelerator, but not on a real Xen or with KVM's emulation of Xen.  There is
+ * one guest domain, whose memory is the machine's RAM.  The domain runs no code
+ * here; the test program does what its kernel would do.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -90,7 +90,7 @@ static void xen_standin_class_init(ObjectClass *klass, ClassInitData *data)
 
     dc->desc = "Stand-in for the Xen hypervisor, for tests";
     dc->realize = xen_standin_realize;
-    /* The backends keep handles on it for as long as QEMU runs. */
+    /* The backends keep handles of the stand-in as long as QEMU runs. */
     dc->hotpluggable = false;
     device_class_set_props(dc, xen_standin_properties);
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
