@@ -4,7 +4,7 @@
 # qemu-block-extra, without graphical toolkits and cluster storage.  Each
 # feature is named, and all others are off, so that a build is the same on every
 # machine, whatever libraries are installed.  scripts/packages names the
-# libraries, and README.md has a table of the features that are left out.
+# libraries, and README.md lists the features that are left out.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

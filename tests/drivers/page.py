@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The tables in docs/guests.rst, which the tests fill.
 
-A table stands between two comments:
+The tables of a driver stand between two comments:
 
     .. from tests/drivers: NAME
 
@@ -18,19 +18,38 @@ import fcntl
 import os
 import re
 import textwrap
+from itertools import zip_longest
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs/guests.rst'
 
 
-def table(head, rows):
-    """A simple table of reStructuredText."""
-    cells = [head, *rows]
+def simple_table(head, rows):
+    """A simple table of reStructuredText.  A line break divides a head."""
+    heads = list(zip_longest(*(cell.split('\n') for cell in head),
+                             fillvalue=''))
+    cells = [*heads, *rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
     line = ' '.join('=' * width for width in widths)
     text = [' '.join(cell.ljust(width) for cell, width in zip(row, widths))
             .rstrip() for row in cells]
-    return '\n'.join([line, text[0], line, *text[1:], line])
+    return '\n'.join([line, *text[:len(heads)], line, *text[len(heads):],
+                      line])
+
+
+def tables(heads, rows):
+    """
+    A table for each list of heads, so that all of them fit in 80 columns.  Each
+    table begins with the first column of @rows, which are the disks.
+    """
+    texts = []
+    at = 1
+    for head in heads:
+        end = at + len(head)
+        texts.append(simple_table(['disk', *head],
+                                  [[row[0], *row[at:end]] for row in rows]))
+        at = end
+    return '\n\n'.join(texts)
 
 
 def features(names):

@@ -38,8 +38,10 @@ QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
 # The one that is paused and moved.
 MOVED = 'num-queues=8, packed=on'
 DISKS = {**CONFIGS, MOVED: Config(queues=8, properties={'packed': True})}
-HEAD = ['disk', 'read', 'interface', 'ring', 'queues', 'entries', 'MSI-X',
-        'features', 'left to Linux', "Linux's queues"]
+HEADS = [['read', 'interface', 'ring', 'queues', 'entries', 'MSI-X'],
+         ['features', 'left to\nLinux', "Linux's\nqueues"]]
+# The place of the features in a row.
+FEATURES = 1 + len(HEADS[0])
 CHECKED_MIB = 4
 # An emulated Linux on a busy host.
 LINUX_SECONDS = 400
@@ -166,9 +168,9 @@ class FirmwareTest(unittest.TestCase):
             else:
                 line += [''] * 6
             lines.append(line + list(row['handed']))
-        lines[0][HEAD.index('features')] = 'as below'
+        lines[0][FEATURES] = 'as below'
         page.check(f'{NAME} of Debian {SUITE}',
-                   page.table(HEAD, lines) + '\n\n' + page.features(usual))
+                   page.tables(HEADS, lines) + '\n\n' + page.features(usual))
 
 
 def migrate(source, target):

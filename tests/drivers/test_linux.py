@@ -4,8 +4,8 @@
 
     test_linux.py SUITE         of Debian: bookworm, trixie, trixie-backports
 
-QTEST_QEMU_BINARY names the emulator.  All disks are in one guest.  The table in
-docs/guests.rst is compared with what is seen, or written; see page.py.
+QTEST_QEMU_BINARY names the emulator.  All disks are in one guest.  The tables
+in docs/guests.rst are compared with what is seen, or written; see page.py.
 """
 
 import json
@@ -32,8 +32,8 @@ from look import look                   # noqa: E402
 QEMU = Path(os.environ.get('QTEST_QEMU_BINARY',
                            'qemu-system-x86_64')).absolute()
 SIZE = 64 * MIB
-HEAD = ['disk', 'interface', 'ring', 'queues', 'entries', 'interrupts',
-        'CPUs of the queues', 'features']
+HEADS = [['interface', 'ring', 'queues', 'entries', 'interrupts'],
+         ['CPUs of the queues', 'features']]
 
 # Each CPU writes an area of its own and reads that of the next CPU.
 WRITE_AND_READ = '''
@@ -130,7 +130,7 @@ class LinuxTest(unittest.TestCase):
                          seen.sizes(), interrupts(found), '; '.join(cpus),
                          page.changed(usual, seen.features)])
         rows[0][-1] = 'as below'
-        text = page.table(HEAD, rows) + '\n\n' + page.features(usual)
+        text = page.tables(HEADS, rows) + '\n\n' + page.features(usual)
         page.check(f'Linux {self.release}', text)
 
     def test_05_power_off(self):

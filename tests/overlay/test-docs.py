@@ -2,10 +2,9 @@
 #
 # The pages for people: README.md, CONTRIBUTING.rst, CHANGELOG.md, docs/.
 #
-# Lines fit in 80 characters.  Tables, links, and literal blocks, which hold
-# commands to paste and pictures, may be wider.  A table's text stays in its
-# columns, or a reader of reStructuredText refuses the table.  If docutils is
-# there, it reads the pages, too.
+# A table's text stays in its columns, or a reader of reStructuredText refuses
+# the table.  If docutils is there, it reads the pages, too.  test-style.py
+# checks that lines are not too long.
 #
 # Whatever a page names is there: files and folders, links and labels, goals and
 # variables of make, options, properties, QMP commands, functions, types.  A
@@ -29,8 +28,6 @@ except ImportError:
 REPO = Path(__file__).resolve().parent.parent.parent
 # The test runs in the base's build folder.
 BASE = Path('../base').resolve()
-
-WIDTH = 80
 
 # The files that define words of ours and of the base.
 OURS = ('Makefile', 'base.lock', 'block', 'configure', 'hw', 'include',
@@ -101,13 +98,6 @@ class Page:
     def of_kind(self, *kinds):
         return '\n'.join(line for line, kind in zip(self.lines, self.kinds)
                          if kind in kinds)
-
-    def wide(self):
-        """Numbers of the lines of prose that do not fit."""
-        return [number for number, (line, kind)
-                in enumerate(zip(self.lines, self.kinds), 1)
-                if kind == 'prose' and len(line) > WIDTH
-                and '://' not in line]
 
     def torn(self):
         """Numbers of the lines of tables with text between two columns."""
@@ -309,11 +299,6 @@ class DocsTest(unittest.TestCase):
 
     def none(self, found, message):
         self.assertEqual(sorted(set(found)), [], message)
-
-    def test_lines_fit(self):
-        self.none((f'{name}:{number}' for name, page in self.pages.items()
-                   for number in page.wide()),
-                  f'lines of more than {WIDTH} characters')
 
     def test_tables_keep_their_columns(self):
         self.none((f'{name}:{number}' for name, page in self.pages.items()

@@ -9,11 +9,8 @@
 #     *.hex           inputs of fuzzers, one a line
 #     base.lock       a checksum and the path of a file
 #     trace-events    an event, with its arguments and its format
-#     *.md            a row of a table, or a link
 #     *.patch         code of the base that a patch moves or repeats; the header
 #                     of a patch is the message of a commit, with 76 characters
-#
-# The lines of pages are in test-docs.py.
 #
 # The licence is the last line of a program's first comment, and a comment that
 # tells what a function, a type or a macro of a header is for reads as
@@ -46,8 +43,7 @@ COMMENT = re.compile(r'^(/\*.*?\*/)[ \t]*\n(.*?)(?=^/\*|\Z)', re.M | re.S)
 WIDTH = 80
 # For git log, which indents a message
 HEADER_WIDTH = 76
-MAY_BE_WIDE = ('*.hex', 'base.lock', 'trace-events', '*.md', '*.rst', '*.patch',
-               'COPYING')
+MAY_BE_WIDE = ('*.hex', 'base.lock', 'trace-events', '*.patch', 'COPYING')
 
 # A function in a header, at its declaration or definition
 FUNCTION = re.compile(

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 #
-# The repository's own books: MAINTAINERS covers every file, README.md's table
+# The repository's own lists: MAINTAINERS covers every file, README.md lists
 # every folder, docs/index.rst every page, patches/series every patch, every
 # program file says its licence, and a page or a program that any file points to
 # is there.
@@ -90,9 +90,9 @@ class TreeTest(unittest.TestCase):
     def test_readme_lists_every_folder(self):
         folders = {os.path.dirname(name) for name in self.files} - {'', '.ci'}
         text = (REPO / 'README.md').read_text()
-        rows = set(re.findall(r'^\| `([^`]+?)/?` \|', text, re.M))
-        self.assertEqual(sorted(folders - rows), [],
-                         "folders without a row in README.md's table")
+        listed = set(re.findall(r'^- `([^`]+?)/?`: ', text, re.M))
+        self.assertEqual(sorted(folders - listed), [],
+                         'folders that README.md does not list')
 
     def test_docs_index_lists_every_page(self):
         index = (REPO / 'docs/index.rst').read_text()
