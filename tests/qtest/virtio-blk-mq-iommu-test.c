@@ -60,7 +60,7 @@ static void test_data(const VblkVariant *v, const char *options)
     vblk_disk_stop(&disk);
 }
 
-/* A bad ring breaks the device here too, and a reset mends it. */
+/* A bad ring breaks the device here too.  After a reset it works again. */
 static void test_bad_ring(const VblkVariant *v)
 {
     VblkDisk disk = setup(v, PROPS ",iothread=io0");

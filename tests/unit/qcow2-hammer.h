@@ -67,7 +67,7 @@ void sector_next(TestSector *sector, bool zero);
 void image_verify(TestImage *image);
 
 /**
- * image_check: refcounts are right; those that are too high may be mended
+ * image_check: refcounts are right; those that are too high may be fixed
  * first (@fix).
  */
 void image_check(TestImage *image, BdrvCheckMode fix);
