@@ -17,7 +17,7 @@
 #define FILE_NODE   "{'driver': 'file', 'filename': '@'}"
 #define FILE_URING  "{'driver': 'file', 'filename': '@', 'aio': 'io_uring'}"
 
-/* A disk whose blocks have 4 KiB: what is smaller is read, changed, written */
+/* A disk with blocks of 4 KiB: smaller writes read a block and write it back */
 #define FILE_4K     "{'driver': 'blkdebug', 'align': 4096, 'image': " \
                     FILE_NODE "}"
 

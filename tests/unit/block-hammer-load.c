@@ -114,7 +114,7 @@ void frozen_check(const Frozen *frozen, BdrvChild *root)
  * Requests, in the threads
  */
 
-/* Each of these sectors gets its next number. */
+/* Give each of these sectors its next number. */
 static void writer_start(Writer *writer, Run run, bool zero)
 {
     Sector *all = &writer->hammer->all[run.first];
@@ -193,10 +193,10 @@ static void coroutine_fn writer_discard(Writer *writer, Run run)
 }
 
 /*
- * Any sectors, also those that others are writing.
+ * Read any sectors, also those that other threads are writing.
  *
- * While a sector is discarded, a read of it may find anything: qcow2 gives its
- * cluster to another one, and does not wait for those who read the old.
+ * While a sector is discarded, a read of it may find anything: qcow2 reuses its
+ * cluster and does not wait for reads of the old content.
  */
 static void coroutine_fn writer_read(Writer *writer, Run run)
 {
@@ -278,7 +278,7 @@ static void coroutine_fn writer_request(Writer *writer)
     }
 }
 
-/* Where all meet: each of them has a sector or block there. */
+/* Write in the area in which each writer has a sector or a block. */
 static void coroutine_fn writer_crowd(Writer *writer)
 {
     Run run = g_array_index(writer->runs, Run, 0);
@@ -304,10 +304,10 @@ void coroutine_fn writer_entry(void *opaque)
 }
 
 /*
- * Who writes what
+ * The runs of each writer
  */
 
-/* Runs of some sectors each, of writers that chance gives. */
+/* Divide the disk into runs of some sectors, each with a random writer. */
 void writers_new(Hammer *hammer)
 {
     int unit = hammer->kind->whole_blocks ? 8 : 1;

@@ -44,7 +44,7 @@ typedef struct Cut {
 
 static Cut *cut;
 
-/* Called with the lock held, before the request does anything. */
+/* Count a request before it does anything.  Called with the lock held. */
 static void cut_count(void)
 {
     if (!cut->requests || --cut->requests) {

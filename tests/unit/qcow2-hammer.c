@@ -15,7 +15,7 @@
 
 #define WRITE_SECTORS   24
 
-/* What one of our coroutines does, again and again. */
+/* The work that one coroutine repeats */
 typedef struct Load {
     TestImage *image;
     GRand *rand;
@@ -93,7 +93,7 @@ void image_check(TestImage *image, BdrvCheckMode fix)
  * The load
  */
 
-/* Take sectors from @first on that nobody has; returns how many of @nb. */
+/* Take free sectors from @first on.  Return how many of @nb were free. */
 static int load_own(Load *load, int64_t first, int nb)
 {
     TestSector *sectors = load->image->sectors + first;

@@ -33,7 +33,7 @@
 #define ROUNDS          3
 #endif
 
-/* Nobody writes: exactly what was written is there. */
+/* Check that the disk has exactly what was written.  No thread is writing. */
 static void verify(Hammer *hammer)
 {
     g_autofree uint64_t *buf = g_malloc(RUN_SECTORS * SECTOR);
@@ -53,7 +53,7 @@ static void verify(Hammer *hammer)
 }
 
 /*
- * What the main thread does meanwhile
+ * Operations of the main thread
  */
 
 static BlockDriverState *image_of(Hammer *hammer)
@@ -83,7 +83,7 @@ static void read_below(Hammer *hammer, uint64_t *buf, int sector, int count)
                     ==, 0);
 }
 
-/* All wait: what is there is what has been written, and stays. */
+/* Drain the node.  Until the end the disk has what was written before. */
 static void drain_node(Hammer *hammer)
 {
     BlockDriverState *bs = blk_bs(hammer->blk);
@@ -121,7 +121,7 @@ static void snapshot_create(Hammer *hammer, BlockDriverState *bs)
     bdrv_graph_rdunlock_main_loop();
 }
 
-/* Whatever has been written since, the snapshot has what it had. */
+/* Check that the snapshot is not changed by later writes. */
 static void snapshot_check(Hammer *hammer)
 {
     BlockDriverState *bs = snapshot_open(hammer->kind, hammer->number,
@@ -243,7 +243,7 @@ static void mirror(Hammer *hammer)
     hammer->snapshot = false;
 }
 
-/* What is written goes to an overlay, and comes back. */
+/* Write to an overlay for a while, and commit it. */
 static void commit(Hammer *hammer)
 {
     BlockDriverState *bs = blk_bs(hammer->blk);
@@ -304,7 +304,7 @@ static void check_image(Hammer *hammer)
     }
 }
 
-/* What it gets when it grows again is zeroes. */
+/* Shrink the disk, and grow it again: the new part reads as zeroes. */
 static void shrink(Hammer *hammer)
 {
     if (!(hammer->kind->can & DISK_GROWS)) {
@@ -337,7 +337,7 @@ static void round_end(Hammer *hammer)
     check_image(hammer);
     shrink(hammer);
 
-    /* What was written is not in memory only */
+    /* Open the image again: all that was written must be in it. */
     blk_unref(hammer->blk);
     attach(hammer);
     verify(hammer);

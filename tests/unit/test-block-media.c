@@ -1,12 +1,12 @@
 /*
- * Disks whose medium can be taken out, and what a request says then
+ * Disks whose medium can be taken out, and the errors of requests without one
  *
  *     BlockBackend --- filter --- drive    has a medium, or has none
  *                         |
  *                         `------ disk     always there
  *
- * Nodes remember that there is no drive below them.  Changes of the graph make
- * them forget.
+ * Nodes remember that there is no drive below them.  They forget this when the
+ * graph changes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

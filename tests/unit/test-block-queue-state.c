@@ -56,7 +56,7 @@ static void test_table(void)
     }
 }
 
-/* Names are for traces: each has one, and no two are alike. */
+/* Each state and event has a name for traces, and all names differ. */
 static void test_names(void)
 {
     for (unsigned i = 0; i < STATES; i++) {
@@ -74,8 +74,8 @@ static void test_names(void)
 }
 
 /*
- * Whatever happens in whatever order: a stopped queue runs only after a start
- * and a ring, and a fault ends only with the ring.
+ * Events come in random order.  In any case a stopped queue runs only after a
+ * start and a ring, and a fault ends only with the ring.
  */
 static void test_walks(void)
 {

@@ -1,5 +1,5 @@
 /*
- * Pieces of memory from a slab: how many, where, and what may be touched
+ * Pieces of memory from a slab: their number, place and contents
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,7 +34,7 @@ static void put_all(void)
     }
 }
 
-/* As many as it may have, none of which shares a byte with another. */
+/* A slab gives as many pieces as it may have, and no two of them overlap. */
 static void test_all(void)
 {
     block_slab_init(&slab, MAX_PIECES, BYTES);
@@ -62,7 +62,7 @@ static void test_again(void)
     put_all();
     block_slab_cleanup(&slab);
 
-    /* What was cleaned up begins anew. */
+    /* A slab that was cleaned up is as new. */
     g_assert_cmpuint(slab.made, ==, 0);
     get_all();
     put_all();

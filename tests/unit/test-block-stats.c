@@ -81,7 +81,7 @@ static void *crowd_member(void *opaque)
     return NULL;
 }
 
-/* Runs @n threads that are all there at once; @slots are what they had. */
+/* Run @n threads that all exist at once.  Set @slots to their slots. */
 static void crowd_run(Crowd *crowd, unsigned n, BlockAcctStats *stats)
 {
     g_autofree Member *members = g_new0(Member, n);
@@ -172,7 +172,7 @@ static void test_histogram(void)
                                                 &falling), ==, -EINVAL);
     g_assert_null(hist[BLOCK_ACCT_READ].bins);
 
-    /* Shards made before and after the histogram was set */
+    /* One shard is made before the histogram is set, one afterwards. */
     request(stats, BLOCK_ACCT_READ, 1, 1, false);
     g_assert_cmpint(block_latency_histogram_set(stats, BLOCK_ACCT_READ,
                                                 &first), ==, 0);
@@ -216,7 +216,7 @@ static void test_intervals(void)
     BlockAcctTimedStats *ts = NULL;
     unsigned intervals = 0;
 
-    /* Hours, so that no window ends while the test runs */
+    /* The interval is hours, so that no window ends while the test runs. */
     block_acct_add_interval(stats, 36000);
     request(stats, BLOCK_ACCT_READ, 1, 9, false);
     block_acct_add_interval(stats, 72000);

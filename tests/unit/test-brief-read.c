@@ -112,7 +112,7 @@ static void test_wait(void)
     qemu_thread_join(&thread);
     g_assert(waited);
 
-    /* Nobody reads */
+    /* No thread reads. */
     brief_read_wait();
 }
 

@@ -1,5 +1,5 @@
 /*
- * Claims of chunks: waiters get theirs in the order in which they come
+ * Claims of chunks: waiters get their chunks in the order in which they come
  *
  *      request   wants     steps
  *      A         1         has it
@@ -34,7 +34,7 @@ typedef struct Request {
 
 static ChunkClaims claims;
 
-/* Those that have got their chunks, in order: written by one at a time */
+/* The requests that have their chunks, in order; one thread writes at a time */
 static Request *taken[MAX_TAKEN];
 static unsigned nb_taken;
 
@@ -164,7 +164,7 @@ static void test_try(void)
     end();
 }
 
-/* One that waits in the second word has its chunks of the first. */
+/* A request that waits in the second word has its chunks of the first. */
 static void test_words(void)
 {
     Request a, b, c, d;

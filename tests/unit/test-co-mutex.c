@@ -37,7 +37,7 @@ static void coroutine_fn unlock_entry(void *opaque)
     qatomic_set(&meeting->unlocked, true);
 }
 
-/* One that unlocks does not leave a second hand-over. */
+/* A coroutine that unlocks the mutex does not leave a second hand-over. */
 static void *watch_run(void *opaque)
 {
     Meeting *meeting = opaque;
@@ -53,7 +53,7 @@ static void coroutine_fn late_entry(void *opaque)
     Meeting *meeting = opaque;
 
     qemu_co_mutex_lock(&meeting->mutex);
-    /* It is the one that was counted by hand. */
+    /* Take back the lock that the test itself has counted. */
     qatomic_dec(&meeting->mutex.locked);
     meeting->has_lock = true;
     qemu_co_mutex_unlock(&meeting->mutex);

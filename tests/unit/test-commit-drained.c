@@ -46,7 +46,7 @@ static void guest_write(void)
     blk_aio_pwritev(guest, 0, &qiov, 0, guest_complete, NULL);
 }
 
-/* Others of this thread run before the caller goes on. */
+/* Let other coroutines of this thread run before the caller goes on. */
 static void coroutine_fn let_others_run(void)
 {
     for (int i = 0; i < 10; i++) {

@@ -43,7 +43,7 @@ static void image_free(BlockBackend *blk)
     memory_disk_close();
 }
 
-/* Reads of what is there claim nothing and do not wait for the lock. */
+/* Reads of allocated data claim nothing and do not wait for the lock. */
 static void test_copied(void)
 {
     BlockBackend *blk = image_new();

@@ -27,8 +27,8 @@ static void assert_aligned(const Aligned *on_stack)
 }
 
 /*
- * Eight sums that are live across every call of @away: more than there are
- * registers to keep them in.  Each side calls it with another seed.
+ * Compute eight sums that are in use across every call of @away.  There are not
+ * so many registers that a call preserves.  Each side has another seed.
  */
 static uint64_t count_with_all_registers(uint64_t seed, void (*away)(void *),
                                          void *opaque)
@@ -103,7 +103,7 @@ static void *enter_as_often(void *opaque)
     return NULL;
 }
 
-/* Begins here, is in other threads for a while and ends in one of them. */
+/* A coroutine begins in this thread, and goes on and ends in other threads. */
 static void test_threads(void)
 {
     uint64_t theirs = 5, expected = count_with_all_registers(5, stay, NULL);

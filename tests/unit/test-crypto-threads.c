@@ -43,7 +43,7 @@ static void decrypt(QCryptoBlock *block, uint64_t sector, uint8_t *buf)
                                    &error_abort) == 0);
 }
 
-/* A thread that has a cipher waits for nobody. */
+/* A thread that has a cipher does not wait for other threads. */
 static void test_no_lock(void)
 {
     QCryptoBlock *block = block_new();

@@ -1,10 +1,10 @@
 /*
  * Dirty bitmaps that change while several threads write to their node
  *
- * Some cases do one thing to a bitmap again and again while threads mark what
- * they write.  Then the bits are those that were written: in the bitmap, or in
- * what the case has taken out of it.  Others do it once while a thread seems to
- * be marking something, and that has to be waited for.
+ * Some cases repeat one operation on a bitmap while threads mark what they
+ * write.  At the end each written bit must be set, either in the bitmap or in
+ * what the case has taken out of it.  Other cases do the operation once while a
+ * thread seems to be marking something.  The operation must wait for that.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,14 +27,14 @@ typedef struct Scene {
     BlockDriverState *bs;
     BdrvDirtyBitmap *bitmap;
 
-    /* What the writers have marked, and what was found in bitmaps */
+    /* The bits that writers have marked, and those found in bitmaps */
     bool written[BITS];
     bool found[BITS];
 
     /* The case drops bits itself */
     bool drops;
 
-    /* Writers that have more to do; how many writes have been marked */
+    /* The number of writers that are not done, and of writes so far */
     int working;
     int writes;
 } Scene;
@@ -111,9 +111,9 @@ static BdrvDirtyBitmap *bitmap_open(Scene *s, const char *name)
     return bdrv_create_dirty_bitmap(s->bs, GRANULARITY, name, &error_abort);
 }
 
-/* --- What is done to a bitmap --- */
+/* --- Operations on a bitmap --- */
 
-/* Its bits are taken out. */
+/* Take the bits out of the bitmap. */
 static void do_clear(Scene *s)
 {
     HBitmap *old;
@@ -123,7 +123,7 @@ static void do_clear(Scene *s)
     hbitmap_free(old);
 }
 
-/* They are taken out and put back, and what came meanwhile is dropped. */
+/* Take the bits out and put them back.  Drop those that were set meanwhile. */
 static void do_restore(Scene *s)
 {
     HBitmap *old;
@@ -134,7 +134,7 @@ static void do_restore(Scene *s)
     bdrv_restore_dirty_bitmap(s->bitmap, old);
 }
 
-/* Others come into the list and leave it. */
+/* Add other bitmaps to the list, and remove them. */
 static void do_create(Scene *s)
 {
     BdrvDirtyBitmap *other = bitmap_open(s, "other");
@@ -143,7 +143,7 @@ static void do_create(Scene *s)
     bdrv_release_dirty_bitmap(other);
 }
 
-/* Another one's are merged into it, in place and as a copy. */
+/* Merge the bits of another bitmap into it, in place and as a copy. */
 static void do_merge(Scene *s)
 {
     BdrvDirtyBitmap *other = bitmap_open(s, "other");
@@ -157,7 +157,7 @@ static void do_merge(Scene *s)
     bdrv_release_dirty_bitmap(other);
 }
 
-/* A job takes it, and fails. */
+/* Do as a job that takes the bitmap and fails. */
 static void do_reclaim(Scene *s)
 {
     g_assert(!bdrv_dirty_bitmap_create_successor(s->bitmap, &error_abort));
@@ -166,7 +166,7 @@ static void do_reclaim(Scene *s)
     g_assert(bdrv_dirty_bitmap_enabled(s->bitmap));
 }
 
-/* A job takes it, and succeeds: the bits that it had are done. */
+/* Do as a job that takes the bitmap and succeeds, so its bits are done. */
 static void do_abdicate(Scene *s)
 {
     g_assert(!bdrv_dirty_bitmap_create_successor(s->bitmap, &error_abort));
@@ -174,7 +174,7 @@ static void do_abdicate(Scene *s)
     s->bitmap = bdrv_dirty_bitmap_abdicate(s->bitmap, &error_abort);
 }
 
-/* One that is disabled does not change. */
+/* Disable the bitmap: then it does not change. */
 static void do_disable(Scene *s)
 {
     BdrvDirtyBitmap *other = bitmap_open(s, "other");
@@ -280,7 +280,7 @@ static void marker_begin(Marker *m, BlockDriverState *bs)
     qemu_event_wait(&m->marking);
 }
 
-/* Tells whether what was done since has waited. */
+/* End marking.  Return whether the operation has waited until now. */
 static bool marker_end(Marker *m)
 {
     qatomic_set(&m->done, true);
@@ -290,7 +290,7 @@ static bool marker_end(Marker *m)
     return m->claimed;
 }
 
-/* Do something, and tell whether it waits. */
+/* Whether @statement waits for a thread that marks something */
 #define WAITS(bs, statement) ({                         \
         Marker marker_;                                 \
         marker_begin(&marker_, bs);                     \

@@ -70,7 +70,7 @@ static BlockBackend *disk_open(void)
     return blk;
 }
 
-/* Discards, and checks that grains @first to @end (not included) are gone. */
+/* Discard, and check that grains from @first up to @end (excluded) are gone. */
 static void check(int64_t offset, int64_t bytes, unsigned ends, int first,
                   int end)
 {

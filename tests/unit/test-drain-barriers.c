@@ -90,7 +90,7 @@ static void test_single(void)
     iothread_join(iothread);
 }
 
-/* All at once: one barrier, however many were busy. */
+/* Draining all nodes at once takes one barrier for any number of busy nodes. */
 static void test_all(void)
 {
     BlockBackend *blk[NODES];

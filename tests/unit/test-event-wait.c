@@ -24,8 +24,8 @@ static void *waiter(void *opaque)
 }
 
 /*
- * Wake who sleeps at the event's address, as somebody does whose futex was
- * there before.  Returns when there was a sleeper.
+ * Wake the thread that sleeps at the event's address, as a thread does whose
+ * futex was at this address before.  Return when a sleeper has been woken.
  */
 static void wake(Wait *w)
 {

@@ -77,7 +77,7 @@ static void loop_call(Loop *loop, QEMUBHFunc *func, void *opaque)
     aio_wait_bh_oneshot(loop->ctx, func, opaque);
 }
 
-/* As an IOThread does it: a source of GLib's first, then the thread. */
+/* Make a loop as an IOThread does: first a GLib source, then the thread. */
 static Loop *loop_new(void)
 {
     Loop *loop = g_new0(Loop, 1);

@@ -12,7 +12,7 @@
 #include "qemu/hbitmap-shared.h"
 #include "qemu/thread.h"
 
-/* --- One thread: the same as an array --- */
+/* --- One thread, compared with an array --- */
 
 typedef struct Model {
     HBitmap *hb;
@@ -143,7 +143,7 @@ static void test_late_iteration(void)
     hbitmap_set(hb, 64 * 64 * 3, 1);
     hbitmap_set(hb, 64 * 64 * 5, 1);
 
-    /* Empties words and leaves what is above them */
+    /* Clear words without the bits above them. */
     hbitmap_deserialize_zeroes(hb, 64, 64, false);
     hbitmap_deserialize_zeroes(hb, 64 * 64 * 3, 64, false);
 
@@ -163,8 +163,9 @@ static void test_late_iteration(void)
 #define ROUNDS      6
 
 /*
- * Bit N belongs to setter N % SETTERS.  It sets it if taken[N] is false, and
- * makes that true before; who clears it makes it false again.
+ * Bit N belongs to setter N % SETTERS.  The setter sets the bit if taken[N] is
+ * false, and makes taken[N] true before.  The thread that clears the bit makes
+ * taken[N] false again.
  */
 typedef struct Hammer {
     HBitmap *hb;
@@ -199,7 +200,7 @@ static void *setter_run(void *opaque)
     return NULL;
 }
 
-/* What is found may be cleared, and what is counted is found. */
+/* Clear bits that an iterator finds.  It must find all counted bits. */
 static void clear_some(Hammer *h, GRand *rand)
 {
     unsigned first = g_rand_int_range(rand, 0, BITS);
@@ -225,7 +226,7 @@ static void clear_some(Hammer *h, GRand *rand)
     }
 }
 
-/* All that were set and not cleared are set, and no others. */
+/* Check that exactly those bits are set that were set and not cleared. */
 static void hammer_check(Hammer *h)
 {
     Model m = { .hb = h->hb, .set = (uint8_t *)h->taken, .size = BITS };

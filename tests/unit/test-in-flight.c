@@ -1,6 +1,6 @@
 /*
- * Counting requests of many threads: what a count of zero promises, and how
- * many barriers it costs
+ * Counting requests of many threads: the meaning of a count of zero, and the
+ * number of barriers that it costs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,7 @@
 #include "block/in-flight.h"
 #include "qemu/thread.h"
 
-/* Threads with and without slots, counting up here and down there. */
+/* Threads with and without slots start requests, and others end them. */
 typedef struct Counter {
     InFlight *in_flight;
     QemuSemaphore *handed_on;
@@ -74,13 +74,13 @@ static void test_count(void)
     qemu_sem_destroy(&handed_on);
 }
 
-/* How many barriers have struck since @before. */
+/* Return the number of barriers since @before. */
 static unsigned barriers_since(AsymCount before)
 {
     return asym_mb_begun() - before;
 }
 
-/* Enough for the thread to do without barriers of its own. */
+/* Start so many requests that later ones of the thread have no barrier. */
 static void go_light(InFlight *in_flight)
 {
     for (int i = 0; i < 100; i++) {
@@ -145,7 +145,7 @@ static void test_close_idle(void)
     in_flight_cleanup(in_flight);
 }
 
-/* Requests of many threads against somebody who closes again and again. */
+/* Requests of many threads, while another thread closes again and again */
 typedef struct Gate {
     InFlight in_flight;
     bool closed;

@@ -27,7 +27,7 @@
 
 static IOThread *iothreads[THREADS];
 
-/* Coroutines that have more to do */
+/* The number of coroutines that are not done */
 static int working;
 
 /* Let all coroutines run, in threads of their own, and serve the main loop. */
@@ -85,7 +85,7 @@ static void coroutine_fn claim_entry(void *opaque)
             continue;
         }
 
-        /* Plain reads and writes: nobody else has them */
+        /* Plain reads and writes are enough, as no other request has them. */
         for (unsigned chunk = first; chunk <= last; chunk++) {
             g_assert_false(c->used[chunk]);
             c->used[chunk] = true;
@@ -111,7 +111,7 @@ static void test_claims(void)
 
 static uint64_t source_words[SECTORS], target_words[SECTORS];
 
-/* Counts writes to the target: some fail, if any shall */
+/* Number of writes to the target; some of them fail if the case says so */
 static unsigned target_writes;
 static bool target_fails;
 

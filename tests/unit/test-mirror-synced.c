@@ -18,7 +18,7 @@
 #include "mirror-images.h"
 #include "mirror-job.h"
 
-/* Requests of the target that are held, and whether more will be. */
+/* Requests of the target that are held, and whether to hold more of them */
 typedef struct Gate {
     bool shut;
     int waiting;

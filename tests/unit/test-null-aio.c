@@ -1,7 +1,7 @@
 /*
  * Requests of null-aio end without the node's home thread
  *
- * That is the main loop here, which does nothing but wait for them.
+ * The home thread is the main loop here.  It only waits for the requests.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -6,9 +6,9 @@
  *      new                      [ . . . . ]       takes 1, then waits for A
  *
  * A write waits if its first cluster is being allocated.  Otherwise it takes
- * what is free up to the next allocation, and waits for that one then.  Each
- * request to the memory lets others go first, so a write is in flight when the
- * function that starts it returns.
+ * the free clusters before the next allocation, and then waits for that one.
+ * Each access to the disk in memory lets other coroutines run first.  So a
+ * write is in flight when the function that starts it returns.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -23,7 +23,7 @@
 #define SECTOR      512
 #define CLUSTER     4096
 
-/* One table of the cache maps this many; the first one is written before. */
+/* One table of the cache maps so many clusters; the first has data already. */
 #define WINDOW      64
 #define WINDOWS     32
 #define MAX_WRITES  24
@@ -139,7 +139,7 @@ static int others_start(GRand *rand, BlockBackend *blk, int64_t window,
     return n;
 }
 
-/* What @w, which has just been started, does; @others are in flight. */
+/* Check what @w does, which has just been started, while @others run. */
 static void check_dependencies(BlockBackend *blk, Write *w, Write *others,
                                int n)
 {
@@ -232,7 +232,7 @@ static void test_same(void)
 #define SUBCLUSTER  SECTOR
 #define LARGE       (32 * SUBCLUSTER)
 
-/* Subclusters of a cluster that is there are allocated side by side. */
+/* Several writes allocate subclusters of an allocated cluster at one time. */
 static void test_subclusters(void)
 {
     BlockBackend *blk = image_new("cluster_size=16k,extended_l2=on");
@@ -240,7 +240,7 @@ static void test_subclusters(void)
         { .offset = 4 * SUBCLUSTER, .bytes = SUBCLUSTER, .value = 1 },
         { .offset = 6 * SUBCLUSTER, .bytes = SUBCLUSTER, .value = 2 },
 
-        /* These wait for the first and for the second one */
+        /* These two wait for the first and for the second write. */
         { .offset = 4 * SUBCLUSTER, .bytes = SUBCLUSTER, .value = 3 },
         { .offset = 6 * SUBCLUSTER, .bytes = SUBCLUSTER, .value = 4 },
     };
@@ -260,7 +260,7 @@ static void test_subclusters(void)
     image_free(blk);
 }
 
-/* Those of a cluster that is not there yet wait until it is. */
+/* Writes to subclusters of a new cluster wait until it is allocated. */
 static void test_new_subclusters(void)
 {
     BlockBackend *blk = image_new("cluster_size=16k,extended_l2=on");
@@ -309,7 +309,7 @@ static void test_behind(void)
     image_free(blk);
 }
 
-/* A write is in flight when the image becomes inactive: it ends before. */
+/* A write in flight ends before the image becomes inactive. */
 static void test_inactivate(void)
 {
     BlockBackend *blk = image_new("cluster_size=4096");

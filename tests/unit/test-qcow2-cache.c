@@ -18,7 +18,7 @@
 #define SECTOR          512
 #define CLUSTER         4096
 
-/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+/* The bytes mapped by 512 bytes of a table, and by a table of one cluster */
 #define SLICE_BYTES     (64 * CLUSTER)
 #define TABLE_BYTES     (512 * CLUSTER)
 
@@ -70,7 +70,7 @@ static void test_lock(void)
 {
     BlockBackend *blk = image_new(128, "cluster_size=4096");
 
-    /* Never read: the table has to be loaded */
+    /* After the image has been opened, each table has to be loaded. */
     image_write(blk, 0, 2 * CLUSTER, 0);
     image_write(blk, 2 * CLUSTER, CLUSTER, BDRV_REQ_WRITE_COMPRESSED);
     g_assert(blk_pwrite_zeroes(blk, 3 * CLUSTER, CLUSTER, 0) >= 0);
@@ -82,7 +82,7 @@ static void test_lock(void)
     g_assert(!qcow2_read_needs_lock(blk, 0, SECTOR));
     g_assert(qcow2_read_needs_lock(blk, 64 * CLUSTER, SECTOR));
 
-    /* Loaded: data, zeroes with and without data, nothing, several of a kind */
+    /* The table is loaded, so reads of any kind of cluster need no lock. */
     g_assert(!qcow2_read_needs_lock(blk, 64 * CLUSTER + SECTOR, SECTOR));
     g_assert(!qcow2_read_needs_lock(blk, CLUSTER, CLUSTER));
     g_assert(!qcow2_read_needs_lock(blk, 3 * CLUSTER, CLUSTER));
@@ -91,7 +91,7 @@ static void test_lock(void)
     g_assert(!qcow2_read_needs_lock(blk, 64 * CLUSTER, 6 * CLUSTER));
     g_assert(qcow2_read_needs_lock(blk, 2 * CLUSTER, SECTOR));
 
-    /* So it is for what only asks what is there; the first looks at more */
+    /* The same holds for block status; its first call looks at more tables. */
     g_assert(qcow2_status_needs_lock(blk, 0, SECTOR));
     g_assert(!qcow2_status_needs_lock(blk, 0, SECTOR));
     g_assert(!qcow2_status_needs_lock(blk, 4 * CLUSTER, 8 * CLUSTER));
@@ -115,7 +115,7 @@ static void test_lock(void)
 }
 
 /*
- * What is found, with the lock and without
+ * Lookups with the lock and without
  */
 
 typedef struct Compare {
@@ -194,7 +194,7 @@ static void test_same(void)
     check_same("cluster_size=16k,extended_l2=on", 16384);
 }
 
-/* Entries of two words are not read while both change. */
+/* A reader without the lock does not use an entry while two words change. */
 static void test_pairs(void)
 {
     BlockBackend *blk = image_new(128, "cluster_size=16k,extended_l2=on");
@@ -229,7 +229,7 @@ static bool image_shows_table(BlockBackend *blk, uint64_t table)
     return false;
 }
 
-/* Whether the cache shows the table that maps @offset; not a use of it. */
+/* Return whether the cache shows the table for @offset, without a use of it. */
 static bool image_shows(BlockBackend *blk, int64_t offset)
 {
     uint64_t table = blk_state(blk)->l1_table[offset / TABLE_BYTES] &
@@ -381,7 +381,7 @@ static void coroutine_fn resize_entry(void *opaque)
     qatomic_store_release(&resize->done, true);
 }
 
-/* Tables that a lookup has before it stay until that ends. */
+/* Tables that a lookup has found stay until the lookup ends. */
 static void check_resize(BlockBackend *blk, int64_t size)
 {
     BDRVQcow2State *s = blk_state(blk);
@@ -467,7 +467,7 @@ static void test_slots(void)
     g_assert(qcow2_slots_retry(slots, begin));
     g_assert_null(qcow2_slots_find(slots, 0x1000));
 
-    /* Hidden once more: a table of this name is made anew */
+    /* A slot that is hidden is hidden again, for a new table there. */
     begin = qcow2_slots_begin(slots);
     qcow2_slots_hide(slots, 2);
     qcow2_slots_show(slots, 2, 0x1000);

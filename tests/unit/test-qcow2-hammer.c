@@ -1,12 +1,13 @@
 /*
  * Writes to a qcow2 image from many threads, and power failures
  *
- * While four threads load it, the image is grown, has snapshots taken and its
- * cache cleaned or replaced.  After every round it has exactly what was
- * written, and so has a snapshot taken a round before; the refcounts are right.
+ * While four threads write to the image, the main thread grows it, takes
+ * snapshots, and cleans or replaces its cache.  After each round the image must
+ * have exactly what was written, a snapshot of the round before must be
+ * unchanged, and the refcounts must be right.
  *
- * After a power failure the image has everything that was flushed, and no
- * refcount is too low.
+ * After a power failure the image must have everything that was flushed, and no
+ * refcount may be too low.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -57,7 +58,7 @@ static void image_free(TestImage *image)
 }
 
 /*
- * What is done to the image meanwhile
+ * Operations of the main thread
  */
 
 static void coroutine_fn clean_entry(void *opaque)
@@ -141,7 +142,7 @@ static void image_control(TestImage *image)
  * Rounds
  */
 
-/* Back to what was there before this round. */
+/* Go back to the contents before this round. */
 static void image_return(TestImage *image)
 {
     bdrv_drained_begin(image->bs);
@@ -180,7 +181,7 @@ static void test_rounds(gconstpointer options)
             image_resize(image, DISK_BYTES);
         }
 
-        /* What was written is not in the cache only */
+        /* Open the image again: all that was written must be in it. */
         blk_unref(image->blk);
         image_open(image, 8 + round);
         image_verify(image);

@@ -4,15 +4,15 @@
  *      this program                    itself, started with --child
  *      ------------                    ----------------------------
  *      makes an image
- *      starts it, waits for its end    opens the image, loads it; SIGKILL to
+ *      starts the child, waits         opens the image, writes to it; kills
  *                                      itself before some request, while others
- *                                      are under way
+ *                                      are in flight
  *      opens the image: no cluster is
  *      used too often, all is there
  *      that was flushed
  *
- * Both map one file with what is known of the sectors.  With '-m slow' it takes
- * minutes.
+ * Both map one file that says what the sectors may have.  With '-m slow' the
+ * test takes minutes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -116,7 +116,7 @@ static void wait_for_requests(const char *path)
     close(fd);
 }
 
-/* Returns whether it was killed, not just through. */
+/* Run the child.  Return whether it was killed and did not end by itself. */
 static bool run_child(const char *path, const char *known, int seed,
                       int requests)
 {

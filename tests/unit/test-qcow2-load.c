@@ -16,7 +16,7 @@
 #define SECTOR          512
 #define CLUSTER         4096
 
-/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+/* The bytes mapped by 512 bytes of a table, and by a table of one cluster */
 #define SLICE_BYTES     (64 * CLUSTER)
 #define TABLE_BYTES     (512 * CLUSTER)
 
@@ -24,10 +24,10 @@
 #define SLICES          16
 #define REQUESTS        8
 
-/* What a table of 512 bytes maps if clusters have 512 bytes too */
+/* The bytes mapped by 512 bytes of a table if clusters have 512 bytes too */
 #define SMALL_BYTES     (64 * SECTOR)
 
-/* So many tables of 512 bytes are loaded at once. */
+/* At most so many tables of 512 bytes are loaded at once. */
 #define LOADS           1024
 
 /* Each of the first slices has data in its first cluster. */
@@ -111,7 +111,7 @@ static void request_finish(Request *r)
     g_assert_cmpint(r->ret, >=, 0);
 }
 
-/* Requests that read nothing but tables, all at once, @step bytes apart. */
+/* Send requests that only read tables, all at once and @step bytes apart. */
 static void run(BlockBackend *blk, int64_t step, bool write)
 {
     Request requests[REQUESTS];
@@ -163,7 +163,7 @@ static void test_stale(void)
         aio_poll(qemu_get_aio_context(), true);
     }
 
-    /* Changed by one who takes the lock, and written back */
+    /* Change the table with the lock held, and write it back. */
     g_assert(blk_pwrite_zeroes(blk, 0, CLUSTER, 0) >= 0);
     for (int i = 1; i < SLICES; i++) {
         check_read(blk, i * SLICE_BYTES, 'o');
@@ -174,7 +174,7 @@ static void test_stale(void)
     image_free(blk);
 }
 
-/* Let nobody find the part of a table that maps @offset, which is cached. */
+/* Hide the cached part of a table that maps @offset. */
 static uint64_t hide_slice(BDRVQcow2State *s, int64_t offset)
 {
     Qcow2Slots *slots = qcow2_cache_slots(s->l2_table_cache);
@@ -219,7 +219,7 @@ static void test_dropped(void)
     image_free(blk);
 }
 
-/* Let @change happen while the first table is read: it is not cached then. */
+/* Call @change while the first table is read.  It must not be cached then. */
 static void change_meanwhile(void (*change)(BDRVQcow2State *s))
 {
     BlockBackend *blk = image_new(8);
@@ -261,7 +261,7 @@ static void test_freed(void)
     change_meanwhile(free_table);
 }
 
-/* As when an inactive image is opened anew */
+/* Do as an inactive image does when it is opened anew. */
 static void make_stale(BDRVQcow2State *s)
 {
     qcow2_load_stale_all(s->loads);
@@ -273,8 +273,8 @@ static void test_stale_all(void)
 }
 
 /*
- * A new table is in the cache, but nobody has looked at all of it yet.  What is
- * on disk may be older: the disk is read, and the cache keeps what it has.
+ * A new table is in the cache, but some part of it is not shown yet.  The part
+ * on the disk may be older.  A request reads it, and the cache keeps its own.
  */
 static void test_new(void)
 {
@@ -292,8 +292,8 @@ static void test_new(void)
 }
 
 /*
- * More requests than may load: the others wait for their turn.  Each of them
- * needs a table of its own.
+ * There are more requests than may load at once, and each needs another table.
+ * The others wait for their turn.
  */
 static void test_many(void)
 {
@@ -344,8 +344,8 @@ static void test_behind(void)
 }
 
 /*
- * One request waits, and each of those that load needs another table next: they
- * do not load it before the one that has waited.
+ * One request waits.  Each request that loads a table needs another one next.
+ * It does not load this table before the waiting request has loaded its own.
  */
 static void test_turn(void)
 {
@@ -401,8 +401,8 @@ static void test_not_opened(void)
 }
 
 /*
- * A working set of twice the cache: each table that is read was read by one,
- * no matter how many want it, and the reads of tables overlap.
+ * The working set is twice the cache.  A table that several requests want is
+ * read by one of them, and the reads of several tables overlap.
  */
 static void test_twice(void)
 {

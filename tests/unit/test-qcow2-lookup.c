@@ -1,10 +1,10 @@
 /*
  * Reads of a qcow2 image in many threads, without the image's lock
  *
- * The image lies in memory and has a cache of few, small tables, which are
- * replaced all the time.  Four threads read it while they change it: each
- * sector carries the number of the write that it comes from, so that a read
- * knows whether what it got was there at some time while it was under way.
+ * The image is in memory and has a cache of few and small tables, which are
+ * replaced all the time.  Four threads read and change the image.  Each sector
+ * holds the number of the write that it comes from.  So a read can check that
+ * the sector had this content at some time while the read was in flight.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,7 +24,7 @@
 #define CLUSTER         4096
 #define SECTORS         (CLUSTER / SECTOR)
 
-/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+/* The bytes mapped by 512 bytes of a table, and by a table of one cluster */
 #define SLICE_BYTES     (64 * CLUSTER)
 #define TABLE_BYTES     (512 * CLUSTER)
 
@@ -64,7 +64,7 @@ typedef struct TestImage {
     int running;
 } TestImage;
 
-/* What one of our coroutines does, again and again. */
+/* The work that one coroutine repeats */
 typedef struct Load {
     TestImage *image;
     GRand *rand;
@@ -136,7 +136,7 @@ static TestSector *image_sector(TestImage *image, int64_t sector)
     return &image->clusters[sector / SECTORS].sector[sector % SECTORS];
 }
 
-/* Nobody else uses the image: exactly what was written is there. */
+/* Check that the image has exactly what was written.  Nothing else uses it. */
 static void image_verify(TestImage *image)
 {
     g_autofree uint64_t *buf = g_malloc(CLUSTER);
@@ -158,7 +158,7 @@ static void image_verify(TestImage *image)
  * The load
  */
 
-/* Readers of a cluster, while it is not being freed. */
+/* Count a reader of @cluster.  Return false if the cluster is being freed. */
 static bool cluster_ref(TestCluster *cluster)
 {
     int readers = qatomic_read(&cluster->readers);
@@ -241,7 +241,7 @@ static void coroutine_fn load_write(Load *load, int64_t first, int nb)
     }
 }
 
-/* A cluster is not freed while it is read: its data would be another's. */
+/* Do not free a cluster while it is read, as other data may take its place. */
 static void coroutine_fn load_zero(Load *load, int64_t cluster, bool unmap)
 {
     TestImage *image = load->image;
@@ -271,7 +271,7 @@ static int64_t load_cluster(Load *load)
 {
     int64_t clusters = qatomic_read(&load->image->size) / CLUSTER;
 
-    /* Half of them in three tables: hits and misses by turns */
+    /* Half of the clusters are in three tables, for both hits and misses. */
     if (g_rand_boolean(load->rand)) {
         clusters = 3 * SLICE_BYTES / CLUSTER;
     }
@@ -313,7 +313,7 @@ static void coroutine_fn load_entry(void *opaque)
 }
 
 /*
- * What is done to the image meanwhile
+ * Operations of the main thread
  */
 
 static void coroutine_fn clean_entry(void *opaque)
@@ -409,7 +409,7 @@ static void test_hammer(void)
 
     image_verify(image);
 
-    /* What was written is not in the cache only */
+    /* Open the image again: all that was written must be in it. */
     blk_unref(image->blk);
     image_open(image, 64);
     image_verify(image);

@@ -107,7 +107,7 @@ static void check_image(BlockBackend *blk)
     g_assert_cmpint(result.check_errors, ==, 0);
 }
 
-/* Whether all from @offset to @end reads as zeroes. */
+/* Return whether all bytes from @offset to @end read as zeroes. */
 static bool is_zero(BlockBackend *blk, int64_t offset, int64_t end)
 {
     g_autofree char *buf = g_malloc(end - offset);

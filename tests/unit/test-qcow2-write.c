@@ -17,7 +17,7 @@
 #define SECTOR          512
 #define CLUSTER         4096
 
-/* What a table of 512 bytes maps, and one of a whole cluster, which L1 names */
+/* The bytes mapped by 512 bytes of a table, and by a table of one cluster */
 #define SLICE_BYTES     (64 * CLUSTER)
 #define TABLE_BYTES     (512 * CLUSTER)
 
@@ -58,7 +58,7 @@ static void image_snapshot(BlockBackend *blk)
     bdrv_drained_end(blk_bs(blk));
 }
 
-/* Whether both a first and a second write of the same need the lock. */
+/* Check whether a write, and then the same write again, need the lock. */
 static void check_write(BlockBackend *blk, int64_t offset, int64_t bytes,
                         bool first, bool second)
 {
@@ -71,7 +71,7 @@ static void test_lock(void)
     BlockBackend *blk = image_new("cluster_size=4096");
     g_autofree char *buf = g_strnfill(CLUSTER, 'w');
 
-    /* What has to be allocated, and the same again, in part and as a whole */
+    /* The first write allocates.  It is repeated, in part and as a whole. */
     check_write(blk, 0, SECTOR, true, false);
     check_write(blk, CLUSTER, 4 * CLUSTER, true, false);
     check_write(blk, 0, 5 * CLUSTER, false, false);
@@ -100,7 +100,7 @@ static void test_lock(void)
     check_write(blk, CLUSTER, SECTOR, false, false);
     check_write(blk, 3 * CLUSTER, SECTOR, true, false);
 
-    /* What was given back */
+    /* Clusters that were freed */
     g_assert(blk_pwrite_zeroes(blk, 3 * CLUSTER, CLUSTER,
                                BDRV_REQ_MAY_UNMAP) >= 0);
     check_write(blk, 3 * CLUSTER, SECTOR, true, false);
@@ -247,7 +247,7 @@ static void test_metadata(void)
         blk = image_spoil(blk, 0, QEMU_ALIGN_DOWN(places[i](blk_state(blk)),
                                                   CLUSTER));
         if (i == 0) {
-            /* 0 means that there is none: that is allocated */
+            /* An entry of 0 means that there is no cluster: one is allocated */
             g_assert(image_write(blk, 0, SECTOR) >= 0);
         } else {
             check_refused(blk, 0, SECTOR);
@@ -299,7 +299,7 @@ static void test_unaligned(void)
     image_free(blk);
 }
 
-/* Many tables: each is known, and no other cluster is taken for one. */
+/* With many tables, the set has each of them and no other cluster. */
 static void test_set(void)
 {
     BlockBackend *blk = image_new("cluster_size=4096");
@@ -323,7 +323,7 @@ static void test_set(void)
     g_assert(!qcow2_metadata_misses(blk_bs(blk), 2000 * CLUSTER,
                                     2000 * CLUSTER));
 
-    /* One that is full knows nothing, until it is made anew */
+    /* A set that is full is dropped, until it is made anew. */
     for (int64_t i = 0; s->metadata; i++) {
         qcow2_metadata_add(s, (2000 + i) * CLUSTER);
         g_assert_cmpint(i, <, 1000);

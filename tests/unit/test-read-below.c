@@ -23,14 +23,14 @@
 #define LENGTH      (BLOCKS * BLOCK)
 #define GUARD       0xee
 
-/* What the upper node asks the lower one for */
+/* The read that the upper node sends to the lower one */
 typedef struct Ask {
     int64_t offset;
     int64_t bytes;
     BdrvRequestFlags flags;
     size_t qiov_offset;
 
-    /* Of the vector; 0: what fits */
+    /* Size of the vector; 0 means that it has just room for the read */
     int64_t buffer;
 } Ask;
 
@@ -104,7 +104,7 @@ static int64_t coroutine_fn lower_co_getlength(BlockDriverState *bs)
     return lower.length;
 }
 
-/* Nothing is allocated: all reads that may copy do. */
+/* Say that nothing is allocated, so that each read that may copy does so. */
 static int coroutine_fn lower_co_block_status(BlockDriverState *bs,
                                               BlockStatusWanted wanted,
                                               int64_t offset, int64_t bytes,
@@ -279,7 +279,7 @@ typedef struct Row {
     Lower how;
     Ask ask;
 
-    /* Goes to the driver at once */
+    /* Whether the read goes to the driver at once */
     bool plain;
     int ret;
 } Row;
@@ -396,14 +396,14 @@ static void test_two_parents(void)
     g_assert_cmpint(writer.ret, ==, 0);
     g_assert_cmpint(lower.writes, ==, 1);
 
-    /* Without the other parent nobody can come between. */
+    /* Without the other parent no request can come between. */
     blk_unref(other);
     request_start(&reader);
     g_assert(!lower.listed);
     blk_unref(blk);
 }
 
-/* Nor is the parent alone if it came last. */
+/* A parent is not alone either if another parent came before it. */
 static void test_second_parent(void)
 {
     BlockDriverState *bs, *second;
@@ -425,7 +425,7 @@ static void test_second_parent(void)
     blk_unref(blk);
 }
 
-/* The lower node copies on read, whoever reads. */
+/* The lower node copies on read for each reader. */
 static void test_copy_on_read(void)
 {
     BlockDriverState *bs;

@@ -103,7 +103,7 @@ static void test_end_of_space(void)
 
     check(view, UINT64_MAX, 1, true, last + sizeof(last) - 1, 1);
     check(view, -(hwaddr)sizeof(last), sizeof(last), true, last, sizeof(last));
-    /* The sum wraps: no part of it is there, and low memory is not meant. */
+    /* The end is beyond 2^64.  It must not wrap around to low memory. */
     check(view, UINT64_MAX, 2, false, NULL, 0);
     check(view, -(hwaddr)16, 17, false, NULL, 0);
     check(view, 1, SIZE_MAX, false, low + 1, sizeof(low) - 1);
@@ -253,7 +253,7 @@ static void *reader(void *opaque)
     return NULL;
 }
 
-/* Views come and go while queues take and drop them; none is lost or early. */
+/* Views are replaced while queues use them.  Each is freed once, at its end. */
 static void test_readers(void)
 {
     QemuThread threads[READERS];

@@ -1,9 +1,9 @@
 /*
  * Requests that need a region of a node for themselves, from many threads
  *
- * Each sector has one thread that writes it, and each block one that writes
- * all its sectors, to a disk with larger blocks.  A value says who wrote it and
- * in which round, so that a write that gets lost is seen.
+ * The disk has larger blocks than sectors.  One thread writes each sector, and
+ * another one writes each block with all its sectors.  A value names its writer
+ * and its round, so that the test sees a write that gets lost.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -41,7 +41,7 @@ typedef struct Hammer {
     /* The newest round that has ended, for each sector */
     int done[SECTORS][WRITER__MAX];
 
-    /* Sectors are written below this */
+    /* Only sectors below this one are written */
     int limit;
     int running;
 } Hammer;
@@ -76,7 +76,7 @@ static void fill(uint64_t *buf, int sector, Writer writer, int round)
     }
 }
 
-/* It comes from the write that its writer has @done last, or a newer one. */
+/* Check that @buf is of the last write that its writer has @done, or newer. */
 static void check(const uint64_t *buf, int sector, const int *done)
 {
     for (int i = 0; i < WORDS; i++) {
@@ -139,7 +139,7 @@ static int some_row(Load *load)
     return g_rand_int_range(load->rand, MAX(0, rows - 2), rows);
 }
 
-/* Writes its sector of each row. */
+/* Write one sector of each row. */
 static void coroutine_fn sector_entry(void *opaque)
 {
     Load *load = opaque;
@@ -151,7 +151,7 @@ static void coroutine_fn sector_entry(void *opaque)
     load_end(load);
 }
 
-/* Writes its block of each row. */
+/* Write one block of each row. */
 static void coroutine_fn block_entry(void *opaque)
 {
     Load *load = opaque;
@@ -165,7 +165,7 @@ static void coroutine_fn block_entry(void *opaque)
     load_end(load);
 }
 
-/* Reads a block so that what is read is written, as nothing is allocated. */
+/* Read a block that is not allocated, so that the read also writes it. */
 static void coroutine_fn copy_on_read(Load *load)
 {
     g_autofree uint64_t *buf = g_malloc(BLOCK);
@@ -178,7 +178,7 @@ static void coroutine_fn copy_on_read(Load *load)
     g_assert_cmpint(ret, ==, 0);
 }
 
-/* Makes the disk larger by a row. */
+/* Make the disk larger by a row. */
 static void coroutine_fn grow(Hammer *hammer)
 {
     int ret;
@@ -296,7 +296,7 @@ static void coroutine_fn append_entry(void *opaque)
     load_end(load);
 }
 
-/* Whoever has written past the end, the disk is as large as it says. */
+/* Several threads write past the end, and the disk has the right size. */
 static void test_append(void)
 {
     hammer(0, 0, (Crew[]) { { append_entry, THREADS }, { } });

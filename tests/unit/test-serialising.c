@@ -1,10 +1,10 @@
 /*
  * Requests that need a region of a node for themselves, one by one
  *
- * A guest that writes sectors of 512 bytes to a disk with larger blocks makes
- * the block layer read a block, change a sector and write the block back, and
- * nobody else may change the block meanwhile.  Requests are stopped at known
- * steps, in one thread, to see what the others do.
+ * When a guest writes sectors of 512 bytes to a disk with larger blocks, the
+ * block layer reads a block, changes a sector and writes the block back.  No
+ * other request may change the block meanwhile.  The cases stop a request at a
+ * known step, and look at what other requests do.  All run in one thread.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -89,7 +89,7 @@ static void test_holder(void)
     request_start(&writer, blk);
     g_assert(disk->waiting[STEP_READ]);
 
-    /* It is known, and has not looked around itself yet */
+    /* The request is in the list, and has not looked at the others yet. */
     disk->gate_closed[STEP_INFO] = true;
     request_start(&newcomer, blk);
     g_assert(disk->waiting[STEP_INFO]);
@@ -110,7 +110,7 @@ static void test_holder(void)
     disk_close(blk);
 }
 
-/* It takes all that it will need before it reads: here, its cluster. */
+/* A request takes all that it needs before it reads: here, its cluster. */
 static void do_test_flag(Kind kind)
 {
     BlockBackend *blk = disk_open(DISK_BYTES);
@@ -148,8 +148,8 @@ static void test_flag(void)
 }
 
 /*
- * Zeroes past the end, from a sector to a sector: the driver wants the rest of
- * the disk, but somebody is there.
+ * Zeroes are written past the end.  The driver wants to write the rest of the
+ * disk too, but another request is there.
  */
 static void test_extend(void)
 {
@@ -177,7 +177,7 @@ static void test_extend(void)
     g_assert_cmphex(disk_value(CLUSTER + 3 * BLOCK + SECTOR), ==, 3);
     g_assert_cmphex(disk_value(8 * CLUSTER), ==, 1);
 
-    /* With nobody there the driver gets it */
+    /* Without another request the driver gets it. */
     zeroes.offset += 9 * CLUSTER;
     request_start(&zeroes, blk);
     g_assert_cmpint(zeroes.ret, ==, 0);

@@ -1,5 +1,5 @@
 /*
- * Shards of an object: one of each slot, found in the order of the slots
+ * Shards of an object: one for each slot, found in the order of the slots
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

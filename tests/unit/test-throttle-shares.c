@@ -35,10 +35,10 @@ typedef struct Request {
 /* Something that lets requests through. */
 typedef struct Gate Gate;
 struct Gate {
-    /* How long a request has to wait; 0 if it may go, and is counted */
+    /* Return how long a request has to wait, or count it and return 0 */
     int64_t (*ask)(Gate *gate, const Request *req, int64_t now);
 
-    /* Whether it may go without being asked for */
+    /* Return whether a request may go without a look at the buckets */
     bool (*pass)(Gate *gate, const Request *req);
 
     GQueue *waiting[THROTTLE_MAX];
@@ -192,7 +192,7 @@ static void gate_retry(Gate *gate, ThrottleDirection direction)
     }
 }
 
-/* Those that wait go in their order, as soon as they may, until @now. */
+/* Until @now, let waiting requests go in order, each as soon as it may. */
 static void gate_run(Gate *gate, int64_t now)
 {
     for (;;) {
@@ -411,7 +411,7 @@ static unsigned take_all(ThrottleShares *shares, unsigned slot)
     return count;
 }
 
-/* Threads that come share; one whose others are gone has all again. */
+/* New threads get a share.  When the others are gone, one thread has it all. */
 static void test_idle(void)
 {
     ThrottleState ts;
@@ -435,7 +435,7 @@ static void test_idle(void)
     throttle_shares_free(shares);
 }
 
-/* Nothing that is used is lost, whatever becomes of the share. */
+/* All uses of a share count, even if the share becomes void. */
 static void test_counted(void)
 {
     ThrottleState ts;
@@ -459,7 +459,7 @@ static void test_counted(void)
     throttle_shares_free(shares);
 }
 
-/* Other limits begin with empty buckets and no shares. */
+/* New limits begin with empty buckets and without shares. */
 static void test_configured(void)
 {
     ThrottleState ts;
@@ -476,7 +476,7 @@ static void test_configured(void)
     throttle_shares_free(shares);
 }
 
-/* Requests beyond all measure, and threads beyond all numbers, must ask. */
+/* Huge requests, and threads without a slot, must look at the buckets. */
 static void test_odd(void)
 {
     ThrottleState ts;
@@ -505,7 +505,7 @@ typedef struct Crowd {
     unsigned went;
 } Crowd;
 
-/* Takes what there is until a request would have to wait. */
+/* Send requests until one would have to wait. */
 static void *crowd_run(void *opaque)
 {
     Crowd *crowd = opaque;
@@ -533,7 +533,7 @@ static void *crowd_run(void *opaque)
     return NULL;
 }
 
-/* The clock stands: the bucket's size goes through, whoever is how fast. */
+/* The clock stands still, so exactly the bucket's size goes through. */
 static void test_threads(void)
 {
     Crowd crowd = { 0 };

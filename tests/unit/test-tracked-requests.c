@@ -1,10 +1,9 @@
 /*
  * Requests of many threads on one node: counted, listed and kept apart
  *
- * A driver that knows which requests it is serving checks the block layer's
- * promises while eight threads send requests: nothing overlaps a serialising
- * write, and nothing is under way in a drained section.  What that may cost is
- * checked with the number of barriers.
+ * Eight threads send requests to a driver that keeps a list of its requests.
+ * The driver checks that no request overlaps a serialising write, and that no
+ * request is in flight in a drained section.  Other cases count barriers.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,7 +26,7 @@
 /* First byte of a buffer that is written with BDRV_REQ_SERIALISING */
 #define MARK_SERIALISING 1
 
-/* One serialising request weighs more than all others together */
+/* One serialising request counts more than all others together. */
 #define ALONE           1000000
 
 typedef struct TestState {
@@ -101,7 +100,7 @@ static BlockDriver bdrv_test = {
     .bdrv_co_getlength = test_co_getlength,
 };
 
-/* What one of our coroutines does, again and again. */
+/* The work that one coroutine repeats */
 typedef struct Load {
     BlockBackend *blk;
     AioContext *home;
@@ -273,7 +272,7 @@ static void test_flush(void)
     node_close(bs, blk);
 }
 
-/* One serialising request alerts those after it, but not for ever. */
+/* A serialising request sets the alert, which later ends. */
 static void test_alert(void)
 {
     g_autofree uint8_t *buf = g_malloc0(REGION_BYTES);
@@ -299,7 +298,7 @@ static void test_alert(void)
     node_close(bs, blk);
 }
 
-/* How many barriers have struck since @before. */
+/* Return the number of barriers since @before. */
 static unsigned barriers_since(AsymCount before)
 {
     return asym_mb_begun() - before;
@@ -307,10 +306,10 @@ static unsigned barriers_since(AsymCount before)
 
 #define NODES 200
 
-/* Of one node: enough for the thread to do without barriers of its own */
+/* After so many requests to a node, those of the thread have no barrier. */
 #define READS 100
 
-/* One barrier serves all nodes of a drain that have worked since the last. */
+/* A drain takes one barrier for all nodes that were busy since the last one. */
 static void test_sweep(void)
 {
     uint8_t buf[REGION_BYTES];
@@ -390,7 +389,7 @@ static void list_remove(List *list, int i)
                             g_steal_pointer(&list->cells[i]));
 }
 
-/* Checks that exactly those that were added are found; what that cost. */
+/* Check that a walk finds exactly the added requests.  Return its cost. */
 static unsigned list_walk(List *list)
 {
     TrackedWalk walk = { 0 };
@@ -462,7 +461,7 @@ static void *remove_all(void *opaque)
     return NULL;
 }
 
-/* Cells that come back from another thread are used again. */
+/* Cells that another thread has returned are used again. */
 static void test_returned(void)
 {
     unsigned first = 0;

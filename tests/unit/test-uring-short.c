@@ -25,7 +25,7 @@
 #define PIECES  4
 #define BYTES   (PIECE * PIECES)
 
-/* How the next requests are cut. */
+/* The way in which the next requests are shortened */
 typedef enum Cut {
     CUT_NOT,
     CUT_TO_A_PIECE,     /* one buffer of a list, or PIECE bytes of a buffer */
@@ -73,7 +73,7 @@ static void *library(const char *function)
     return address;
 }
 
-/* These take the place of the library's. */
+/* These functions replace those of the library. */
 
 int io_uring_submit(struct io_uring *ring)
 {
@@ -138,7 +138,7 @@ static void coroutine_fn request_entry(void *opaque)
     aio_wait_kick();
 }
 
-/* Runs a request in the thread of @ctx, and returns what became of it. */
+/* Run a request in the thread of @ctx, and return its result. */
 static int run(BlockBackend *blk, AioContext *ctx, bool write, uint8_t *buf,
                unsigned buffers, BdrvRequestFlags flags)
 {

@@ -11,8 +11,9 @@
  *                            look at all rings ----->  take what is there
  *
  * Control waits for threads, and the main loop runs bottom halves meanwhile.
- * The functions of the layers below control are this test's own: a ring is set
- * up or is not, and one of them lets a bottom half come at the worst moment.
+ * The test has its own functions in place of the layers below control.  There a
+ * ring is only set up or not, and one function runs a bottom half at the worst
+ * moment.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -124,7 +125,7 @@ const BlockQueueOps virtio_blk_queue_ops = {
     .look = count_look,
 };
 
-/* What both devices share, as far as control needs it here */
+/* The functions of both devices that control needs here */
 
 bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *ds,
                                 BlockBackend *blk,

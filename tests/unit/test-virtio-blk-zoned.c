@@ -116,7 +116,7 @@ static BlockDriver zones_driver = {
     .bdrv_co_zone_append = zones_co_append,
 };
 
-/* As much of a device as a zone command sees of it. */
+/* The parts of a device that a zone command uses */
 typedef struct Fixture {
     VirtIOBlock dev;
     VirtIOBlkQueue *q;
@@ -169,7 +169,7 @@ static void coroutine_fn command_co(void *opaque)
     c->status = virtio_blk_zone_command(c->req, &c->fault);
 }
 
-/* Returns the status, -1 for a fault; data in or out at @buf. */
+/* Run a command with data at @buf.  Return its status, or -1 for a fault. */
 static int run(Fixture *f, uint32_t type, uint64_t sector, void *buf,
                size_t len, size_t in_len)
 {
@@ -193,7 +193,7 @@ static int run(Fixture *f, uint32_t type, uint64_t sector, void *buf,
         aio_poll(qemu_get_aio_context(), true);
     }
     if (type == VIRTIO_BLK_T_ZONE_APPEND && c.status == OK) {
-        /* For the test: the sector that was told. */
+        /* Give the test the sector that the device has reported. */
         memcpy(buf, in, sizeof(uint64_t));
     }
     return c.fault ? -1 : c.status;
@@ -228,7 +228,7 @@ static void check_report(Fixture *f, unsigned first, unsigned room,
         g_assert_cmpuint(z->z_type, ==, zone ? VIRTIO_BLK_ZT_SWR
                                              : VIRTIO_BLK_ZT_CONV);
     }
-    /* Nothing behind what was reported */
+    /* The device must write nothing behind the report. */
     for (size_t i = REPORT_SIZE(expected); i < size + 8; i++) {
         g_assert_cmpuint(((uint8_t *)report)[i], ==, 0);
     }

@@ -1,9 +1,10 @@
 /*
- * Ring readers and drivers that mean harm
+ * Ring readers and malicious drivers
  *
- * Every fault that has a name, in every form that can carry it: split and
- * packed, in the ring and in an indirect table.  Then rings of random
- * numbers: whatever is taken lies inside guest memory, and nothing leaks.
+ * There is a case for every fault that has a name: in split and packed rings,
+ * in the ring and in an indirect table.  Other cases have rings of random
+ * numbers.  Each chain that is taken must lie in guest memory, and no memory
+ * may leak.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -155,7 +156,7 @@ static void test_bad_tables(const void *packed)
     expect_fault(d, "inside an indirect table");
     driver_free(d);
 
-    /* One more than there may be, direct or bounced or split at the end. */
+    /* There is one segment too many: direct, bounced, or split at the end. */
     for (unsigned i = 0; i < 1025; i++) {
         many[i] = (Desc) { BUF, 1, 0 };
     }
@@ -180,7 +181,7 @@ static void test_bad_tables(const void *packed)
     driver_free(d);
 }
 
-/* Links of split rings: loops, and out of the table. */
+/* Links of split rings: loops, and links that leave the table. */
 static void test_split_links(void)
 {
     static const struct {
@@ -278,8 +279,8 @@ static void test_packed_endless(void)
 }
 
 /*
- * Random rings.  Numbers are chosen so that most chains get far: small
- * indexes, addresses around the edges of guest memory, few wild ones.
+ * Random rings.  Most numbers are small indexes, or addresses near the edges of
+ * guest memory, so that most chains are read far.
  */
 static uint64_t random_addr(GRand *rand)
 {
@@ -375,7 +376,7 @@ static bool is_vast(const uint8_t *p)
            p - (uint8_t *)guest.vast < VAST_SIZE;
 }
 
-/* Use every byte, as a device would: a sanitizer looks on. */
+/* Use every byte as a device does, so that a sanitizer checks the addresses. */
 static void use_chain(GRand *rand, const VRingChain *chain)
 {
     uint64_t out = 0, in = 0;

@@ -1,5 +1,5 @@
 /*
- * Ring readers: who wants to be notified, and when
+ * Ring readers: notifications that driver and device want or do not want
  *
  *                    driver writes                  device writes
  *     by flags       no interrupts                  no kicks
@@ -88,7 +88,7 @@ static void test_event_idx(const void *packed)
         }
         set_event(d, place, wrap);
         for (unsigned i = 0; i < 8; i++) {
-            /* The first is announced in any case: nothing was before. */
+            /* The first batch causes an interrupt in any case. */
             g_assert(driver_one_request(d) == (i == 0 || i == event));
         }
         vring_invalidate_signalled_used(&d->r);

@@ -12,7 +12,7 @@
 #include "qemu/thread.h"
 #include "vring-driver.h"
 
-/* Whoever logs: the pages of guest memory that were reported to it. */
+/* The log: those pages of guest memory that were reported as written */
 static uint8_t *dirty;
 static int views_released;
 
@@ -47,7 +47,7 @@ static void log_clear(void)
     memset(dirty, 0, MID + MID_SIZE);
 }
 
-/* Is exactly this dirty, among buffers and rings? */
+/* Return whether exactly these bytes of buffers and rings are dirty. */
 static bool log_has(hwaddr addr, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -68,7 +68,7 @@ static void expect_log_of_ring(Driver *d)
     }
 }
 
-/* Tracking from the start: data is reported before the driver sees it. */
+/* With tracking from the start, data is reported before the driver sees it. */
 static void test_log_known(const void *packed)
 {
     Driver *d = driver_new(packed, 8, true);
@@ -157,7 +157,7 @@ static void test_log_begins(const void *packed)
     }
 }
 
-/* Nobody logs: nobody is told. */
+/* Without tracking, nothing is reported. */
 static void test_log_off(const void *packed)
 {
     Driver *d = driver_new(packed, 8, false);
@@ -199,7 +199,7 @@ static void test_views(const void *packed)
     drain_call_rcu();
     g_assert_cmpint(qatomic_read(&views_released), ==, 1);
 
-    /* Nothing in flight: at once. */
+    /* Without requests in flight the old view is dropped at once. */
     ring_view_source_publish(&d->src, log_view_new(false));
     g_assert(vring_refresh(&d->r));
     drain_call_rcu();
@@ -209,7 +209,7 @@ static void test_views(const void *packed)
     g_assert_cmpint(qatomic_read(&views_released), ==, 3);
 }
 
-/* The ring's memory goes: requests end by the old view, then it is over. */
+/* The memory of the ring is removed.  Requests still end by the old view. */
 static void test_ring_unplugged(const void *packed)
 {
     Driver *d = driver_new(packed, 8, false);
@@ -228,7 +228,7 @@ static void test_ring_unplugged(const void *packed)
 
 /*
  * The queue completes a request while another thread begins to log and then
- * copies all memory: what the copy has missed must be in the log.
+ * copies all memory.  A write that the copy has missed must be in the log.
  */
 typedef struct Race {
     Driver *d;

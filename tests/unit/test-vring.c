@@ -1,9 +1,9 @@
 /*
  * Ring readers: chains, their answers, positions
  *
- * Each test runs for split and for packed rings.  Notifications of both sides:
- * test-vring-notify.c.  Memory that changes and is logged: test-vring-views.c.
- * Malformed rings: test-vring-hostile.c.
+ * Each test runs for split and for packed rings.  test-vring-notify.c tests
+ * notifications, test-vring-views.c memory that changes and is logged, and
+ * test-vring-hostile.c malformed rings.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -161,7 +161,7 @@ static void test_scattered_header(const void *packed)
     driver_free(d);
 }
 
-/* Neighbours for the guest, not for the host: one descriptor, two segments. */
+/* A buffer that is not contiguous in the host's memory has two segments. */
 static void test_crossing(const void *packed)
 {
     static const Desc descs[] = {
@@ -196,7 +196,7 @@ static void test_crossing_table(const void *packed)
     expect_request(&chain);
     driver_answer(d, &chain, 0);
 
-    /* Not aligned: served from a copy as well. */
+    /* A table that is not aligned is read from a copy as well. */
     table = driver_table(d, TABLE + 3, request, 3);
     driver_add(d, &table, 1, 1);
     chain = driver_take(d);
@@ -228,7 +228,7 @@ static void test_mmio(const void *packed)
     memset(chain.iov[3].iov_base, 2, chain.iov[3].iov_len);
     g_assert_cmpuint(dma_mapped, ==, 3);
 
-    /* 32 + 64 + 10 bytes written: the rest of the MMIO stays as it was. */
+    /* After 32 + 64 + 10 bytes, the rest of the MMIO must be unchanged. */
     driver_answer(d, &chain, 106);
     g_assert_cmpuint(dma_mapped, ==, 0);
     for (unsigned i = 0; i < 101; i++) {
@@ -318,8 +318,8 @@ static void test_rewritten(const void *packed)
 }
 
 /*
- * Out of order, several in a batch, round and round: every size of chain
- * meets every place of the ring, and the free-running indexes pass 65535.
+ * Answer out of order and several in a batch, for many rounds.  So each size of
+ * chain is in each place of the ring, and free-running indexes pass 65535.
  */
 static void run_around(bool packed, unsigned num, uint16_t start)
 {
@@ -378,7 +378,7 @@ static void test_packed_used_bit(void)
     driver_free(d);
 }
 
-/* As many chains in flight as the ring holds. */
+/* The ring is full of chains in flight. */
 static void test_full(const void *packed)
 {
     Driver *d = driver_new(packed, 8, true);
@@ -421,7 +421,7 @@ static void test_state(const void *packed)
     g_assert(!packed || (!s.avail_wrap && s.used_wrap));
     driver_answer(d, &chain, 0);
 
-    /* As after a migration: one chain is in flight. */
+    /* One chain is in flight, as after a migration. */
     g_assert(vring_set_state(&d->r, &s));
     g_assert_cmpuint(d->r.inuse, ==, packed ? 3 : 1);
 

@@ -1,5 +1,5 @@
 /*
- * Unit tests: what Xen PV disks may take of a host
+ * Unit tests: limits for what Xen PV disks take of a host
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -62,7 +62,7 @@ static unsigned used(const XenBlockBudget *b)
     return b->used[XEN_BLOCK_GRANTS];
 }
 
-/* Disk, domain and process: each says no, and then nothing was taken. */
+/* Disk, domain and process each have a limit.  A refusal takes nothing. */
 static void test_levels(void)
 {
     XenBlockDomain *one = xen_block_domain_get(1);
@@ -154,7 +154,7 @@ static void test_threads(void)
     xen_block_domain_put(one);
 }
 
-/* One can always be had; more of them only within the budget. */
+/* The first buffer is always available, others only within the budget. */
 static void test_buffers(void)
 {
     XenBlockDomain *one = xen_block_domain_get(1);
@@ -176,7 +176,7 @@ static void test_buffers(void)
     g_assert_null(xen_block_buffers_get(&b));
     g_assert_cmpint(disk.used[XEN_BLOCK_BUFFER_PAGES], ==, 33);
 
-    /* One that was put back is to be had. */
+    /* A buffer that was put back is available. */
     xen_block_buffers_put(&a, buf[1]);
     g_assert_true(xen_block_buffers_get(&a) == buf[1]);
     xen_block_buffers_put(&a, buf[0]);

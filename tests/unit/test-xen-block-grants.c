@@ -1,8 +1,8 @@
 /*
  * Unit tests: grants of a Xen PV disk's ring
  *
- * A grant table of our own stands behind xen_gnttab_ops: it knows which
- * references are good, which are mapped, and counts the calls.
+ * The test has a grant table of its own behind xen_gnttab_ops.  The table has
+ * valid and invalid references, knows which are mapped, and counts calls.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -36,8 +36,8 @@ static uint8_t *table_page(uint32_t ref)
 }
 
 /*
- * An area of memory for one call: its first words tell what was mapped, which
- * has to be unmapped as a whole.
+ * Return an area of memory for one call.  Its first words say what the call has
+ * mapped.  All of it must be unmapped at once.
  */
 static void *table_area(const uint32_t *refs, uint32_t count)
 {
@@ -115,7 +115,7 @@ static int table_unmap(xengnttab_handle *xgt, void *start, uint32_t *refs,
     return 0;
 }
 
-/* Stops at the first bad segment, as a hypervisor may. */
+/* Copy segments.  Stop at the first bad one, as a hypervisor may. */
 static int table_copy(xengnttab_handle *xgt, bool to_domain, uint32_t domid,
                       XenGrantCopySegment *segs, uint32_t nr_segs,
                       Error **errp)
@@ -295,7 +295,7 @@ static void test_in_use(void)
         held[ref] = get(&g, ref);
         g_assert_nonnull(held[ref]);
     }
-    /* All are in use: nothing may be evicted, and nothing is added. */
+    /* All grants are in use, so none is evicted, and none is added. */
     g_assert_null(get(&g, 50));
     g_assert_cmpint(g.stats.refusals, ==, 1);
     g_assert_cmpint(g.stats.evictions, ==, 0);
@@ -334,7 +334,7 @@ static void test_bad_grant(void)
     table.revoked[1] = true;
     use(&g, 1);
 
-    /* Nobody makes us try without end. */
+    /* The number of attempts is limited. */
     calls = table.map_calls;
     for (int i = 0; i < 1000; i++) {
         g_assert_null(get(&g, 9));
@@ -380,7 +380,7 @@ static void test_chunks(void)
     stop(&g);
 }
 
-/* One that is bad does not keep the others from being mapped. */
+/* A bad grant does not prevent that the others are mapped. */
 static void test_chunk_with_bad_grant(void)
 {
     XenBlockGrants g;
@@ -420,7 +420,7 @@ static void test_chunk_without_room(void)
     stop(&g);
 }
 
-/* Two rings share a budget: what one lets go, the other one may have. */
+/* Two rings share a budget: one ring may use what the other one gives back. */
 static void test_share(void)
 {
     XenBlockGrants a, b;
@@ -448,7 +448,7 @@ static void test_share(void)
     stop(&b);
 }
 
-/* Those not used for a minute go, with what was mapped together with them. */
+/* Grants that are not used for a minute are unmapped with their whole chunk. */
 static void test_idle(void)
 {
     XenBlockGrant *held;
@@ -484,7 +484,7 @@ static void test_idle(void)
     stop(&g);
 }
 
-/* Requests of three segments each over consecutive references. */
+/* Make requests of three segments each, with consecutive references. */
 static void copies_init(XenBlockCopy *copies, XenBlkifSegment (*segs)[3],
                         uint8_t *buf, unsigned n)
 {

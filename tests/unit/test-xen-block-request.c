@@ -34,7 +34,7 @@ static void limits_reset(void)
     };
 }
 
-/* Fills the fields that @type spells alike in every layout. */
+/* Fill in the fields of @type that have the same name in every layout. */
 #define FILL(type, from)                                                \
     do {                                                                \
         type r = {                                                      \

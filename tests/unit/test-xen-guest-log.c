@@ -1,5 +1,5 @@
 /*
- * Unit tests: how much a Xen guest can make us say
+ * Unit tests: a limit for the log lines that a Xen guest can cause
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

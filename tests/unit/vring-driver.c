@@ -93,8 +93,8 @@ RingView *guest_view_new(bool track)
 }
 
 /*
- * The DMA API: bounce buffers for MMIO, at most 64 bytes at a time, nothing
- * for writes to ROM and for holes.
+ * The DMA API: it has bounce buffers for MMIO, of at most 64 bytes.  It maps
+ * neither ROM for writes nor holes.
  */
 typedef struct Bounce {
     hwaddr addr;
@@ -198,7 +198,7 @@ void driver_seek(Driver *d, uint16_t idx, bool wrap)
     if (d->packed) {
         struct vring_packed_desc *ring = guest_ptr(DESC);
 
-        /* As if all had been used, some of it in the round before. */
+        /* All descriptors look used, some of them in the round before. */
         for (unsigned i = 0; i < d->num; i++) {
             ring[i].flags = cpu_to_le16((i < idx) == wrap ?
                                         DESC_F_AVAIL | DESC_F_USED : 0);
