@@ -5,7 +5,7 @@
  *     ring:                     chains 0 ... BATCH - 1, offered over and over
  *     chain:                    header, data (a pattern of its own), status
  *
- * The rings are where real mode reaches them, the requests need not be.
+ * The rings are in memory that real mode reaches.  Requests may be anywhere.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -168,7 +168,7 @@ unsigned vblk_cpu_drive_turns(VblkCpus *c, unsigned cpu)
     return turns;
 }
 
-/* Before a test gives up: which queue stands still, and with what */
+/* Before a test gives up, print which queue stands still, and its state. */
 static void describe(VblkCpus *c, unsigned cpu)
 {
     for (unsigned i = 0; i < entries(c, cpu); i++) {
@@ -195,7 +195,7 @@ static void check_work(VblkCpus *c, unsigned cpu, gint64 start)
     }
 }
 
-/* Whether the machine had stopped for an error */
+/* Continue a machine that has stopped for an error.  Return whether it had. */
 static bool cont_after_error(VblkCpus *c)
 {
     QDict *status;

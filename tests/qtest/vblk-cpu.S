@@ -4,12 +4,12 @@
  *     reset or SIPI -> x2APIC mode -> wait for an operation in the CPU's page
  *     interrupt     -> count its vector there, end of interrupt
  *
- * An operation is one access to a port, to memory or to an MSR; or "drive":
- * keep queues busy, as an interrupt-driven driver does, until told to stop; or
- * "storm": only kick.
+ * An operation is one access to a port, to memory or to an MSR.  The operation
+ * "drive" keeps queues busy, as a driver with interrupts does, until the test
+ * stops it.  The operation "storm" only kicks.
  *
- * Real mode, because that is what every KVM runs, be it by emulation.  DS and
- * SS are the segment of this CPU's page throughout, see vblk-cpu-page.h.
+ * The code is in real mode, because every KVM runs it, at least by emulation.
+ * DS and SS are always the segment of this CPU's page, see vblk-cpu-page.h.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -52,7 +52,7 @@ _start:
         mov     $VBLK_PAGE_SIZE, %sp
         mov     %ecx, %ebp
 
-/* The interrupt table: every CPU writes the same. */
+/* Fill in the interrupt table: every CPU writes the same. */
         xor     %ax, %ax
         mov     %ax, %es
         xor     %di, %di
@@ -67,7 +67,7 @@ _start:
         mov     $VBLK_HELLO, %al
         out     %al, $VBLK_HELLO_PORT
 
-/* The PICs' vectors, and all of them masked: the timer has begun. */
+/* Set the vectors of the PICs and mask them, because the timer is running. */
         mov     $pic_setup, %si
 1:      mov     %cs:(%si), %ax
         movzbw  %al, %dx
@@ -167,9 +167,9 @@ op_wrmsr:
         ret
 
 /*
- * Drive: each queue has one batch under way.  Its next one is offered when its
- * vector has been counted since and the whole batch is used; that nothing but
- * the interrupt wakes a queue makes a lost one last.
+ * Drive: each queue has one batch in flight.  The CPU offers the next batch
+ * when it has counted an interrupt since then, and the whole batch is used.
+ * Only the interrupt wakes a queue, so a queue that loses one stands still.
  */
 op_drive:
         mov     $VBLK_PAGE_TABLE, %bx
@@ -250,7 +250,7 @@ kick:
         mov     %ax, %es:(%di)
 3:      ret
 
-/* Storm: kick all queues of the table, again and again, whatever they want. */
+/* Storm: kick all queues of the table again and again, without need. */
 op_storm:
         mov     $VBLK_PAGE_TABLE, %bx
         mov     VBLK_PAGE_QUEUES, %cx
@@ -262,7 +262,7 @@ op_storm:
         je      op_storm
         ret
 
-/* Entry of every vector: its number, then what they share. */
+/* The entry of a vector takes its number and jumps to the common code. */
         .balign ENTRY_SIZE
 entries:
         .set    vector, 0

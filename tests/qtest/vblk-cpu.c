@@ -1,10 +1,9 @@
 /*
  * A machine whose CPUs run: notifications and interrupts are real
  *
- * Everything but these two goes by qtest's socket, which works beside any
- * accelerator.  The transport of the device is replaced by one whose
- * notifications a CPU sends; so the whole library of rings and requests is used
- * as it is.
+ * Everything else goes by qtest's socket, which works beside any accelerator.
+ * This file has a transport whose notifications a CPU sends.  The library of
+ * rings and requests is used as it is.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +19,7 @@
 #define MSI_ADDRESS 0xfee00000
 #define MSI_CPU_SHIFT 12
 
-/* x2APIC: the interrupt command register, and what starts a CPU */
+/* x2APIC: the interrupt command register, and the commands that start a CPU */
 #define MSR_X2APIC_ICR 0x830
 #define ICR_INIT 0x4500
 #define ICR_SIPI 0x4600
@@ -50,8 +49,8 @@
 #define NO_APIC "-cpu qemu64,pni=off,apic=off"
 
 /*
- * io0 does not poll: a thread that polls looks at all its queues, also at those
- * that were not kicked.
+ * io0 does not poll, because a thread that polls looks at all its queues, also
+ * at queues that were not kicked.
  */
 #define IOTHREADS "-object iothread,id=io0,poll-max-ns=0 " \
                   "-object iothread,id=io1 "
@@ -221,7 +220,7 @@ static char *machine_args(VblkCpus *c, const VblkVariant *v)
                            device);
 }
 
-/* Should KVM fail, QEMU goes on with the next accelerator: qtest's, no CPU. */
+/* If KVM fails, QEMU takes the next accelerator, qtest, and no CPU runs. */
 static void check_accel(VblkCpus *c)
 {
     QDict *info = qtest_qmp_assert_success_ref(c->disk.m->qts, "{'execute':"
@@ -443,7 +442,7 @@ static uint32_t find_port(VblkDevice *d)
     g_assert_not_reached();
 }
 
-/* Put the modern BAR where nothing but PCI is: below 1 MiB. */
+/* Put the modern BAR below 1 MiB, where only PCI devices are. */
 static void lower_bar(VblkDevice *d)
 {
     uint16_t command = qpci_config_readw(d->pci, PCI_COMMAND);

@@ -4,7 +4,7 @@
  *     status, features, queue addresses, vectors:  registers in a BAR,
  *                                                  legacy or modern layout
  *     interrupts:  MSI-X messages, one word of guest RAM for each vector,
- *                  so that a test sees who has been raised and who has not;
+ *                  so that a test sees which vectors have been raised;
  *                  without MSI-X the ISR byte and the INTx line
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -25,8 +25,9 @@
 #define USUAL_RING 256
 
 /*
- * Never accepted: an interrupt for every emptied ring (legacy only) would hide
- * a missing one, and bit 30 is the trap for drivers that accept anything.
+ * The library never accepts these features.  With the first one (legacy only),
+ * an interrupt for each emptied ring could hide that another one is missing.
+ * Bit 30 tells bad drivers, which accept all features.
  */
 #define REFUSED_FEATURES (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | BIT_ULL(30))
 
@@ -72,7 +73,7 @@ static void reg_write64(VblkDevice *d, uint32_t offset, uint64_t value)
     reg_writel(d, offset + 4, value >> 32);
 }
 
-/* Find the capability for a structure: its offset in config space. */
+/* Return the offset in config space of the capability for a structure. */
 static uint8_t find_structure(QPCIDevice *pci, uint8_t type)
 {
     uint8_t cap = 0;
@@ -85,7 +86,7 @@ static uint8_t find_structure(QPCIDevice *pci, uint8_t type)
     return cap;
 }
 
-/* Where the structure of @type lies in the BAR, which all share. */
+/* Return the offset of the structure of @type in the BAR that has them all. */
 static uint32_t structure_offset(VblkDevice *d, uint8_t type)
 {
     uint8_t cap = find_structure(d->pci, type);

@@ -1,5 +1,5 @@
 /*
- * Which IOThreads there are, whoever has made them
+ * The list of all IOThreads: those of objects and those of devices
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,5 @@
 /*
- * Loads of the matrix's scenarios, and what their answers are
+ * Loads of the matrix's scenarios, and the record of their answers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,7 +8,7 @@
 #include "standard-headers/linux/virtio_blk.h"
 #include "vblk-play.h"
 
-/* What a play waits for comes within this, or never. */
+/* A play waits so long for an event, and then takes it for lost. */
 #define PATIENCE_US (10 * G_USEC_PER_SEC)
 
 /* Sectors of an ordinary write */
@@ -246,7 +246,7 @@ void vblk_note_written(VblkPlay *p, VblkLoad *load)
               load->requests->len);
 }
 
-/* Whether it has come; time passes. */
+/* Wait for the end of @r.  Return false if it does not end in time. */
 static bool wait_done(VblkPlay *p, VblkRequest *r)
 {
     gint64 start = g_get_monotonic_time();

@@ -117,8 +117,8 @@ static void machine_say(VblkMachine *m, const char *command)
 }
 
 /*
- * All waits call this in a loop.  If it was not called for long, the host has
- * stood still, and QEMU too: the time begins anew.
+ * All waits call this in a loop.  If a call comes very late, the host has stood
+ * still and QEMU too, so the time begins anew.
  */
 void vblk_deadline(gint64 start, const char *what)
 {
@@ -379,7 +379,7 @@ void vblk_machine_stop(VblkMachine *m)
     g_free(m);
 }
 
-/* By QMP: a throttle group made by the command line would use real time. */
+/* Use QMP, because a throttle group of the command line uses real time. */
 void vblk_slow_disk_add(VblkMachine *m, const char *image, const char *errors)
 {
     g_autofree char *file =
@@ -446,7 +446,7 @@ void vblk_machine_migrate(VblkMachine *from, VblkMachine *to)
     vblk_image_free(file);
 }
 
-/* How many pages of RAM have been sent. */
+/* Return how many pages of RAM have been sent. */
 static uint64_t pages_sent(VblkMachine *m)
 {
     QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"

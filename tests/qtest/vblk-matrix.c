@@ -5,8 +5,8 @@
  *      |                                        [=] --- what is wanted
  *      +-----fork--> play on other --- record --+
  *
- * A play that crashes, or hangs, or whose QEMU does, ends its own process only:
- * that is an outcome like any other, and the next test goes on.
+ * If a play or its QEMU crashes or hangs, only the process of the play ends.
+ * This is an outcome like any other, and the next test goes on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -25,7 +25,7 @@
 /* The longest play takes a few seconds. */
 #define PATIENCE_MS 30000
 
-/* Its number of bytes is what a failed test shows of a play's output. */
+/* A failed test shows at most so many bytes of a play's output. */
 #define OUTPUT_SHOWN 3000
 
 typedef struct VblkMatrixRing {
@@ -161,8 +161,8 @@ void vblk_play_stuck(VblkPlay *p, const char *what)
 }
 
 /*
- * The play's process: what it prints goes to a file, so that nothing gets into
- * the test protocol.
+ * Play in the child process.  Its output goes to a file, so that it does not
+ * get into the test protocol.
  */
 static void play_child(const VblkCell *cell, bool stock, const char *dir,
                        int record)
@@ -234,7 +234,7 @@ static void remove_dir(const char *path)
 }
 
 /**
- * play: play it in a process of its own.
+ * play: play @cell in a process of its own.
  * @output: set to what was printed, to be freed
  *
  * Returns: the record, to be freed.

@@ -4,8 +4,8 @@
  *     modern:  three addresses for each queue, then "ready"
  *     legacy:  one page number for a queue laid out as 2.7.2 has it
  *
- * All queues and the configuration share one interrupt line, which is up while
- * a bit of the interrupt status is set; the driver acknowledges them by bit.
+ * All queues and the configuration share one interrupt line.  The line is up
+ * while a bit of the interrupt status is set.  The driver acknowledges bits.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -125,7 +125,7 @@ static void mmio_config_writeb(VblkDevice *d, unsigned offset, uint8_t value)
     qtest_writeb(d->qts, d->mmio + VIRTIO_MMIO_CONFIG + offset, value);
 }
 
-/* As reading PCI's ISR does: read and acknowledge. */
+/* Read and acknowledge the status, as a read of PCI's ISR does. */
 static uint8_t mmio_isr_read(VblkDevice *d)
 {
     uint8_t isr = mmio_read(d, VIRTIO_MMIO_INTERRUPT_STATUS);

@@ -1,5 +1,5 @@
 /*
- * What the scenarios of the matrix are made of
+ * The building blocks of the matrix's scenarios
  *
  *     "disk" (raw, or throttle if it is slow) --- "file" (file or blkdebug)
  *
@@ -112,7 +112,7 @@ static char *disk_options(VblkPlay *p, uint64_t size)
     return g_string_free(g_string_append_c(text, '}'), false);
 }
 
-/* By QMP: the command line's throttle groups go by real time. */
+/* Use QMP, because a throttle group of the command line uses real time. */
 static void add_disk(VblkPlay *p)
 {
     g_autofree char *options = disk_options(p, 0);

@@ -7,9 +7,9 @@
  *     kick:    expose, and notify if the device wants it
  *     poll:    one used id back, with the token that was added with it
  *
- * Written against VIRTIO 1.2, sections 2.7 (split) and 2.8 (packed).  Rings
- * live in guest memory only: what the driver knows is in VblkQueue, so nothing
- * that a device scribbles can lead it astray.
+ * See VIRTIO 1.2, sections 2.7 (split) and 2.8 (packed).  Only the rings are in
+ * guest memory.  The driver's own state is in VblkQueue, so nothing that a
+ * device writes can mislead the driver.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,7 +21,7 @@
 #define DESC_SIZE 16
 #define LEGACY_ALIGN 4096
 
-/* Split ring: the end of a chain in VblkQueue's @chain. */
+/* Split ring: the mark for the end of a chain in VblkQueue's @chain */
 #define LAST UINT_MAX
 
 /**

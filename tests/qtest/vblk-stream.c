@@ -98,8 +98,8 @@ void vblk_stream_flood(VblkStream *s, const VblkOp *ops, unsigned num,
 }
 
 /*
- * A request that is not accounted, on each queue: its thread takes it when it
- * has returned from whatever it did before.
+ * Send a request that is not accounted to each queue.  The thread of the queue
+ * takes the request after it has ended its work on all earlier ones.
  */
 void vblk_stream_settle(VblkStream *s)
 {
@@ -151,7 +151,7 @@ static void put_data_counts(VblkStream *s, QDict *d, const char *type,
     put_count(d, "%s_merged", type, c.merged);
 }
 
-/* As query-blockstats would have it */
+/* Return the statistics in the form of query-blockstats. */
 static QDict *stats_dict(VblkStream *s, const VblkStats *stats)
 {
     QDict *d = qdict_new();
@@ -242,8 +242,8 @@ void vblk_stream_histogram(VblkStream *s, const char *members,
 }
 
 /*
- * By the monitor: the command line's drives come before the virtual clock.  No
- * flush gets as far as the host's disk, which may be slow.
+ * Use the monitor, because drives of the command line are made before the
+ * virtual clock is.  No flush goes to the host's disk, which may be slow.
  */
 static void add_drive(VblkStream *s)
 {

@@ -21,11 +21,11 @@
 #define W VRING_DESC_F_WRITE
 #define I VRING_DESC_F_INDIRECT
 
-/* The HPET's registers: what it can do, and timer 2 */
+/* The HPET's registers: capabilities, and timer 2 */
 #define HPET 0xfed00000ull
 #define HPET_TIMER2 (HPET + 0x140)
 
-/* Nothing is there on either machine. */
+/* An address at which neither machine has anything */
 #define UNMAPPED 0x7fff00000000ull
 /* The local APIC and the firmware's ROM */
 #define MMIO 0xfee00000ull
@@ -276,7 +276,7 @@ static void test_mixed(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* As many segments as a device takes, and more than any does. */
+/* Send as many segments as a device takes, and more than any device takes. */
 static void check_many(VblkDisk *disk, const VblkRing *ring)
 {
     static const struct {
@@ -327,7 +327,7 @@ static void mmio_transfer(VblkDisk *disk, VblkQueue *q)
     VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_OUT, 1, 0);
 
     mmio_submit(r, HPET);
-    /* Drains the disk, while the device may be at the HPET. */
+    /* This drains the disk, while the device may be using the HPET. */
     vblk_disk_resize(disk, IMAGE_SIZE);
     vblk_request_finish(r);
     g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
@@ -343,7 +343,7 @@ static void mmio_transfer(VblkDisk *disk, VblkQueue *q)
     g_assert_cmphex(le64_to_cpu(sector[0]), ==, qtest_readq(qts, HPET));
 }
 
-/* Only the main loop may touch MMIO: there the queue stays until a reset. */
+/* Only the main loop may use MMIO, so it serves the queue until a reset. */
 static void test_mmio(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");

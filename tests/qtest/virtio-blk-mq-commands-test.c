@@ -88,7 +88,7 @@ static const Simple simple[] = {
     { VIRTIO_BLK_T_IN, SECTORS - 1, VBLK_SECTOR, OK },
     { VIRTIO_BLK_T_IN | VIRTIO_BLK_T_BARRIER, 0, VBLK_SECTOR, OK },
     { VIRTIO_BLK_T_FLUSH, 0, 0, OK },
-    /* Beyond the end: by all, by a part, by far, around the corner. */
+    /* Beyond the end: all, a part, far beyond it, and beyond 2^64 */
     { VIRTIO_BLK_T_IN, SECTORS, VBLK_SECTOR, IOERR },
     { VIRTIO_BLK_T_OUT, SECTORS, VBLK_SECTOR, IOERR },
     { VIRTIO_BLK_T_IN, SECTORS - 1, 2 * VBLK_SECTOR, IOERR },
@@ -99,7 +99,7 @@ static const Simple simple[] = {
     /* Not whole sectors */
     { VIRTIO_BLK_T_IN, 0, 100, IOERR },
     { VIRTIO_BLK_T_OUT, 0, VBLK_SECTOR + 4, IOERR },
-    /* Commands that there are not */
+    /* Unknown commands */
     { 6, 0, 0, UNSUPP },
     { 99, 0, VBLK_SECTOR, UNSUPP },
     { 0x7ffffffe, 0, 0, UNSUPP },
@@ -132,7 +132,7 @@ static void test_status(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* The answer that legacy drivers get for SCSI: errors set, not supported. */
+/* A legacy driver gets this answer for SCSI: errors are set, "unsupported". */
 static void test_scsi(const VblkVariant *v)
 {
     VblkDisk disk = setup(v, NULL, PROPS);
@@ -213,7 +213,7 @@ static void test_ranges(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* Zeroes stand where they were asked for, and nowhere else. */
+/* The zeroes are exactly where the driver asked for them. */
 static void test_write_zeroes(const VblkVariant *v)
 {
     VblkDisk disk = setup(v, "discard=unmap", PROPS);
@@ -236,7 +236,7 @@ static void test_write_zeroes(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* Blocks of 4 KiB: requests and ranges have to keep to them. */
+/* With blocks of 4 KiB, requests and ranges must be aligned to them. */
 static void test_misaligned(const VblkVariant *v)
 {
     VblkDisk disk = setup(v, "discard=unmap", PROPS ",logical_block_size=4096,"

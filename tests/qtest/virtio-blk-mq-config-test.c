@@ -58,7 +58,7 @@ static void test_num_queues(const VblkVariant *v)
     }
 }
 
-/* QEMU's default: as many queues as vCPUs. */
+/* By default there are as many queues as vCPUs. */
 static void test_default(const VblkVariant *v)
 {
     g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk");
@@ -71,7 +71,7 @@ static void test_default(const VblkVariant *v)
     vblk_machine_stop(m);
 }
 
-/* Entries of a ring, and segments of a request. */
+/* queue-size sets the entries of a ring and the segments of a request. */
 static void test_queue_size(const VblkVariant *v)
 {
     VblkMachine *m = start(v, "num-queues=3,queue-size=16");

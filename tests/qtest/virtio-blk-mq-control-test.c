@@ -1,5 +1,5 @@
 /*
- * What changes under a running driver of several queues
+ * Changes of the disk while a driver with several queues runs
  *
  *     block_resize       ->  new capacity, configuration interrupt
  *     write cache        ->  configuration byte `wce` <-> the disk's cache mode
@@ -269,7 +269,7 @@ static void test_ring_again(const VblkVariant *v)
     check_ring_again(v, "num-queues=4,ioeventfd=off");
 }
 
-/* Features that the driver accepts after its first kick, before DRIVER_OK. */
+/* The driver accepts features after its first kick, before DRIVER_OK. */
 static void check_late_features(const VblkVariant *v, const char *props)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, props);

@@ -2,10 +2,10 @@
  * A disk's life while a guest's CPUs use it
  *
  *     CPU 0 drives all queues: a batch, its interrupt, the next batch
- *     CPU 1 kicks all queues, whatever they want, even those that are gone
+ *     CPU 1 kicks all queues without need, even those that are gone
  *
- * A kick or an interrupt that is lost stops CPU 0's work for good; but while
- * CPU 1 kicks, the kicks of CPU 0 are not missed.  So it begins later.
+ * A kick or an interrupt that is lost stops CPU 0's work for ever.  But while
+ * CPU 1 kicks, a lost kick of CPU 0 has no effect.  So CPU 1 begins later.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,7 +24,7 @@
 /**
  * Load: a machine at work.
  * @storm: CPU 1 kicks
- * @stops: how often an error has stopped it so far
+ * @stops: how often an error has stopped the machine so far
  */
 typedef struct Load {
     VblkCpus *c;
@@ -247,7 +247,7 @@ static void test_unplug(const VblkVariant *v, const VblkAccel *accel)
     load_end(l);
 }
 
-/* Writes fail now and then and stop the machine; they are tried again. */
+/* Some writes fail and stop the machine.  They are tried again. */
 #define ERRORS \
     "inject-error.0.event=none,inject-error.0.iotype=write," \
     "inject-error.0.once=on,inject-error.0.sector=0," \
@@ -272,7 +272,7 @@ static void migrate(VblkCpus *c, unsigned i)
 }
 
 /**
- * Disturbance: what must not do harm, though it happens again and again.
+ * Disturbance: an operation that is repeated and must do no harm.
  */
 typedef struct Disturbance {
     const char *path;

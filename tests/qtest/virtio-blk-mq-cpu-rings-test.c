@@ -95,7 +95,7 @@ static void check_ring(VblkDisk *disk, const VblkRing *ring)
     for (unsigned i = 0; i < QUEUES; i++) {
         check_first(c, i);
     }
-    /* Often enough for the packed ring to wrap */
+    /* Repeat this so often that the packed ring wraps. */
     for (unsigned round = 0; round < 3; round++) {
         for (unsigned i = 0; i < QUEUES; i++) {
             check_queue(c, ring, i);
@@ -104,7 +104,7 @@ static void check_ring(VblkDisk *disk, const VblkRing *ring)
 }
 
 /**
- * RingsCase: every kind of ring, notified in one way.
+ * RingsCase: all kinds of rings with one kind of notification.
  */
 typedef struct RingsCase {
     const char *path;
@@ -126,8 +126,8 @@ static void test_rings(const VblkVariant *v, const VblkAccel *accel,
 }
 
 /*
- * How often KVM has come back to QEMU for an access to memory; -1 if the kernel
- * does not count that
+ * Return how often KVM has returned to QEMU for an access to memory, or -1 if
+ * the kernel does not count that.
  */
 static int64_t mmio_exits(VblkCpus *c)
 {
@@ -173,7 +173,7 @@ static void test_exits(const VblkVariant *v, const VblkAccel *accel)
     check_exits(v, accel, "ioeventfd=off", false);
 }
 
-/* One request on each queue, each with its interrupt */
+/* Check that a request on each queue works, each with its interrupt. */
 static void check_works(VblkCpus *c)
 {
     for (unsigned i = 0; i < QUEUES && c->disk.d->queues[i]; i++) {
@@ -211,7 +211,7 @@ static void kick_all(VblkCpus *c)
     }
 }
 
-/* Out of turn: before the driver, of queues not set up, after a reset. */
+/* Kick too early, kick queues that are not set up, and kick after a reset. */
 static void check_bad(const VblkVariant *v, const VblkAccel *accel,
                       VblkBell bell, const char *props)
 {

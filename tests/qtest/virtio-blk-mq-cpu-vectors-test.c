@@ -52,7 +52,7 @@ static void read_once(VblkCpus *c, unsigned queue)
                     VIRTIO_BLK_S_OK);
 }
 
-/* The same: one interrupt, of this vector on this CPU, comes of it. */
+/* Read a block.  This causes one interrupt, of this vector on this CPU. */
 static void check_read(VblkCpus *c, unsigned queue, unsigned cpu,
                        unsigned cpu_vector)
 {
@@ -118,7 +118,7 @@ static void check_masked(VblkCpus *c, unsigned queue)
     vblk_counts_check(c, before, 0, VBLK_CPU_VECTOR(vector), 1);
     g_assert_false(vblk_vector_pending(d, vector));
 
-    /* Nothing pending: unmasking again delivers nothing. */
+    /* No interrupt is pending, so unmasking again delivers nothing. */
     before = vblk_counts_take(c);
     vblk_vector_mask(d, vector, true);
     vblk_vector_mask(d, vector, false);
@@ -186,8 +186,8 @@ static void test_shared(const VblkVariant *v, const VblkAccel *accel,
 }
 
 /*
- * Vectors that are not in the table stand for none, and what was signalled then
- * does not come later.
+ * A vector that is not in the table means that there is none.  An interrupt of
+ * that time is not delivered later.
  */
 static void test_out_of_range(const VblkVariant *v, const VblkAccel *accel)
 {
@@ -229,7 +229,7 @@ static void test_exchanged(const VblkVariant *v, const VblkAccel *accel)
     vblk_cpus_stop(c);
 }
 
-/* Vectors come only after a kick that is too early and starts the device. */
+/* The driver sets vectors after an early kick that has started the device. */
 static void test_late(const VblkVariant *v, const VblkAccel *accel)
 {
     VblkCpus *c = open_disk(v, accel, 1, "num-queues=4,iothread=io0");
@@ -274,7 +274,7 @@ static void test_queue_reset(const VblkVariant *v, const VblkAccel *accel)
     vblk_cpus_stop(c);
 }
 
-/* No MSI-X: the line, by way of the PIC. */
+/* Without MSI-X the device uses the line, which goes to the PIC. */
 static void check_intx(const VblkVariant *v, const VblkAccel *accel,
                        const char *props)
 {
@@ -315,7 +315,7 @@ static void test_cpus(const VblkVariant *v, const VblkAccel *accel)
         check_read(c, i, i, VBLK_CPU_VECTOR(i + 1));
     }
 
-    /* Then all have the same vector, and the CPUs are dealt out anew. */
+    /* Then all queues have the same vector, and each another CPU. */
     for (unsigned i = 0; i < QUEUES; i++) {
         vblk_vector_mask(d, i + 1, true);
         vblk_cpus_route(c, i + 1, QUEUES - 1 - i, OTHER_VECTOR);

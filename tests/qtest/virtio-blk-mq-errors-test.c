@@ -31,7 +31,7 @@
 /* Registers */
 #define HPET 0xfed00000ull
 
-/* Where the n-th of a test's requests goes. */
+/* The sector of the n-th request of a test */
 #define SECTOR_OF(n) (64 + 8 * (n))
 
 typedef struct Fixture {
@@ -83,7 +83,7 @@ static VblkRequest *submit_slow(Fixture *f, bool write)
 {
     VblkRequest *first = vblk_read_new(f->disk.d->queues[0], 0, VBLK_SECTOR);
 
-    /* Uses up what the throttle lets through at once. */
+    /* This request uses up all that the throttle lets through at once. */
     vblk_request_submit(first);
     vblk_queue_wait_taken(f->disk.d->queues[0]);
     for (unsigned i = 0; i < QUEUES; i++) {
@@ -153,7 +153,7 @@ static void finish_all(Fixture *f)
     }
 }
 
-/* What the writes of submit() have left on the disk. */
+/* Check that the writes of submit() are on the disk. */
 static void check_written(Fixture *f)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
@@ -288,7 +288,7 @@ static void test_ignore(const VblkVariant *v)
     check_statuses(v, "read", "'rerror': 'ignore'", VIRTIO_BLK_S_OK);
 }
 
-/* enospc is the default: stop for that error, report the others. */
+/* The default is enospc: the VM stops for this error only. */
 static void test_default(const VblkVariant *v)
 {
     check_statuses(v, "write", MAPPED, VIRTIO_BLK_S_IOERR);
@@ -409,7 +409,7 @@ static void test_migrate_in_order(const VblkVariant *v)
     check_migrate_in_order(v, "", PACKED);
 }
 
-/* How many writes have become part of another one. */
+/* Return how many writes have been merged into another one. */
 static int64_t writes_merged(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-blockstats'}");
@@ -423,8 +423,8 @@ static int64_t writes_merged(VblkMachine *m)
 }
 
 /*
- * Neighbours that were one write, and failed as one, are one again: they are
- * tried in the order in which they came.
+ * Neighbours that were merged into one write, and failed, are merged again when
+ * they are tried again, because they keep their order.
  */
 static void test_migrate_neighbours(const VblkVariant *v)
 {

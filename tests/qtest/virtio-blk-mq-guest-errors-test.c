@@ -1,10 +1,10 @@
 /*
- * What '-d guest_errors' tells the author of a driver
+ * The lines of '-d guest_errors' for the author of a driver
  *
- *     indirect descriptor, negotiated  ->  nothing
- *     indirect descriptor, not so      ->  a line, and the request is served
+ *     indirect descriptor, negotiated      ->  nothing
+ *     indirect descriptor, not negotiated  ->  a line; the request is served
  *
- * Of both readers of a ring: virtio.c's has those in order.
+ * Both readers of a ring are tested.  virtio.c reads the rings in order.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,5 @@
 /*
- * What "-device TYPE,help" says of the properties of block devices with queues
+ * The texts of "-device TYPE,help" for properties of block devices with queues
  *
  *     iothreads=<str>        - Number of IOThreads that ... (default: ...)
  *
@@ -11,7 +11,7 @@
 #include "qobject/qlist.h"
 #include "tests/qtest/libqtest.h"
 
-/* Properties of queues, and those that no other QEMU has. */
+/* Properties of queues, and properties that no other QEMU has */
 static const char *const virtio_blk[] = {
     "iothread", "iothread-vq-mapping", "iothreads", "num-queues",
     "queue-size", "stats-intervals", NULL
@@ -60,7 +60,7 @@ static void test_help(const void *opaque)
     g_autofree char *text = help_text(cases[i].device);
 
     for (const char *const *p = cases[i].properties; *p; p++) {
-        /* Words, and not only the value in brackets. */
+        /* The text must have words, and not only a value in brackets. */
         g_autofree char *pattern = g_strdup_printf("^ +%s=<[^ ]+> +- [^( ]",
                                                    *p);
 

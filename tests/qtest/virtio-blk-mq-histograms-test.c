@@ -21,7 +21,7 @@ static const VblkOp flood_ops[] = {
     { IN, 0, 1 }, { OUT, 2, 1 }, { FLUSH }, { IN, 8, 1 }, { IN, END, 1, IOERR },
 };
 
-/* What QEMU has counted after @floods floods. */
+/* Check what QEMU has counted after @floods floods. */
 static void expect_histograms(VblkStream *s, unsigned floods,
                               VblkHistograms h)
 {
@@ -57,7 +57,7 @@ static void play_histograms(VblkStream *s)
         .zone_append = VBLK_BINS("500000, 1000000, 2000000", "0, 0, 0, 0"),
     });
 
-    /* One of its own for each kind, which begins with nothing */
+    /* Each kind gets a new histogram, which begins empty. */
     vblk_stream_histogram(s, "{'boundaries-read': [1000001]}", NULL);
     vblk_stream_histogram(s, "{'boundaries-flush': [1], 'boundaries-zap': [9]}",
                           NULL);

@@ -20,10 +20,10 @@
 
 /**
  * Sabotage: one way to break a ring.
- * @offer: what to put into the available ring; relative to the ring's size if
+ * @offer: the entry of the available ring; relative to the ring's size if
  *         @beyond
- * @skip: by how much too far to move the available index
- * @next: where the first of two descriptors leads; relative if @beyond
+ * @skip: the available index is too high by this number
+ * @next: the link of the first of two descriptors; relative if @beyond
  */
 typedef struct Sabotage {
     const char *name;

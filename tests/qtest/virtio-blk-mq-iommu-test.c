@@ -3,8 +3,8 @@
  *
  *     driver's addresses --- vIOMMU, passing them through --- guest memory
  *
- * A vIOMMU that does not translate is still in the way: a device has to go
- * through it for rings and buffers, and for every way to use a ring.
+ * The vIOMMU does not translate here.  But the device must use it for all rings
+ * and buffers, in each mode of use of a ring.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -5,9 +5,9 @@
  *     iothread-vq-mapping=[io0, io1]          queues in turn
  *     iothread-vq-mapping=[io0: 0 3, io1: 1]  as listed, each queue once
  *
- * Linux counts how often a thread has gone to sleep.  An IOThread that does
- * not poll sleeps between events, so its count moves when it serves a queue
- * and only then: that tells who did the work, with no help from the device.
+ * Linux counts how often a thread has gone to sleep.  An IOThread that does not
+ * poll sleeps between events, so its count changes only when it serves a queue.
+ * So the test sees which thread has done the work, without asking the device.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -73,7 +73,7 @@ static void teardown(Fixture *f)
     vblk_machine_stop(f->m);
 }
 
-/* Whether an IOThread sleeps now, and how often it has gone to sleep. */
+/* Return whether an IOThread sleeps.  @count is how often it went to sleep. */
 static bool asleep(Fixture *f, unsigned i, uint64_t *count)
 {
     static const char state[] = "\nState:\t";
@@ -116,7 +116,7 @@ static void settle(Fixture *f, uint64_t *count)
     }
 }
 
-/* Requests on @queue make IOThread @expected work, and no other. */
+/* Check that a request on @queue makes only IOThread @expected work. */
 static void check_served_by(Fixture *f, unsigned queue, unsigned expected)
 {
     uint64_t before[IOTHREADS], after[IOTHREADS];

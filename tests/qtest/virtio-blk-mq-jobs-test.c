@@ -89,7 +89,7 @@ static void under_load(Load *load, const char *command)
     load_turn(load);
 }
 
-/* Drains that come and go while all queues are busy. */
+/* Drains begin and end while all queues are busy. */
 static void test_drain(const VblkVariant *v)
 {
     VblkDisk disk = setup(v);
@@ -105,7 +105,7 @@ static void test_drain(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* Whether the only job has come to its end. */
+/* Return whether the only job has ended. */
 static bool job_concluded(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute': 'query-jobs'}");

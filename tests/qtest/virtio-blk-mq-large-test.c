@@ -19,7 +19,7 @@
 #define MAX_SEGMENTS 320
 #define IMAGE_SIZE (32 * 1024 * 1024)
 
-/* What virtio-blk-segments.c has of each length, for a queue of 256. */
+/* Lists of each length that virtio-blk-segments.c has for a queue of 256 */
 #define SHORT_DATA 30
 #define LONG_DATA 254
 #define LONG_LISTS 64
@@ -36,7 +36,7 @@ static VblkDisk setup(const VblkVariant *v, const char *json, uint64_t features)
                         " 'iothread': 'io0', %s", json);
     VblkDisk disk = { .image = vblk_image_new(IMAGE_SIZE) };
 
-    /* Without polling, nobody looks at the ring but by being told. */
+    /* Without polling, the IOThread looks at the ring only after a kick. */
     disk.m = vblk_machine_start(v, "-object iothread,id=io0,poll-max-ns=0 "
                                 "-object iothread,id=io1,poll-max-ns=0");
     vblk_slow_disk_add(disk.m, disk.image, NULL);
@@ -52,8 +52,8 @@ static void wait_slow(VblkRequest *r)
 }
 
 /*
- * Uses up what the throttle lets through at once.  Nothing more ends until a
- * test advances the clock.
+ * Use up all that the throttle lets through at once.  After that no request
+ * ends until a test advances the clock.
  */
 static VblkRequest *stop_disk(VblkDisk *disk)
 {
@@ -98,7 +98,7 @@ static uint64_t taken(VblkDisk *disk, unsigned queue)
     return requests;
 }
 
-/* The queue has taken all that it is going to: its thread does other work. */
+/* Wait until the queue has taken all that it can, and its thread goes on. */
 static void wait_taken(VblkDisk *disk, uint64_t least)
 {
     gint64 start = g_get_monotonic_time();
@@ -188,7 +188,7 @@ static void test_packed(const VblkVariant *v)
     check_lengths(v, PACKED);
 }
 
-/* Neighbours make merged requests, which need lists, too. */
+/* Neighbours are merged into requests that need lists, too. */
 static void test_merged(const VblkVariant *v)
 {
     static const unsigned lengths[] = { 2, SHORT_DATA, 100 };

@@ -1,9 +1,9 @@
 /*
- * What a queue meets in its life, beside requests
+ * Events in the life of a queue, besides requests
  *
  *     guest memory changes    ->  every ring is looked at, none is started anew
- *     buffers in MMIO         ->  the main loop serves the queue, whoever reads
- *                                 its ring
+ *     buffers in MMIO         ->  the main loop serves the queue, with either
+ *                                 reader of its ring
  *     ... of this very device ->  refused, as from a CPU in the middle of it
  *     a refused request       ->  writes nothing
  *
@@ -23,7 +23,7 @@
 /* The HPET's timer 2; its comparator is 8 bytes on. */
 #define HPET_TIMER2 0xfed00140ull
 
-/* As many as a virtio device can have. */
+/* The most queues that a virtio device can have */
 #define MANY 1023
 
 static void add_with_data(VblkRequest *r, size_t header, uint64_t addr)
@@ -39,8 +39,8 @@ static void add_with_data(VblkRequest *r, size_t header, uint64_t addr)
 }
 
 /*
- * PAM registers say where the memory below 1 MiB is: chipset at 00:00.0,
- * offset 0x59 in an i440FX.
+ * Set the PAM register, which says where the memory below 1 MiB is.  The
+ * chipset, an i440FX, is at 00:00.0 and has the register at offset 0x59.
  */
 static void set_pam(QTestState *qts, uint8_t value)
 {
@@ -90,7 +90,7 @@ static void check_in_order(const VblkVariant *v, uint64_t features)
                                          VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
         r = vblk_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
         add_with_data(r, 16, HPET_TIMER2);
-        /* Drains the disk, while the device may be at the HPET. */
+        /* This drains the disk, while the device may be using the HPET. */
         vblk_disk_resize(&disk, IMAGE_SIZE);
         vblk_request_finish(r);
         g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x12345678);
@@ -110,8 +110,8 @@ static void test_in_order_packed(const VblkVariant *v)
 }
 
 /*
- * Zeros into the common registers would reset the device from the middle of
- * its own work.
+ * A request writes zeros into the device's own common registers.  They must not
+ * reset the device, which is working on this request.
  */
 static void check_own_registers(const VblkVariant *v, const char *props)
 {

@@ -18,11 +18,11 @@
 #define IMAGE_SIZE (1024 * 1024)
 #define PROPS "drive=disk,num-queues=2,packed=on,iothread=io0"
 
-/* Whole pages that nobody but the device writes lie in it. */
+/* The buffer has whole pages that only the device writes. */
 #define LEN (4 * 4096)
 #define SECTORS (LEN / VBLK_SECTOR)
 
-/* 8 MiB: the driver's memory begins at 1 MiB and is a few pages. */
+/* 8 MiB; the driver's memory begins at 1 MiB and has a few pages. */
 #define PAGES_SENT 2048
 
 typedef struct Disk {
@@ -104,7 +104,7 @@ static void finish(Disk *disk, int stream)
     vblk_image_free(disk->image);
 }
 
-/* Requests that begin and end while memory is logged. */
+/* Check requests that begin and end while memory is logged. */
 static void check_requests(const VblkVariant *v, uint64_t features)
 {
     Disk disk;
@@ -130,7 +130,7 @@ static void test_packed(const VblkVariant *v)
     check_requests(v, BIT_ULL(VIRTIO_F_RING_PACKED));
 }
 
-/* Requests that were taken before anybody logged. */
+/* Check requests that were taken before memory was logged. */
 static void check_in_flight(const VblkVariant *v, uint64_t features)
 {
     Disk disk;

@@ -39,7 +39,7 @@ static void migrate(VblkPlay *p)
     vblk_image_free(file);
 }
 
-/* Requests that wait for the limit when the migration stops the guest */
+/* Requests wait for the limit when the migration stops the guest. */
 static void play_load(VblkPlay *p)
 {
     VblkLoad *writes, *reads;
@@ -111,8 +111,8 @@ static void begin_pausing(VblkPlay *p, const char *file)
 }
 
 /*
- * What is placed between the guest's stop and the switch-over is served by the
- * target.  The disk of this side may not be touched any more.
+ * The target serves requests that come between the guest's stop and the
+ * switch-over.  The source may not use its disk any more.
  */
 static void play_pre_switchover(VblkPlay *p)
 {
@@ -164,7 +164,7 @@ static void play_pre_switchover_load(VblkPlay *p)
     vblk_image_free(file);
 }
 
-/* Given up at the last moment: this side goes on. */
+/* The migration is cancelled at the last moment, and the source goes on. */
 static void play_cancelled(VblkPlay *p)
 {
     char *file = vblk_image_new(0);
@@ -231,7 +231,7 @@ static void break_device(VblkPlay *p)
     }
 }
 
-/* The driver has broken one queue: the others' positions go along. */
+/* The driver has broken one queue.  The positions of the others are sent. */
 static void play_broken(VblkPlay *p)
 {
     vblk_play_start(p, (VblkPlayDisk) {});

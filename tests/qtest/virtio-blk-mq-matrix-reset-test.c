@@ -194,8 +194,8 @@ static void set_master(VblkPlay *p, bool on)
 }
 
 /*
- * Nothing is written to the rings from then on.  Data may be: the device has
- * mapped the requests' buffers.
+ * From then on the device writes nothing to the rings.  It may write data,
+ * because it has mapped the buffers of the requests.
  */
 static void play_master_load(VblkPlay *p)
 {
@@ -212,7 +212,7 @@ static void play_master_load(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/* The same with the freeze before: not even the clearing writes to them. */
+/* The rings are frozen before; the clearing does not write to them either. */
 static void play_master_at_once(VblkPlay *p)
 {
     VblkFreeze *f;
@@ -228,7 +228,7 @@ static void play_master_at_once(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/* Kicked without bus mastering */
+/* The driver kicks without bus mastering. */
 static void play_master_kicked(VblkPlay *p)
 {
     VblkFreeze *f;
@@ -256,7 +256,7 @@ static void note_driver_ok(VblkPlay *p, const char *when)
                                                                    : "no");
 }
 
-/* And then the driver goes on where it was. */
+/* The driver sets bus mastering again, and goes on where it was. */
 static void play_master_back(VblkPlay *p)
 {
     VblkLoad *load;
@@ -301,7 +301,7 @@ static void play_master_stopped(VblkPlay *p)
  * Setting up
  */
 
-/* One ring first, the others when it has been used for a while. */
+/* The driver sets up one ring, uses it for a while, then sets up the others. */
 static void play_late(VblkPlay *p)
 {
     VblkRequest *r;

@@ -32,7 +32,7 @@ static unsigned first_free(VblkPlay *p)
     }
 }
 
-/* Leave QEMU @num more descriptors than it has.  Returns: what it was. */
+/* Leave QEMU @num more descriptors than it has.  Return the old limit. */
 static struct rlimit set_shortage(VblkPlay *p, unsigned num)
 {
     pid_t pid = qtest_pid(p->m->qts);
@@ -57,7 +57,7 @@ static bool has_threads(VblkPlay *p)
     return home;
 }
 
-/* Compares where the queues are with the properties of the cell. */
+/* Record whether the queues run where the properties of the cell say. */
 static void note_homes(VblkPlay *p, const char *when)
 {
     const QListEntry *entry;
@@ -141,7 +141,7 @@ static void shortage(VblkPlay *p, unsigned num)
     vblk_play_end(p);
 }
 
-/* Not one can be had. */
+/* There is no file descriptor left. */
 static void play_none(VblkPlay *p)
 {
     shortage(p, 0);
@@ -200,7 +200,7 @@ static void play_reset(VblkPlay *p)
     vblk_play_end(p);
 }
 
-/* Requests in flight and a stopped VM, all of it without notifiers */
+/* Requests are in flight and the VM stops, all of it without notifiers. */
 static void play_stopped(VblkPlay *p)
 {
     struct rlimit was;

@@ -32,8 +32,8 @@ static void note_config_interrupt(VblkPlay *p, const char *name)
 }
 
 /*
- * One more sector than there is, with the policy that stops the VM.  The
- * capacity is read last: a device may look at the disk for that.
+ * Use one sector more than the disk has, with the policy that stops the VM.
+ * Read the capacity last, because a device may look at the disk for that.
  */
 static void note_edge(VblkPlay *p, const char *name, uint64_t size)
 {

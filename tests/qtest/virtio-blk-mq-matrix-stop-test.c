@@ -47,7 +47,7 @@ static void play_kicked_quietly(VblkPlay *p)
     kicked(p, 0);
 }
 
-/* Exposed before the stop, no kick: draining commands must not find it. */
+/* Drains must not find a chain that is exposed before the stop, not kicked. */
 static void play_exposed(VblkPlay *p)
 {
     VblkFreeze *f;
@@ -172,7 +172,7 @@ static void play_storm(VblkPlay *p)
     play_storm_at(p, 0);
 }
 
-/* The same while a limit makes requests wait: each drain lets them through. */
+/* The same while requests wait for a limit.  Each drain lets them through. */
 static void play_slow_storm(VblkPlay *p)
 {
     play_storm_at(p, VBLK_PLAY_SLOW);

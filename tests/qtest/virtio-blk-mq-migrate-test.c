@@ -57,7 +57,7 @@ static void check_ring(const VblkVariant *v, uint64_t features,
         vblk_write(disk.d->queues[q], 100, VBLK_SECTOR, q);
         vblk_vector_wait(disk.d, q + 1);
     }
-    /* And back */
+    /* Migrate back. */
     vblk_disk_migrate(&disk, props);
     use(&disk, 2000);
     vblk_disk_stop(&disk);
@@ -84,7 +84,7 @@ static void test_packed_event(const VblkVariant *v)
                BIT_ULL(VIRTIO_RING_F_EVENT_IDX), PROPS ",iothread=io0");
 }
 
-/* Whether it runs in QEMU's own emulator, which reminds no driver. */
+/* Return whether this is QEMU's own device, which does not remind a driver. */
 static bool is_stock(VblkMachine *m)
 {
     QDict *rsp = qtest_qmp(m->qts, "{'execute':"
@@ -158,7 +158,7 @@ static void test_other_threads(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* Fewer queues than there are: those not set up stay so. */
+/* The driver uses only some queues.  The others stay as they are. */
 static void test_fewer(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS);
@@ -174,7 +174,7 @@ static void test_fewer(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* Requests that the old machine had no time to look at. */
+/* The target serves requests that the source had no time to look at. */
 static void test_untouched(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, IMAGE_SIZE, NULL, PROPS ",iothread=io0");
@@ -195,7 +195,7 @@ static void test_untouched(const VblkVariant *v)
     vblk_disk_stop(&disk);
 }
 
-/* How often all memory has been gone through; -1 when that is over. */
+/* Return the number of passes over all memory, or -1 after the last pass. */
 static int64_t dirty_syncs(VblkMachine *m)
 {
     QDict *info = qtest_qmp_assert_success_ref(m->qts, "{'execute':"
@@ -251,11 +251,11 @@ static bool dirty_memory(VblkDisk *disk)
 }
 
 /*
- * The guest runs while its memory is copied.  What the device writes into
- * memory that has been copied before has to be copied again: data of reads,
- * status bytes, rings.
+ * The guest runs while its memory is copied.  If the device writes to memory
+ * that has been copied before, the memory must be copied again: data of reads,
+ * status bytes, and rings.
  *
- * Returns: false if the migration came to its end too early to tell.
+ * Returns: false if the migration has ended too early to tell.
  */
 static bool check_live(const VblkVariant *v, uint64_t features,
                        uint64_t bandwidth)
@@ -302,7 +302,7 @@ static bool check_live(const VblkVariant *v, uint64_t features,
     return alive;
 }
 
-/* A busy host may let a migration overtake the test: slow it down more. */
+/* On a busy host the migration may end too early.  Then slow it down more. */
 static void check_live_slower(const VblkVariant *v, uint64_t features)
 {
     uint64_t bandwidth = MiB;

@@ -88,7 +88,7 @@ static void test_rings(const VblkVariant *v, const char *props)
     vblk_disk_stop(&disk);
 }
 
-/* Rings of all sizes in turn, and fewer queues than there are. */
+/* Use rings of all sizes in turn, and only some of the queues. */
 static void test_reset(const VblkVariant *v)
 {
     VblkDisk disk = setup(v, PROPS ",iothread=io0");

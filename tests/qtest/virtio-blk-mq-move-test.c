@@ -4,8 +4,8 @@
  *     queue 0 --io0--> io1 --> main loop --> io0 ...
  *     queue 1 --io0--> main loop --> io1 ...          requests never cease
  *
- * The driver's library ends the test when a request is answered twice; that
- * none is lost is seen here.
+ * The driver's library ends the test when a request is answered twice.  This
+ * file checks that no request is lost.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -63,7 +63,7 @@ static void load_end(Load *load)
     }
 }
 
-/* Moves begin with requests in the rings and end with all of them answered. */
+/* Queues move while requests are in the rings.  All requests are answered. */
 static void test_under_load(const VblkVariant *v)
 {
     VblkDisk disk = vblk_disk_start(v, SIZE, NULL, PROPS);
@@ -103,7 +103,7 @@ static void test_iothread_goes(const VblkVariant *v)
     }
     qtest_qmp_assert_success(disk.m->qts, "{'execute': 'object-del',"
                              " 'arguments': {'id': 'io1'}}");
-    /* What the block layer does in the node's thread. */
+    /* The block layer does this in the node's thread. */
     vblk_disk_resize(&disk, 2 * SIZE);
     for (unsigned q = 0; q < QUEUES; q++) {
         vblk_read(disk.d->queues[q], q, VBLK_SECTOR, q);
@@ -154,7 +154,7 @@ static void test_vectors(const VblkVariant *v)
     vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
     for (unsigned i = 0; i < ARRAY_SIZE(homes); i++) {
         vblk_disk_move(&disk, 2, homes[i]);
-        /* Where it was, it may have told of the move's look at the ring. */
+        /* The move looked at the ring, so the old thread may have raised it. */
         vblk_vector_take(disk.d, 3);
         vblk_write(disk.d->queues[2], 0, VBLK_SECTOR, i);
         vblk_vector_wait(disk.d, 3);

@@ -32,7 +32,7 @@ static void check_names(VblkMachine *m, const char *expected)
     g_assert_cmpstr(names, ==, expected);
 }
 
-/* ... of those that management software knows of: the others confuse it. */
+/* Check the list for management software, which has only IOThread objects. */
 static void check_users(VblkMachine *m, const char *expected)
 {
     g_auto(GStrv) list = vblk_iothread_users(m->qts);
@@ -79,7 +79,7 @@ static void check_works(VblkMachine *m)
     vblk_device_close(d);
 }
 
-/* The second of its names is an object's: it gets none of them. */
+/* An object has the second name that the disk needs, so the disk gets none. */
 static void test_name_taken(const VblkVariant *v)
 {
     VblkMachine *m = vblk_machine_start(v, DISK
@@ -96,7 +96,7 @@ static void test_name_taken(const VblkVariant *v)
     g_assert_cmpstr(vblk_device_add(m, 0, TWO_OWN), ==, NULL);
     check_names(m, "disk0-iothread0 disk0-iothread1");
 
-    /* And it is no name for an object now. */
+    /* An object cannot have the name of such an IOThread. */
     check_error(m, "{'execute': 'object-add', 'arguments':"
                 " {'qom-type': 'iothread', 'id': 'disk0-iothread0'}}",
                 "attempt to add duplicate property 'disk0-iothread0' to object"
@@ -154,7 +154,7 @@ static void add_without_id(VblkMachine *m, const char *drive)
                              "  'iothreads': '1'}}", drive);
 }
 
-/* A device without an ID: after its drive, or after what it is. */
+/* Without an ID, the names begin with the drive or with the type. */
 static void test_names_without_id(const VblkVariant *v)
 {
     VblkMachine *m = vblk_machine_start(v,
@@ -182,7 +182,7 @@ static void test_names_without_id(const VblkVariant *v)
     vblk_machine_stop(m);
 }
 
-/* Whoever made them takes them away, and nobody else. */
+/* The device deletes the IOThreads that it has made, and only those. */
 static void test_deleted(const VblkVariant *v)
 {
     VblkMachine *m = vblk_machine_start(v, DISK "-object iothread,id=io0");
@@ -211,7 +211,7 @@ static void test_deleted(const VblkVariant *v)
     vblk_machine_stop(m);
 }
 
-/* One at a time, by JSON: as a number and as text. */
+/* JSON may give the number as a number or as a string. */
 static void test_json(const VblkVariant *v)
 {
     static const struct {

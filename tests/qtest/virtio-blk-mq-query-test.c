@@ -1,5 +1,5 @@
 /*
- * What queries say of a queue while an IOThread reads its ring
+ * Queries of a queue while an IOThread reads its ring
  *
  *     x-query-virtio-queue-status         position, requests in flight
  *     x-query-virtio-queue-element        the chain that comes next
@@ -48,7 +48,7 @@ static void check_position(VblkQueue *q, unsigned taken, unsigned used)
     g_assert_cmpuint(p.in_flight, ==, taken - used);
 }
 
-/* Slots of a request with three segments. */
+/* Return the number of slots that a request with three segments takes. */
 static unsigned slots_of_one(VblkQueue *q)
 {
     return q->dev->features & PACKED ? 3 : 1;
@@ -84,7 +84,7 @@ static void test_position(const VblkVariant *v)
     vblk_disk_run_rings(v, SIZE, "num-queues=2,packed=on", run_rings);
 }
 
-/* Requests that wait are seen waiting, and go on waiting. */
+/* Check that a query sees requests that wait, and that they go on waiting. */
 static void check_in_flight(const VblkVariant *v, const char *props,
                             uint64_t features)
 {
@@ -110,7 +110,7 @@ static void check_in_flight(const VblkVariant *v, const char *props,
     for (unsigned i = 0; i < 3; i++) {
         check_position(d->queues[1], 3 * slots, 0);
     }
-    /* How much time passes until it is seen that one is done is not certain. */
+    /* It is not certain when a query sees that a request has ended. */
     for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
         Position p;
 

@@ -82,7 +82,7 @@ static void test_all_at_once(const VblkVariant *v, const char *props)
     vblk_disk_stop(&f);
 }
 
-/* So many requests that every ring begins anew, one of them twice as often. */
+/* Send so many requests that each ring wraps, and one ring twice as often. */
 static void test_wrap(const VblkVariant *v)
 {
     VblkDisk f = setup(v, 2, "iothread=io0");
@@ -186,7 +186,7 @@ static void test_fewer(const VblkVariant *v, const char *options)
     vblk_disk_stop(&f);
 }
 
-/* Doorbells of queues that there are not, where the interface has them. */
+/* Ring doorbells of queues that do not exist, if the interface has them. */
 static void test_no_such_queue(const VblkVariant *v)
 {
     VblkDisk f = setup(v, 4, "");
@@ -224,7 +224,7 @@ static void check_counted(VblkDisk *f, unsigned queue, const char *what,
     qobject_unref(info);
 }
 
-/* What a query of the queues counts; each kick is done with when it returns. */
+/* Check the counters of a query.  A kick has been handled when it returns. */
 static void test_counters(const VblkVariant *v)
 {
     VblkDisk f = setup(v, 2, "ioeventfd=off");

@@ -166,7 +166,7 @@ static void check_works(Fixture *f)
     }
 }
 
-/* Have requests in flight, @reset, and see that they stay dead. */
+/* Reset with requests in flight, and check that they are never answered. */
 static void check_reset(Fixture *f, void (*reset)(Fixture *f))
 {
     GPtrArray *requests;
@@ -244,7 +244,7 @@ static void test_function(const VblkVariant *v)
     teardown(&f);
 }
 
-/* Requests that finish in their own time, not in the virtual one. */
+/* Reset again and again while requests end in real time. */
 static void test_again_and_again(const VblkVariant *v)
 {
     g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk,num-queues=4,"
@@ -277,7 +277,7 @@ static VblkRequest *submit_read(VblkQueue *q)
     return r;
 }
 
-/* One queue is reset, idle; the others go on, and it comes back elsewhere. */
+/* An idle queue is reset.  The others go on, and it gets a ring elsewhere. */
 static void test_queue(const VblkVariant *v)
 {
     g_autofree char *arg = vblk_device_arg(v, 0, "drive=disk,num-queues=4,"

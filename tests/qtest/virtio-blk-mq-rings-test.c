@@ -232,7 +232,7 @@ static void test_avail_event(const VblkVariant *v)
     vblk_disk_run_rings(v, IMAGE_SIZE, PROPS_IOTHREADS, check_avail_event);
 }
 
-/* Interrupts are off for one queue, on again, on for others. */
+/* A queue has interrupts off and then on again.  Others have them on. */
 static void check_suppressed(VblkDisk *disk, const VblkRing *ring)
 {
     VblkDevice *d = disk->d;

@@ -28,7 +28,7 @@ static void check_offered(VblkDevice *d, unsigned size)
     g_assert_cmpuint(vblk_device_queue_size(d, QUEUES), ==, 0);
 }
 
-/* As many requests at once as the ring has entries. */
+/* Send as many requests at once as the ring has entries. */
 static void fill_ring(VblkQueue *q)
 {
     g_autofree VblkRequest **r = g_new(VblkRequest *, q->size);
@@ -175,7 +175,7 @@ static void check_larger(const VblkVariant *v, uint64_t features,
     }
     vblk_device_start(disk.d, features | BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
                       VBLK_ALL_QUEUES);
-    /* And back, with a ring that is smaller than what is offered there. */
+    /* Migrate back, with a ring that is smaller than the offered size. */
     vblk_disk_migrate(&disk, source);
     fill_rings(disk.d);
     vblk_disk_stop(&disk);

@@ -1,9 +1,9 @@
 /*
  * Block statistics of a disk whose queues are served by two threads
  *
- * Each number that query-blockstats has for the device is known beforehand.  It
- * does not depend on how statistics are counted: this program passes with QEMU
- * 10.0, too.
+ * Each number of query-blockstats for the device is known beforehand.  It does
+ * not depend on how statistics are counted, so this test passes with QEMU 10.0,
+ * too.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -109,9 +109,9 @@ static void test_kinds_drive(const VblkVariant *v)
 }
 
 /*
- * Merged requests: neighbours on the disk and in one batch.  What counts is how
- * many were merged, which is the device's choice, so each batch here is of a
- * kind that all devices merge alike.
+ * Merged requests: neighbours on the disk and in one batch.  A device may
+ * choose how many it merges.  So each batch here is one that all devices merge
+ * in the same way.
  */
 
 static void send_merged(VblkStream *s)
@@ -129,7 +129,7 @@ static void send_merged(VblkStream *s)
     /* A flush comes after the writes before it */
     VBLK_SEND(s, { OUT, 200, 8 }, { FLUSH }, { OUT, 208, 8 });
     VBLK_SEND(s, { IN, 200, 8 }, { FLUSH }, { IN, 208, 8 });
-    /* What is answered otherwise does not separate its neighbours */
+    /* A request that is answered otherwise does not separate neighbours. */
     VBLK_SEND(s, { IN, 300, 8 }, { IN, END - 1, 2, IOERR }, { IN, 308, 8 });
     VBLK_SEND(s, { OUT, 400, 8 }, { ZEROES, 600, 8 }, { GET_ID },
               { DISCARD, 608, 8 }, { OUT, 408, 8 });
@@ -185,12 +185,12 @@ static void test_merged(const VblkVariant *v)
 }
 
 /*
- * Invalid requests: they take no time, and end idleness if they are accounted
+ * Invalid requests take no time, and end idleness if they are accounted
  */
 
 static void play_invalid(VblkStream *s)
 {
-    /* One of the threads will see no others. */
+    /* One of the threads gets no other request. */
     VBLK_SEND(s, { IN, END, 8, IOERR });
     VBLK_SEND(s, { IN, END, 8, IOERR });
     vblk_stream_expect(s, (VblkStats) {
@@ -318,7 +318,7 @@ static void play_intervals(VblkStream *s)
     expect_intervals(s, 5, 3, 1, 0, interval(3, 5, 3, 1, 3000),
                      interval(30, 5, 3, 1, 23000));
 
-    /* Requests that came after 2 s are left. */
+    /* Only requests that came after 2 s are left. */
     vblk_stream_clock(s, 1500);
     expect_intervals(s, 5, 3, 1, 1500, interval(3, 1, 1, 0, 2500),
                      interval(30, 5, 3, 1, 24500));
@@ -348,7 +348,7 @@ static void test_intervals(const VblkVariant *v)
     });
 }
 
-/* For a node the device says so.  QEMU 10.0 knows that of -drive only. */
+/* The property is of the device here.  QEMU 10.0 has it in -drive only. */
 static void test_intervals_device(const VblkVariant *v)
 {
     vblk_stream_run(v, &(VblkScenario) {
@@ -356,7 +356,7 @@ static void test_intervals_device(const VblkVariant *v)
         .account_invalid = true, .account_failed = true,
         .play = play_intervals,
     });
-    /* Both say so: what is there already is not added. */
+    /* Both drive and device have the interval, which is added only once. */
     vblk_stream_run(v, &(VblkScenario) {
         .drive = "stats-intervals.0=3",
         .device = "'stats-intervals': [3, 30]",

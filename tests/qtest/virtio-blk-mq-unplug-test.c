@@ -36,7 +36,7 @@ static VblkDevice *plug(VblkMachine *m, const char *json)
     return d;
 }
 
-/* Requests that wait for the slow disk, taken by the device. */
+/* Make the device take requests that wait for the slow disk. */
 static void load(VblkDevice *d)
 {
     for (unsigned i = 0; i < QUEUES * 4; i++) {
@@ -79,7 +79,7 @@ static void test_unplug(const VblkVariant *v, const char *json)
     qtest_memread(m->qts, ring, after, sizeof(after));
     g_assert_cmpmem(after, sizeof(after), before, sizeof(before));
 
-    /* Nothing holds the disk, and another can take its place. */
+    /* The disk is not in use any more, and another one can take its place. */
     remove_disk(m);
     vblk_slow_disk_add(m, image, NULL);
     d = plug(m, json);

@@ -26,7 +26,7 @@ static bool host_has_io_uring(void)
            errno != EPERM;
 }
 
-/* Puts @r on its queue with its data in @pieces of equal length. */
+/* Put @r on its queue with its data in @pieces of equal length. */
 static void add_in_pieces(VblkRequest *r, unsigned pieces)
 {
     bool write = r->type == VIRTIO_BLK_T_OUT;
@@ -48,7 +48,7 @@ static void submit_in_pieces(VblkRequest *r, unsigned pieces)
     vblk_queue_kick(r->queue);
 }
 
-/* @written: how many pieces it is written in; it is read in @read of them. */
+/* Write data in @written pieces, and read it in @read pieces. */
 static void check_pieces(VblkQueue *q, unsigned written, unsigned read)
 {
     uint32_t seed = written * 16 + read;
@@ -160,7 +160,7 @@ static void test_polling(const VblkVariant *v)
     check(v, "iothread=io0", 100 * 1000 * 1000);
 }
 
-/* Each write has to reach the medium: another flag for the host. */
+/* Each write has to reach the medium, so the host gets another flag. */
 static void test_write_through(const VblkVariant *v)
 {
     check(v, "iothread=io0,write-cache=off", 0);

@@ -69,7 +69,7 @@ static void test_own(const VblkVariant *v, const char *options)
     teardown(&f);
 }
 
-/* Vectors may be handed out in any order. */
+/* The driver may give queues their vectors in any order. */
 static void test_permuted(const VblkVariant *v)
 {
     static const uint16_t vector[QUEUES] = { 3, 1, 4, 0 };
@@ -90,7 +90,7 @@ static void test_permuted(const VblkVariant *v)
     teardown(&f);
 }
 
-/* Two vectors: all queues share the second. */
+/* With two vectors, all queues share the second one. */
 static void test_shared(const VblkVariant *v)
 {
     Fixture f = setup(v, "vectors=2");
@@ -129,7 +129,7 @@ static void check_masked(Fixture *f, unsigned queue)
     vblk_vector_wait_pending(d, vector);
     vblk_vectors_silent(d);
 
-    /* Others are heard as ever. */
+    /* The other queues still raise their interrupts. */
     for (unsigned i = 0; i < QUEUES; i++) {
         if (i != queue) {
             read_once(d, i);
@@ -144,7 +144,7 @@ static void check_masked(Fixture *f, unsigned queue)
     vblk_vector_wait(d, vector);
     g_assert_false(vblk_vector_pending(d, vector));
 
-    /* Nothing pending: unmasking again delivers nothing. */
+    /* No interrupt is pending, so unmasking again delivers nothing. */
     vblk_vector_mask(d, vector, true);
     vblk_vector_mask(d, vector, false);
     vblk_vectors_silent(d);
@@ -182,7 +182,7 @@ static void wait_isr(VblkDevice *d)
     } while (!isr);
 }
 
-/* No MSI-X: the line follows the status, which reading clears. */
+/* Without MSI-X the line follows the status.  A read clears the status. */
 static void check_intx(Fixture *f)
 {
     VblkDevice *d = f->d;

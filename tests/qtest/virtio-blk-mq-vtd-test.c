@@ -27,7 +27,7 @@
 #define WINDOW (1 * GiB)
 #define ODD_PAGE (2 * GiB)
 
-/* Pages that the driver's allocator does not come to. */
+/* Pages that the driver's allocator never returns */
 #define PAGE_A (64 * MiB)
 #define PAGE_B (66 * MiB)
 #define PAGE_SIZE_LARGE (2 * MiB)
@@ -231,9 +231,9 @@ static void test_data(const VblkVariant *v, const char *props)
 }
 
 /*
- * The ring's reader changes with the device at work, and back at rest.
- * virtio.c's reader waits for the BQL where its view of the ring is gone, and
- * who switches holds it.
+ * The reader of the ring changes while the device works, and changes back while
+ * it is idle.  virtio.c's reader waits for the BQL if its view of the ring is
+ * gone, and the thread that switches the vIOMMU holds the BQL.
  */
 static void check_switch(const VblkVariant *v, uint64_t features)
 {
@@ -289,7 +289,7 @@ static VblkRequest *read_to_odd_page(Vtd *vtd, unsigned queue, size_t len)
     return r;
 }
 
-/* What is mapped elsewhere, and invalidated, is not found where it was. */
+/* After an address is mapped elsewhere, the old page is not used any more. */
 static void test_remap(const VblkVariant *v)
 {
     Vtd vtd = setup(v, PROPS ",iothread=io0");

@@ -73,7 +73,7 @@ static RingHeader *ring_header(BlkRing *r)
     return xen_guest_frame(r->g, r->frames[0]);
 }
 
-/* Entries may lie across two pages, and the pages anywhere in memory. */
+/* An entry may lie across two pages, and the pages anywhere in memory. */
 static uint8_t *ring_byte(BlkRing *r, uint32_t index, unsigned int offset)
 {
     size_t at = RING_ENTRIES_OFFSET + offset +
@@ -94,7 +94,7 @@ static void ring_make(XenGuest *g, BlkRing *r, const BlkOptions *options)
     r->nr_pages = 1 << options->order;
     r->nr_entries = pow2floor((r->nr_pages * XEN_GUEST_PAGE_SIZE -
                                RING_ENTRIES_OFFSET) / r->layout->entry);
-    /* From last to first: a driver's pages seldom come in order. */
+    /* Go from the last to the first, as a driver's pages need no order. */
     for (i = r->nr_pages; i-- > 0; ) {
         r->frames[i] = xen_guest_alloc_frame(g);
         r->refs[i] = xen_guest_grant(g, r->frames[i], false);
@@ -224,7 +224,7 @@ void blk_ring_wait(BlkRing *r, BlkResponse *rsp)
 {
     while (!blk_ring_take(r, rsp)) {
         qatomic_set(&ring_header(r)->rsp_event, r->rsp_cons + 1);
-        /* It sees that we sleep, or we see its response. */
+        /* The backend sees that the driver sleeps, or the driver its answer. */
         smp_mb();
         if (qatomic_read(&ring_header(r)->rsp_prod) == r->rsp_cons) {
             xen_port_wait(&r->port);

@@ -1,8 +1,8 @@
 /*
- * Xen PV disk: what it keeps is bounded, shared, and given back
+ * Xen PV disk: mapped grants are bounded, shared between disks, and given back
  *
- * The stand-in for Xen tells how many grants and areas there are, enforces
- * that, and counts.  The clock is the test's.
+ * The stand-in for Xen reports limits for grants and areas, enforces them, and
+ * counts.  The test sets the clock.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -67,7 +67,7 @@ static unsigned int nr_kept(XenGuest *g, BlkBuffer *b)
     return kept;
 }
 
-/* What a frontend with that many rings lets QEMU keep of 2,400 pages. */
+/* Check how many of 2,400 pages QEMU keeps for a frontend with @rings rings. */
 static void check_default(unsigned int rings, unsigned int table,
                           unsigned int kept)
 {
@@ -92,7 +92,7 @@ static void check_default(unsigned int rings, unsigned int table,
     xen_disk_end(&d);
 }
 
-/* As many as Linux's backend, up to an eighth of the grant table. */
+/* The default is that of Linux's backend, or an eighth of the grant table. */
 static void test_default(void)
 {
     check_default(1, 32768, 1056);
@@ -221,8 +221,8 @@ static void read_pages_by_turns(Blkfront *f, BlkBuffer *b, unsigned int rings)
 }
 
 /*
- * Nine disks, each read once: what they keep leaves half of the guest's grant
- * table to others, and the ninth one is served as the first one is.
+ * Each of nine disks is read once.  The grants that they keep leave half of the
+ * guest's grant table to others.  The ninth disk works as the first one does.
  */
 static void test_grant_table(const void *opaque)
 {
@@ -319,7 +319,7 @@ static void test_areas_bound(void)
     xen_disk_close_with(&d, b);
 }
 
-/* More pages than may be kept: they are copied, and not mapped in turn. */
+/* If there are more pages than may be kept, some are copied each time. */
 static void test_no_thrashing(void)
 {
     XenGrantStats before, after;
@@ -341,7 +341,7 @@ static void test_no_thrashing(void)
     xen_disk_close_with(&d, b);
 }
 
-/* What was not used for a minute goes, and comes back when it is used. */
+/* Grants not used for a minute are unmapped, and mapped again when used. */
 static void test_idle(const void *iothread)
 {
     g_autofree char *args = g_strdup_printf(
@@ -412,7 +412,7 @@ static uint64_t anonymous_kib(XenGuest *g)
     return g_ascii_strtoull(line + strlen("RssAnon:"), NULL, 10);
 }
 
-/* 96 MiB in requests that are copied, at once: a domain has 64 at most. */
+/* Copy 96 MiB of requests at once.  A domain has buffers of 64 MiB at most. */
 static void test_buffers(void)
 {
     BlkOptions options = { .protocol = BLK_X86_64, .rings = 3 };

@@ -1,8 +1,8 @@
 /*
- * Xen PV disk: frontends other than Linux, as they behave
+ * Xen PV disk: the behaviour of frontends other than Linux
  *
- * Each test goes through what a driver writes, in the order in which it does,
- * through what it waits for and what it cannot bear.
+ * Each test writes to xenstore what a driver writes, in the same order.  It
+ * waits for what the driver waits for, and fails where the driver fails.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,13 +12,13 @@
 
 static const BlkOptions two_rings = { .protocol = BLK_X86_64, .rings = 2 };
 
-/* It waits for @state, and gives up if it sees @fatal first. */
+/* Wait for @state, and fail if @fatal comes first. */
 static void wait_for(Blkfront *f, int state, int fatal)
 {
     g_assert_cmpint(xs_wait_state(f->g, f->be, state, fatal), ==, state);
 }
 
-/* The system that a boot loader has loaded: it finds state InitWait. */
+/* Start the system that a boot loader has loaded.  It finds state InitWait. */
 static void then_linux(Blkfront *f)
 {
     blkfront_connect(f, &two_rings);
@@ -35,7 +35,7 @@ static int run_empty(BlkRing *r, int op, uint64_t id)
     return blk_ring_run(r, &req);
 }
 
-/* Start and end of most tests: xvda of two rings, and a driver for it. */
+/* Most tests have xvda with two rings, and a driver for it. */
 static Blkfront *start(void)
 {
     return blkfront_new(xen_disk_start(",num-queues=2,iothreads=2"),
@@ -54,7 +54,7 @@ static void quit(Blkfront *f)
  * Windows: xenvbd
  */
 
-/* It closes whatever was there before it begins. */
+/* The driver first closes a connection that may exist. */
 static void windows_close_first(Blkfront *f)
 {
     blkfront_expect(f, XB_INIT_WAIT);
@@ -74,7 +74,7 @@ static void windows_use(BlkRing *r)
     BlkResponse rsp;
     uint64_t ids = 0;
 
-    /* Addresses of its own structures are its request numbers. */
+    /* The driver uses addresses of its structures as request numbers. */
     for (unsigned i = 0; i < r->nr_entries; i++) {
         blk_buffer_request(b, &req, BLK_READ, 8 * i, XEN_GUEST_PAGE_SIZE);
         req.id = 0xffffe000deadb000ull + 64 * i;
@@ -134,7 +134,7 @@ static void test_windows(const void *opaque)
 
 static void test_freebsd(void)
 {
-    /* It can have 32 pages and takes what it is offered. */
+    /* The driver takes as many pages as it is offered, up to 32. */
     BlkOptions options = { .protocol = BLK_X86_64, .order = 4 };
     Blkfront *f = start();
     BlkBuffer *b;
@@ -170,7 +170,7 @@ static void test_freebsd(void)
  * NetBSD
  */
 
-/* It looks once whether the grants are free, and stops if they are not. */
+/* The driver stops if the grants are not free when a request ends. */
 static void netbsd_take(BlkRing *r, BlkBuffer **buffers)
 {
     BlkResponse rsp;
@@ -194,7 +194,7 @@ static void netbsd_use(BlkRing *r)
         for (unsigned i = 0; i < ARRAY_SIZE(buffers); i++) {
             uint64_t sector = i == round ? XEN_DISK_SECTORS : 128 * i;
 
-            /* One in each round fails: its grants are to be free as well. */
+            /* One request of each round fails; its grants are free, too. */
             blk_buffer_request(buffers[i], &req, (round + i) & 1, sector,
                                buffers[i]->nr_pages * XEN_GUEST_PAGE_SIZE);
             req.id = i;
@@ -214,7 +214,7 @@ static void test_netbsd(void)
 {
     Blkfront *f = start();
 
-    /* It writes its keys whatever the backend's state is. */
+    /* The driver writes its keys in any state of the backend. */
     blkfront_setup(f, &xen_disk_plain);
     blkfront_publish(f, &xen_disk_plain);
     blkfront_state(f, XB_INITIALISED);
@@ -231,7 +231,7 @@ static void test_netbsd(void)
     xs_wait_value(f->g, f->be, "sectors", "65536");
     g_assert_cmpint(blkfront_backend_state(f), ==, XB_CONNECTED);
 
-    /* It says Closed twice. */
+    /* The driver writes state Closed twice. */
     blkfront_disconnect(f);
     blkfront_state(f, XB_CLOSED);
     g_assert_cmpint(blkfront_backend_state(f), ==, XB_CLOSED);
@@ -250,14 +250,14 @@ static void grub_connect(Blkfront *f)
     blkfront_setup(f, &xen_disk_plain);
     blkfront_publish(f, &xen_disk_plain);
     blkfront_state(f, XB_INITIALISED);
-    /* It polls, and takes every state but 2 for Connected. */
+    /* The driver polls, and takes each state but 2 for Connected. */
     do {
         state = xs_get_number(f->g, f->be, "state", -1);
     } while (state == XB_INIT_WAIT);
     g_assert_cmpint(state, ==, XB_CONNECTED);
 }
 
-/* One page, of the same grant each time; always an event, never a wait. */
+/* GRUB uses one page and one grant, always sends an event, and polls. */
 static void grub_use(BlkRing *r)
 {
     BlkBuffer *b = blk_buffer_new(r->g, 1, false);
@@ -416,7 +416,7 @@ static char *attach_cdrom(Blkfront *f, const char *image)
     return xs_get(g, f->be, "params");
 }
 
-/* It tells an empty drive from its key "params", which has to stay. */
+/* OVMF recognises an empty drive by its key "params", which must stay. */
 static void test_ovmf_cdrom(void)
 {
     XenGuest *g = xen_guest_start("-S");
@@ -427,7 +427,7 @@ static void test_ovmf_cdrom(void)
 
     g_assert_true(g_str_has_suffix(params, image));
     straight_connect(f, &xen_disk_plain);
-    /* VDISK_READONLY: it does not sync then. */
+    /* VDISK_READONLY: the driver does not sync then. */
     g_assert_cmpint(xs_get_number(g, f->be, "info", 0) & 4, ==, 4);
     g_assert_cmpint(blk_ring_read(&f->ring[0], 0, buf, sizeof(buf)), ==,
                     BLK_OKAY);
@@ -514,7 +514,7 @@ int main(int argc, char **argv)
                         test_mini_os);
     qtest_add_data_func("/xen-disk/frontends/mini-os-persistent",
                         GINT_TO_POINTER(1), test_mini_os);
-    /* It is mini-os's driver, made for another loader. */
+    /* U-Boot has the driver of mini-os. */
     qtest_add_data_func("/xen-disk/frontends/u-boot", GINT_TO_POINTER(0),
                         test_mini_os);
     return g_test_run();

@@ -59,7 +59,7 @@ static void test_persistent(void)
     xen_disk_end(&d);
 }
 
-/* What is written and read goes through the pages that are mapped. */
+/* Data of reads and writes go through the mapped pages. */
 static void test_persistent_data(void)
 {
     uint8_t out[4 * XEN_GUEST_PAGE_SIZE], in[4 * XEN_GUEST_PAGE_SIZE];
@@ -174,7 +174,7 @@ static void test_bound(void)
     xen_disk_end(&d);
 }
 
-/* Grants that can be read only are no reason to refuse a write. */
+/* A write also works with read-only grants. */
 static void test_readonly_grants(void)
 {
     uint8_t out[XEN_GUEST_PAGE_SIZE], in[XEN_GUEST_PAGE_SIZE];
@@ -198,7 +198,7 @@ static void test_readonly_grants(void)
     xen_disk_close(&d);
 }
 
-/* The hypervisor has its limits, too: what cannot be mapped is copied. */
+/* The hypervisor has limits, too.  Grants that cannot be mapped are copied. */
 static void test_no_more_mappings(void)
 {
     BlkBuffer *b;
@@ -216,7 +216,7 @@ static void test_no_more_mappings(void)
     xen_disk_close_with(&d, b);
 }
 
-/* Not even the ring: refused, and taken up once there is room again. */
+/* Not even the ring can be mapped.  The disk connects when there is room. */
 static void test_no_mapping_at_all(void)
 {
     XenGuest *g = xen_disk_start("");

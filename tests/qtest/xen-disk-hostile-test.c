@@ -1,9 +1,9 @@
 /*
- * Xen PV disk: what a frontend should not do
+ * Xen PV disk: faults of a frontend
  *
- * A request that makes no sense is answered with an error, a negotiation
- * that makes no sense does not end in a connection, and neither harms what
- * follows: every test ends with a ring that works.
+ * An invalid request is answered with an error.  An invalid negotiation does
+ * not end in a connection.  After either, the disk still works: every test ends
+ * with a ring that works.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -171,7 +171,7 @@ static void test_bad_request(const void *opaque)
  * Grants
  */
 
-/* A grant that was good is taken back before the request is made. */
+/* The guest takes a grant back before it makes the request. */
 static void test_grant_revoked(void)
 {
     BlkBuffer *b;
@@ -265,7 +265,7 @@ static void test_ring_rewritten(void)
     b = blk_buffer_new(d.g, BLK_MAX_SEGMENTS, false);
     blk_buffer_request(b, &req, BLK_READ, 0,
                        BLK_MAX_SEGMENTS * XEN_GUEST_PAGE_SIZE);
-    /* Requests only, not the indices before them. */
+    /* Write to the requests only, not to the indices before them. */
     xen_scribbler_start(&s, (uint8_t *)xen_guest_frame(d.g, d.r->frames[0]) +
                         64, SLOTS * SLOT, is_id);
     for (round = 0; round < 20; round++) {
@@ -284,7 +284,7 @@ static void test_ring_rewritten(void)
     xen_disk_close(&d);
 }
 
-/* Events without requests are no reason to do anything. */
+/* An event without a request has no effect. */
 static void test_idle_events(void)
 {
     XenDisk d;
@@ -417,7 +417,7 @@ static void test_straight_to_connected(void)
     xen_guest_quit(g);
 }
 
-/* Keys that change while they are in effect have no effect. */
+/* A change of a key has no effect after the disk has connected. */
 static void test_keys_change_later(void)
 {
     XenDisk d;

@@ -126,7 +126,7 @@ static void test_none_offered(void)
 }
 
 /*
- * Bad ones: each changes a good request of 20 segments
+ * Bad requests: each of these functions changes a good one of 20 segments
  */
 
 typedef void BadIndirect(Indirect *t, BlkRequest *req);
@@ -250,7 +250,7 @@ static void test_bad(const void *opaque)
     }
 }
 
-/* The page of segments is the guest's: it may change at any time. */
+/* The guest may change the page of segments at any time. */
 static void test_rewritten(const void *opaque)
 {
     XenScribbler s;

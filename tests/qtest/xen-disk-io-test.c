@@ -1,7 +1,7 @@
 /*
  * Xen PV disk: reading, writing, flushing, discarding
  *
- * On every layout of requests and every size of ring that is on offer.
+ * The tests run with each layout of requests and each size of a ring.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,7 +34,7 @@ static void test_read_write(const void *opaque)
     xen_disk_close(&d);
 }
 
-/* As many requests as the ring holds, again and again, past its end. */
+/* Fill the ring again and again, past its end. */
 static void test_full_ring(const void *opaque)
 {
     BlkBuffer *b;
@@ -69,7 +69,7 @@ static void test_full_ring(const void *opaque)
     xen_disk_close(&d);
 }
 
-/* Segments need not fill their pages, nor begin where these do. */
+/* A segment need not fill its page, nor begin at the start of the page. */
 static void test_parts_of_pages(const void *opaque)
 {
     static const BlkSegment parts[] = {
@@ -203,7 +203,7 @@ static void test_io_errors(void)
     xen_disk_close(&d);
 }
 
-/* All at once: reads of a page, writes of two sectors, one of them bad. */
+/* Send reads of a page and writes of two sectors at once; one is bad. */
 static void run_mixed_batch(XenDisk *d)
 {
     BlkBuffer *b = blk_buffer_new(d->g, 1, false);
@@ -226,7 +226,7 @@ static void run_mixed_batch(XenDisk *d)
     blk_buffer_free(d->g, b);
 }
 
-/* What a drive counts must not depend on the device that it is used by. */
+/* The statistics of a drive must not depend on its device. */
 static void test_statistics(void)
 {
     QDict *rsp, *stats;
@@ -253,7 +253,7 @@ static void test_statistics(void)
     xen_disk_close(&d);
 }
 
-/* What the disk says of one interval. */
+/* Check the statistics of one interval. */
 static void check_interval(const QListEntry *entry, int seconds,
                            bool has_read)
 {
@@ -329,7 +329,7 @@ static void reopen(XenDisk *d, uint64_t size)
     xs_wait_value(d->g, d->f->be, "sectors", sectors);
 }
 
-/* The node has another size although nobody has resized it. */
+/* A reopened node has another size, although it was not resized. */
 static void test_reopen(void)
 {
     uint8_t buf[BLK_SECTOR] = {};

@@ -30,9 +30,9 @@ typedef struct LinuxDriver {
     LinuxOrdering ordering;
     unsigned order;
     unsigned queues;
-    unsigned indirect;          /* 0: the driver knows of no such requests */
-    int persistent;             /* -1: nor of such grants */
-    int trusted;                /* -1: the toolstack says nothing */
+    unsigned indirect;          /* 0: the driver has no such requests */
+    int persistent;             /* -1: the driver has no such grants */
+    int trusted;                /* -1: the toolstack writes no key */
 } LinuxDriver;
 
 /* A driver at work. */
@@ -71,7 +71,7 @@ static void linux_connect(Blkfront *f, const LinuxDriver *l)
     blkfront_connect(f, &options);
 }
 
-/* Pages for one request, or for all that a persistent driver will make. */
+/* Return pages for one request, or for all requests of a persistent driver. */
 static BlkBuffer *linux_pages(Linux *d, unsigned n, int op)
 {
     bool persistent = d->l->persistent == 1;
@@ -91,7 +91,7 @@ static void linux_pages_done(Linux *d, BlkBuffer *b)
     }
 }
 
-/* One request as the driver would make it of @n pages. */
+/* Send a request of @n pages, in the form in which the driver sends it. */
 static void linux_transfer(Linux *d, BlkRing *r, int op, uint64_t sector,
                            BlkBuffer *b, unsigned n)
 {
@@ -124,7 +124,7 @@ static void linux_order(Linux *d, BlkRing *r, BlkBuffer *b)
     }
 }
 
-/* What is written with one size of request is read with another. */
+/* Write with one size of requests, and read with another. */
 static void linux_use(Linux *d, BlkRing *r, unsigned nth)
 {
     unsigned n = MAX(d->l->indirect, BLK_MAX_SEGMENTS);

@@ -1,5 +1,5 @@
 /*
- * Xen PV disk: which ring runs where
+ * Xen PV disk: the thread in which each ring runs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -60,7 +60,7 @@ static void test_good(const void *properties)
 typedef struct MappingCase {
     const char *name;
     const char *args;
-    const char *message;        /* NULL: nothing wrong with it */
+    const char *message;        /* NULL: the mapping is valid */
 } MappingCase;
 
 static const MappingCase cases[] = {

@@ -30,7 +30,7 @@ static const BlkOptions persistent = {
              " 'arguments': "
 
 /*
- * What the monitor says and does
+ * Commands of the monitor
  */
 
 static void move(XenGuest *g, unsigned int ring, const char *iothread)
@@ -65,7 +65,7 @@ static void move_fails(XenGuest *g, const char *id, unsigned int ring,
     qobject_unref(rsp);
 }
 
-/* What a query of the queues tells of @ring; to be unreferenced. */
+/* Return what a query of the queues has for @ring, with a reference. */
 static QDict *query(XenGuest *g, unsigned int ring)
 {
     QDict *rsp = qtest_qmp(g->qts, "{ 'execute':"
@@ -142,7 +142,7 @@ static void check_thread_ends(XenGuest *g, int64_t id)
     }
 }
 
-/* What the block layer does in the thread that the node lives in. */
+/* Let the block layer work in the home thread of the node. */
 static void resize(XenGuest *g, unsigned int times)
 {
     qtest_qmp_assert_success(g->qts,
@@ -198,9 +198,9 @@ static void throttle(XenGuest *g, unsigned int iops)
 }
 
 /*
- * Drained for other reasons at the same time, and slowed down.  With an
- * accelerator that is not qtest the throttle's clock goes on: where it stands
- * still, a timer set to the present time can be run over and over again.
+ * Other operations drain the disk at the same time, and a throttle slows it
+ * down.  The accelerator is not qtest, so that the throttle's clock goes on.
+ * If it stood still, a timer for the present time could run without end.
  */
 static void test_drains(const void *options)
 {
@@ -257,7 +257,7 @@ static void test_mirror(const void *options)
     disk_close(&d, &l);
 }
 
-/* Events come on the ring's own channel, wherever it is served. */
+/* Events come on the ring's own channel in each of its threads. */
 static void test_event_channel(void)
 {
     uint8_t buf[BLK_SECTOR];
@@ -289,7 +289,7 @@ static void test_event_channel(void)
 
 static const BlkOptions two_rings = { .protocol = BLK_X86_64, .rings = 2 };
 
-/* A ring that nobody uses can be placed; there it comes up. */
+/* A ring that is not connected can be moved.  It begins in that thread. */
 static void test_not_connected(void)
 {
     XenGuest *g = xen_disk_start(IN_IO0);
@@ -360,7 +360,7 @@ static void test_while_reconnecting(const void *opaque)
     xen_disk_close(&d);
 }
 
-/* State Closing, the rings still there: by a damaged one, with others full. */
+/* A damaged ring brings the disk to state Closing, while others are full. */
 static void test_closing(const void *options)
 {
     unsigned int round;
@@ -377,7 +377,7 @@ static void test_closing(const void *options)
         blkfront_expect(d.f, XB_CLOSING);
         move(d.g, 1, homes[(round + 1) % ARRAY_SIZE(homes)]);
         move(d.g, 2, homes[round % ARRAY_SIZE(homes)]);
-        /* It is not looked at again, where it is now. */
+        /* The new thread does not look at the damaged ring again. */
         blk_ring_check(&d.f->ring[2], 0);
         blkfront_state(d.f, XB_CLOSED);
         blkfront_expect(d.f, XB_CLOSED);
@@ -421,7 +421,7 @@ static void test_iothread_goes(const void *options)
     disk_close(&d, &l);
 }
 
-/* As ever with QEMU, one that is in use loses its name and works on. */
+/* An IOThread that is deleted while in use loses its name and works on. */
 static void test_deleted_in_use(void)
 {
     int64_t thread;

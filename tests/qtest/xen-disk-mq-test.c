@@ -1,7 +1,7 @@
 /*
  * Xen PV disk: several rings
  *
- * As the text of blkif.h, "Multiple hardware queues/rings", has it.
+ * blkif.h describes them in "Multiple hardware queues/rings".
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,7 +12,7 @@
 
 #define VBLK_RINGS "multi-queue-num-queues"
 
-/* Named after what they negotiate: rings, ring-page-order, protocol. */
+/* A case has the name of what it negotiates: rings, page order, protocol. */
 typedef struct RingsCase {
     const char *name;
     BlkOptions options;
@@ -187,7 +187,7 @@ static void test_refused(const void *opaque)
     blkfront_expect(f, XB_INIT_WAIT);
     blkfront_setup(f, &two_rings);
     blkfront_publish(f, &two_rings);
-    /* A ring for who takes the number for 1, too: it is not to be guessed. */
+    /* A backend that takes the number for 1 finds this ring.  It must not. */
     xs_put(g, f->fe, "ring-ref", "%u", f->ring[0].refs[0]);
     xs_put(g, f->fe, "event-channel", "%u", f->ring[0].port.number);
     xen_disk_spoil(f, bad);
@@ -219,7 +219,7 @@ static void test_shared_channel(void)
     xen_guest_quit(g);
 }
 
-/* Nobody who asks for one ring needs the new key, whatever is offered. */
+/* A frontend that wants one ring needs no new key, whatever is offered. */
 static void test_old_frontend(void)
 {
     BlkOptions options = { .protocol = BLK_X86_32 };
@@ -227,16 +227,16 @@ static void test_old_frontend(void)
 
     xen_disk_open(&d, ",num-queues=16", &options);
     blk_ring_check(d.r, 0);
-    /* Keys of a ring that is not asked for are nobody's business. */
+    /* Keys of a ring that is not asked for are ignored. */
     xs_put(d.g, d.f->fe, "queue-0/ring-ref", "1000");
     xen_disk_close(&d);
 }
 
 /*
- * What is offered
+ * The keys that the backend writes
  */
 
-/* A disk of one ring does not speak of several. */
+/* A disk with one ring has no key for several rings. */
 static void test_offer_one(void)
 {
     XenDisk d;
@@ -348,7 +348,7 @@ static void test_drain_under_load(void)
     xen_disk_close(&d);
 }
 
-/* One ring's nonsense costs the connection, but no other ring's answers. */
+/* One bad ring ends the connection.  Other rings still get their answers. */
 static void test_one_bad_ring(void)
 {
     BlkBuffer *b;

@@ -1,5 +1,5 @@
 /*
- * Xen PV disk: what a sector is
+ * Xen PV disk: the size of a sector
  *
  *     key                 unit
  *     sector-size         bytes: the logical block size
@@ -54,7 +54,7 @@ static uint64_t number_at(XenDisk *d, uint64_t sector)
     return ldq_le_p(buf);
 }
 
-/* As Linux, GRUB, mini-os, NetBSD and OVMF have it, and blkif.h since 4.20. */
+/* Linux, GRUB, mini-os, NetBSD, OVMF and blkif.h since 4.20 use these units. */
 static void test_512(void)
 {
     uint8_t buf[BLOCK] = {};
@@ -78,7 +78,7 @@ static void test_512(void)
     xen_disk_close(&d);
 }
 
-/* NetBSD's file systems count in 512 bytes: parts of a block are served. */
+/* Parts of a block work, because NetBSD's file systems count in 512 bytes. */
 static void test_part_of_block(void)
 {
     uint8_t buf[BLK_SECTOR];
@@ -113,7 +113,7 @@ static void test_discard(void)
     xen_disk_close(&d);
 }
 
-/* As the Windows driver has it. */
+/* The Windows driver uses these units. */
 static void test_old_units(void)
 {
     BlkRequest req = { .op = BLK_READ, .nr_segments = 1, .sector = 63 };

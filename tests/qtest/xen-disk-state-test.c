@@ -1,7 +1,7 @@
 /*
  * Xen PV disk: the life of a connection
  *
- * Who may come, go, come back, vanish, and in which order.
+ * Frontends connect, close, connect again and vanish, in different orders.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -91,7 +91,7 @@ static void open_slow_disk(XenDisk *d, const BlkOptions *options)
     g_assert_cmpint(rsp.status, ==, BLK_OKAY);
 }
 
-/* Nothing of the backend may hold the rings once it says that it is closed. */
+/* When the backend writes Closed, it must not use the rings any more. */
 static void close_slow_disk(XenDisk *d)
 {
     blkfront_expect(d->f, XB_CLOSED);
@@ -225,7 +225,7 @@ static void test_unplug_in_flight(void)
     xen_disk_end(&d);
 }
 
-/* Without a frontend nobody has to agree. */
+/* Without a frontend the disk is unplugged at once. */
 static void test_unplug_unused(void)
 {
     XenGuest *g = xen_disk_start("");
@@ -377,7 +377,7 @@ static void test_default_protocol(void)
     xen_disk_close(&d);
 }
 
-/* Without a key, or with one that means nothing here: the host's own. */
+/* Without a valid key the protocol is that of the host. */
 static void test_native_protocol(void)
 {
     BlkOptions options = { .protocol = BLK_X86_64, .no_protocol = true };

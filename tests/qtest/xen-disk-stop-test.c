@@ -1,8 +1,9 @@
 /*
  * Xen PV disk: the VM is stopped and goes on
  *
- * Nothing is served meanwhile, whatever the frontend sends and whoever drains
- * the disk; afterwards all of it is, with no further event.
+ * While the VM is stopped, no request is served, even if the frontend sends
+ * events or the disk is drained.  When the VM goes on, all requests are served
+ * without another event.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,7 +23,7 @@ static void cont(XenDisk *d)
     qtest_qmp_assert_success(d->g->qts, "{'execute': 'cont'}");
 }
 
-/* What would make a ring look again, if it were not stopped. */
+/* Drain the disk: a ring that is not stopped looks at its requests then. */
 static void drain(XenDisk *d)
 {
     qtest_qmp_assert_success(d->g->qts, "{'execute': 'block_resize',"

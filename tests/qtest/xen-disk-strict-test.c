@@ -1,8 +1,8 @@
 /*
- * Xen PV disk: what a frontend should not do, and what it costs
+ * Xen PV disk: faults of a frontend that end the connection
  *
- * Faults that take more than an error on the ring to answer: the connection
- * is given up with state Closing, or QEMU would have come to harm.
+ * An error on the ring is not enough for these faults.  Either the backend ends
+ * the connection with state Closing, or the fault must not harm QEMU.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,8 +12,8 @@
 #include "xen-disk-util.h"
 
 /*
- * More requests than slots, or fewer than there were: what lies in the ring
- * cannot be told any more.  The disk is given up, and may be used again.
+ * There are more requests than slots, or fewer than before.  So the contents of
+ * the ring are unknown.  The backend closes the disk, which can connect again.
  */
 static void test_producer(const void *opaque)
 {
@@ -88,7 +88,7 @@ static void test_discard_on_cdrom(void)
     xen_disk_close(&d);
 }
 
-/* Discards end at the disk's end, whatever the drive would make of them. */
+/* A discard past the end of the disk fails, even if the drive would do it. */
 static void test_discard_beyond_end(void)
 {
     static const uint64_t starts[] = {
@@ -155,7 +155,7 @@ static void test_barrier(void)
 }
 
 /*
- * Requests that stop on their way to the disk, and go on when told to
+ * Requests that halt on their way to the disk, and go on by a command
  */
 
 static void open_halting_disk(XenDisk *d, const char *more)
@@ -168,7 +168,7 @@ static void open_halting_disk(XenDisk *d, const char *more)
         &xen_disk_plain);
 }
 
-/* "break EVENT TAG": the next one stops there; "resume TAG" */
+/* Run "break EVENT TAG", which halts the next request, or "resume TAG". */
 static void halt(XenDisk *d, const char *command)
 {
     g_autofree char *said = qtest_hmp(d->g->qts, "qemu-io -d xvda \"%s\"",
@@ -187,7 +187,7 @@ static void expect_response(BlkRing *r, uint64_t id)
     g_assert_cmpint(rsp.status, ==, BLK_OKAY);
 }
 
-/* Requests before a barrier end before it; those after it wait. */
+/* Requests before a barrier end before it, and later requests wait. */
 static void test_barrier_orders(void)
 {
     static const int ops[] = {
@@ -250,7 +250,7 @@ static void test_barriers_in_a_row(void)
     xen_disk_close(&d);
 }
 
-/* Not offered, not done: no data may be written either. */
+/* A barrier that is not offered fails, and writes no data. */
 static void test_barrier_off(void)
 {
     uint8_t in[XEN_GUEST_PAGE_SIZE];
@@ -270,7 +270,7 @@ static void test_barrier_off(void)
     xen_disk_close(&d);
 }
 
-/* Taken back while the disk works: the data have nowhere to go. */
+/* The guest takes a grant back while the disk reads data for it. */
 static void test_revoked_in_flight(void)
 {
     BlkRequest req;
@@ -296,8 +296,8 @@ static void test_revoked_in_flight(void)
 }
 
 /*
- * A ring that another backend has served, as after a migration, goes on where
- * it was: what was not answered is done again.
+ * Another backend has served the ring before, as after a migration.  The ring
+ * goes on at its position, and unanswered requests are done again.
  */
 static void test_resume(void)
 {

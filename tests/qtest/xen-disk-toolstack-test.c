@@ -1,8 +1,8 @@
 /*
  * Xen PV disk: disks that a toolstack asks for
  *
- * The toolstack is played as libxl is: what it writes, what it waits for and
- * what it removes.
+ * The test does what libxl does: it writes the same keys, waits for the same
+ * states, and removes the same keys.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,7 +19,7 @@
 
 static const BlkOptions other_ring = { .protocol = BLK_X86_32, .order = 2 };
 
-/* What "xl block-attach" says of a disk; NULL for what it does not say. */
+/* The settings of "xl block-attach"; NULL for a setting that is not given */
 typedef struct Wanted {
     const char *params;
     const char *mode;
@@ -40,7 +40,7 @@ static void put_if(XenGuest *g, const char *dir, const char *key,
     }
 }
 
-/* State and online come last: with them QEMU looks at the rest. */
+/* Write state and online last, because QEMU then reads the other keys. */
 static void attach(Blkfront *f, const Wanted *w)
 {
     XenGuest *g = f->g;
@@ -90,7 +90,7 @@ static void remove_nodes(Blkfront *f)
     g_free(xen_guest_ask(f->g, "xs_rm %s", f->be));
 }
 
-/* Of a disk that is not there: it must not take as long as a timeout. */
+/* Detach a disk that could not be attached.  This must not take a timeout. */
 static void detach_failed(Blkfront *f)
 {
     xs_put(f->g, f->be, "online", "0");
@@ -124,7 +124,7 @@ static void check_error(Blkfront *f, const char *message)
 }
 
 /*
- * Disks that are there
+ * Valid disks
  */
 
 static void test_disk(void)
@@ -153,7 +153,7 @@ static bool host_has_io_uring(void)
            errno != ENOSYS && errno != EPERM;
 }
 
-/* As kernel.io_uring_disabled=2 does; for all that this process starts. */
+/* Forbid io_uring for all child processes, as kernel.io_uring_disabled=2. */
 static void forbid_io_uring(void)
 {
     struct sock_filter filter[] = {
@@ -208,7 +208,7 @@ static void test_engine_forbidden(void)
     g_test_trap_assert_stderr_unmatched("*Unable to use*");
 }
 
-/* Whether the file system of @image can do without the page cache. */
+/* Return whether the file system of @image supports O_DIRECT. */
 static bool can_be_direct(const char *image)
 {
     int fd = open(image, O_RDWR | O_DIRECT);
@@ -220,7 +220,7 @@ static bool can_be_direct(const char *image)
     return true;
 }
 
-/* Whether a node of the host's files passes the page cache by. */
+/* Return whether a node for a file of the host uses O_DIRECT. */
 static bool some_file_is_direct(XenGuest *g)
 {
     QDict *reply = qtest_qmp(g->qts,
@@ -239,7 +239,7 @@ static bool some_file_is_direct(XenGuest *g)
     return direct;
 }
 
-/* @safe: what the toolstack writes as direct-io-safe. */
+/* Check a disk.  @safe is the toolstack's value of direct-io-safe. */
 static void check_direct(const char *safe, bool direct)
 {
     char *image = xen_disk_image(XEN_DISK_SIZE);
@@ -272,7 +272,7 @@ static void test_direct(void)
     check_direct(NULL, false);
 }
 
-/* Can be read, with what was written before, and not written. */
+/* Check that the disk has the data written before, and refuses writes. */
 static void check_read_only(Blkfront *f, const Wanted *w, int info,
                             const uint8_t *data)
 {
@@ -338,7 +338,7 @@ static void test_read_only_qcow2(void)
 }
 
 /*
- * Disks that cannot be
+ * Invalid disks
  */
 
 typedef struct Failure {
@@ -396,7 +396,7 @@ static void test_failure(const void *opaque)
     xen_disk_image_drop(image);
 }
 
-/* One that has got as far as the device takes both directories along. */
+/* If the device itself fails, both directories are removed. */
 static void test_late_failure(void)
 {
     XenGuest *g = xen_guest_start("-S -global xen-disk.num-queues=257");
@@ -425,7 +425,7 @@ static void test_late_failure(void)
     xen_disk_image_drop(image);
 }
 
-/* As for any backend in state Closing, a frontend closes and sees Closed. */
+/* As with any backend in state Closing, the frontend closes and sees Closed. */
 static void test_frontend_closes(void)
 {
     XenGuest *g = xen_guest_start("-S");
@@ -504,7 +504,7 @@ static void test_replaced(void)
     xen_disk_image_drop(image);
 }
 
-/* One that failed is not tried again, and no other disk notices. */
+/* A failed disk is not tried again, and does not affect other disks. */
 static void test_other_disk(void)
 {
     XenDisk d;

@@ -31,7 +31,7 @@ XenGuest *xen_disk_start(const char *more)
     char *image = xen_disk_image(XEN_DISK_SIZE);
     XenGuest *g;
 
-    /* The image need not survive: no test waits for the host's disk. */
+    /* The image is temporary, so no test waits for the host's disk. */
     g = xen_guest_start("-blockdev file,node-name=file0,filename=%s,"
                         "discard=unmap,locking=off,cache.no-flush=on "
                         "-blockdev raw,node-name=disk0,file=file0,"

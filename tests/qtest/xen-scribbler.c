@@ -1,5 +1,5 @@
 /*
- * A guest that writes to what it shares with QEMU all the time, for tests
+ * A guest that writes all the time to the memory that it shares with QEMU
  *
  *     test: requests ---> shared page ---> QEMU copies, checks, uses
  *                             ^

@@ -26,14 +26,14 @@ static void test_refuses(void)
     xen_guest_fails(GOOD_RAM "-device xen-standin,chardev=none", "none");
 }
 
-/* Nobody has a Xen bus who has not asked for it. */
+/* Without the device there is no Xen bus. */
 static void test_off_by_default(void)
 {
     xen_guest_fails(GOOD_RAM "-blockdev null-co,node-name=disk0 "
                     "-device xen-disk,drive=disk0", "xen-bus");
 }
 
-/* Handles on it are everywhere, so it neither comes late nor goes. */
+/* Many parts hold handles of the device, so it cannot be hotplugged. */
 static void test_not_hotpluggable(void)
 {
     QTestState *qts = qtest_init("-machine none -nodefaults");
@@ -108,7 +108,7 @@ static void test_event_channels(void)
     xen_port_close(g, &port);
     fails_with(g, ENOENT, "evtchn_bound 1");
     fails_with(g, ENOENT, "evtchn_close 1");
-    /* Ports are not used again, so that a stale number hits nothing. */
+    /* The number of a closed port is not used again. */
     answers(g, "2", "evtchn_alloc");
     answers(g, "", "evtchn_send 2");
     answers(g, "0", "evtchn_pending 2");
