@@ -134,7 +134,7 @@ static void coroutine_fn request_entry(void *opaque)
     int ret = r->write ? blk_co_pwritev(r->blk, 0, BYTES, &r->qiov, r->flags)
                        : blk_co_preadv(r->blk, 0, BYTES, &r->qiov, r->flags);
 
-    qatomic_set(&r->ret, ret);
+    qatomic_store_release(&r->ret, ret);
     aio_wait_kick();
 }
 
@@ -148,7 +148,8 @@ static int run(BlockBackend *blk, AioContext *ctx, bool write, uint8_t *buf,
 
     buffers_init(&r.qiov, buf, buffers);
     aio_co_enter(ctx, qemu_coroutine_create(request_entry, &r));
-    AIO_WAIT_WHILE_UNLOCKED(NULL, qatomic_read(&r.ret) == -EINPROGRESS);
+    AIO_WAIT_WHILE_UNLOCKED(NULL,
+                            qatomic_load_acquire(&r.ret) == -EINPROGRESS);
     qemu_iovec_destroy(&r.qiov);
     return r.ret;
 }
