@@ -150,7 +150,9 @@ static void *hand(void *number)
         hands.at_work++;
         pthread_mutex_unlock(&lock);
         hands.crew->operate(writer);
-        hands.crew->done[writer]++;
+        /* "go" answers with the numbers while they grow. */
+        __atomic_store_n(&hands.crew->done[writer],
+                         hands.crew->done[writer] + 1, __ATOMIC_RELAXED);
     }
     return NULL;
 }

@@ -66,7 +66,8 @@ static void obey(const char *command, Crew *crew, uint64_t (*check)(void),
     }
     fprintf(out, "%" PRIu64, bytes);
     for (i = 0; i < WRITERS; i++) {
-        fprintf(out, " %" PRIu64, crew->done[i]);
+        fprintf(out, " %" PRIu64,
+                __atomic_load_n(&crew->done[i], __ATOMIC_RELAXED));
     }
     fprintf(out, "\n");
 }
