@@ -112,8 +112,8 @@ class LinuxTest(unittest.TestCase):
         """Each queue in use is served by an IOThread."""
         for name in CONFIGS:
             with self.subTest(name):
-                queues = self.machine.qmp.command('__org.qemu-mq_query-block-queues',
-                                                  id=number(name))
+                queues = self.machine.qmp.command(
+                    '__org.qemu-mq_query-block-queues', id=number(name))
                 used = self.disks[number(name)].queues
                 self.assertTrue(all('iothread' in queues[queue.number]
                                     for queue in used))
