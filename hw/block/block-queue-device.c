@@ -86,7 +86,7 @@ static void device_resized(void *opaque)
     qemu_bh_schedule(device->resize_bh);
 }
 
-/* Faults: only the main loop may write registers and xenstore. */
+/* Handle faults.  Only the main loop may write registers and xenstore. */
 
 static void device_faulted_bh(void *opaque)
 {
@@ -191,7 +191,7 @@ static void device_drain_end(BlockDriverState *bs)
 void block_queue_device_quiesce(BlockQueueDevice *device)
 {
     block_queue_device_quiesce_begin(device);
-    /* This waits, and it lets requests go on that a throttle holds back. */
+    /* The drain waits, and lets requests go on that a throttle holds back. */
     blk_drain(device->blk);
     /* Without a node blk_drain() does not wait.  Queues may be freed here. */
     AIO_WAIT_WHILE_UNLOCKED(NULL, !device_quiesced(device));
@@ -280,7 +280,7 @@ bool block_queue_device_set_iothread(BlockQueueDevice *device, unsigned index,
     if (index < device->num_queues) {
         BlockQueue *queue = block_queue_device_get(device, index);
 
-        /* It is so already, unless the device has no node. */
+        /* The queue is quiesced already, unless the device has no node. */
         block_queue_quiesce_begin(queue);
         block_queue_quiesce_wait(queue);
         device->ops->move_queue(device, index);

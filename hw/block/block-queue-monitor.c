@@ -1,8 +1,8 @@
 /*
  * Queues of block devices, as QMP and HMP see them
  *
- * A user names the device that he made (-device ...,id=disk0).  For virtio
- * that is the transport's proxy, and the queues are its child's.
+ * A user names the device that -device ...,id=disk0 has made.  With virtio that
+ * is the transport's proxy, and the queues belong to the child of the proxy.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -72,7 +72,7 @@ static int list_queues(Object *obj, void *opaque)
     }
     device = get_device(obj);
     k = BLOCK_QUEUE_DEVICE_IF_GET_CLASS(obj);
-    /* Those that it offers; a driver may be using fewer of them, or none. */
+    /* The list has all queues of the device, even if the driver uses fewer. */
     for (unsigned i = 0; i < device->map.num_queues; i++) {
         BlockQueue *queue = i < device->num_queues
                             ? block_queue_device_get(device, i) : NULL;

@@ -1,5 +1,5 @@
 /*
- * What every queue of a block device has
+ * The common part of all queues of block devices
  *
  * The sequence number makes the hand-over safe, although quiesce_begin and
  * quiesce_end do not wait.  The owner's bottom half always acts on the newest
@@ -21,7 +21,7 @@ void block_queue_settle(BlockQueue *queue)
 {
     assert(queue->in_flight == 0);
 
-    /* Pairs with block_queue_quiesced(): control sees all we wrote. */
+    /* Control sees all that was written before: see block_queue_quiesced(). */
     qatomic_store_release(&queue->settled_seq, queue->target_seq);
     aio_wait_kick();
 }
@@ -29,7 +29,7 @@ void block_queue_settle(BlockQueue *queue)
 static void block_queue_bh(void *opaque)
 {
     BlockQueue *queue = opaque;
-    /* Pairs with block_queue_set_seq(): we see what control changed. */
+    /* The owner sees what control has changed: see block_queue_set_seq(). */
     unsigned seq = qatomic_load_acquire(&queue->seq);
     bool was_listening = block_queue_listening(queue);
     bool look = qatomic_xchg(&queue->look, false);
@@ -52,7 +52,7 @@ static void block_queue_bh(void *opaque)
     if (queue->in_flight == 0) {
         block_queue_settle(queue);
     } else if (look) {
-        /* This may end the last request, so the queue is control's then. */
+        /* This may end the last request, and then control owns the queue. */
         queue->ops->look(queue);
     }
 }

@@ -1,9 +1,9 @@
 /*
- * Which queue of a block device runs in which IOThread
+ * The mapping of a block device's queues to IOThreads
  *
- * Properties in, one referenced IOThread per queue out.  iothread-vq-mapping.c
- * checks a mapping; the result is kept as IOThreads and not as AioContexts, so
- * that a queue can be moved and the references stay right.
+ * The properties of a device give each queue an IOThread, with a reference.
+ * iothread-vq-mapping.c checks a mapping.  The result is kept as IOThreads and
+ * not as AioContexts, so that the references stay right when a queue moves.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,7 @@
 #include "hw/block/queue-iothreads.h"
 #include "hw/virtio/iothread-vq-mapping.h"
 
-/* Property "iothreads": a number is text to us, as on the command line. */
+/* The property "iothreads" is kept as text, also if it is a number. */
 
 static void get_iothreads(Object *obj, Visitor *v, const char *name,
                           void *opaque, Error **errp)
@@ -155,7 +155,7 @@ static bool queue_iothreads_from_mapping(QueueIOThreads *map,
     return true;
 }
 
-/* How many IOThreads "auto" or a number ask for; 0 with @errp set if bad. */
+/* Return the number of IOThreads for @text, or 0 with @errp set. */
 static unsigned queue_iothreads_count(const char *text, unsigned num_queues,
                                       Error **errp)
 {
@@ -352,7 +352,7 @@ static void stay_detached(void *opaque)
     aio_bh_schedule_oneshot(qemu_get_aio_context(), stay_bh, stay->iothread);
 }
 
-/* Takes the caller's reference. */
+/* Keep @iothread for nodes, and take the caller's reference. */
 static void stay_for_nodes(IOThread *iothread)
 {
     AioContext *ctx = iothread_get_aio_context(iothread);
@@ -434,8 +434,9 @@ IOThread *queue_iothreads_set(QueueIOThreads *map, unsigned index,
 }
 
 /*
- * A drained job is paused, but for a mirror that has drained the node itself
- * in order to end: it must not find itself in another AioContext.
+ * Return whether all jobs are paused.  A drained job is paused, except for a
+ * mirror that has drained the node itself in order to end.  Such a mirror must
+ * stay in its AioContext.
  */
 static bool jobs_are_paused(BlockDriverState *bs)
 {

@@ -121,7 +121,7 @@ static void queue_flush(void *opaque)
     q->done = NULL;
 
     if (unlikely(q->vdev->disabled)) {
-        /* The driver has taken away the bus: its rings are not written. */
+        /* Without bus mastering the device does not write to the rings. */
         for (VirtIOBlkRequest *r = req; r; r = r->next) {
             queue_give_up(q, r);
         }
@@ -137,7 +137,7 @@ static void queue_flush(void *opaque)
     }
 
     virtio_blk_queue_guard_end(q, guarded);
-    /* Last: control may take the queue over with the final one. */
+    /* Do this last, because control may own the queue afterwards. */
     block_queue_requests_end(&q->common, n);
 }
 

@@ -10,11 +10,11 @@
  *       +---- beyond: IOERR                            +-- beyond: IOERR
  *                                                      +-- else: rerror, werror
  *
- * The data path compares with a capacity that it can read without asking.
- * The node may have another one: it is replaced, reopened with other options,
- * or a host device changes its size.  So the node is asked when a request
- * seems to be beyond the end, and when one has failed.  The driver's mistake
- * never stops the VM, whatever rerror and werror say.
+ * The data path compares with a copy of the capacity.  The node may have
+ * another capacity, if it is replaced or reopened with other options, or if a
+ * host device changes its size.  So the node is asked when a request seems to
+ * be beyond the end, and when a request has failed.  A request beyond the end
+ * is the driver's mistake.  It does not stop the VM, with any rerror or werror.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -41,7 +41,7 @@ uint64_t virtio_blk_capacity(const VirtIOBlock *s, int64_t length)
         length, s->conf.conf.logical_block_size) >> BDRV_SECTOR_BITS;
 }
 
-/* Written only when it is another one: all queues read it. */
+/* Write the capacity only if it changes, because all queues read it. */
 void coroutine_fn virtio_blk_update_capacity(VirtIOBlock *s)
 {
     uint64_t capacity = virtio_blk_capacity(s, blk_co_getlength(s->blk));

@@ -59,7 +59,7 @@ static void queue_stop(VirtIOBlkQueue *q)
     }
 }
 
-/* Rings that became usable after the device was started. */
+/* Start rings that the driver has set up after the device was started. */
 void virtio_blk_start_new_rings(VirtIOBlock *s)
 {
     for (unsigned i = 0; i < s->common.num_queues; i++) {
@@ -67,7 +67,7 @@ void virtio_blk_start_new_rings(VirtIOBlock *s)
 
         if (block_queue_state(&q->common) == BLOCK_QUEUE_NO_RING &&
             virtio_blk_ring_is_set(q)) {
-            /* No ring, no requests: it is quiesced as soon as it looks. */
+            /* Without a ring there is no request: this waits for none. */
             block_queue_quiesce_begin(&q->common);
             block_queue_quiesce_wait(&q->common);
             virtio_blk_ring_start(q);
@@ -76,7 +76,7 @@ void virtio_blk_start_new_rings(VirtIOBlock *s)
     }
 }
 
-/* Once for each device: a driver may do so as often as it likes. */
+/* Warn only once for each device, because a driver may cause this often. */
 static void warn_of_main_loop(VirtIOBlkQueue *q)
 {
     if (!q->dev->warned_of_main_loop) {
@@ -111,7 +111,7 @@ static void move_to_main_loop(VirtIOBlock *s)
     block_queue_device_quiesce_end(&s->common);
 }
 
-/* What queues ask for, in their threads. */
+/* Do what queues have asked for in their threads. */
 
 static void virtio_blk_queues_bh(void *opaque)
 {
@@ -153,7 +153,7 @@ static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
                virtio_blk_ring_can_be_native(q, view) &&
                virtio_blk_ring_is_current(q);
     case BLOCK_QUEUE_FAULTED:
-        /* It reads its ring no more and must not keep old memory alive. */
+        /* A queue that reads no ring must not keep old memory alive. */
         return q->reader == VIRTIO_BLK_READER_NONE;
     default:
         return true;
@@ -186,7 +186,7 @@ static void change_readers(VirtIOBlock *s, const RingView *view)
     }
 }
 
-/* The memory may change while this waits: then it is called once more. */
+/* Follow a change of memory.  Another change meanwhile calls this again. */
 static void virtio_blk_memory_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
@@ -215,7 +215,7 @@ static void virtio_blk_memory_bh(void *opaque)
     block_queue_device_unref(&s->common, parent);
 }
 
-/* Called in the middle of a memory transaction: no waiting here. */
+/* Called within a memory transaction, so this must not wait. */
 static void virtio_blk_memory_changed(void *opaque, bool gone)
 {
     VirtIOBlock *s = opaque;
@@ -283,7 +283,7 @@ void virtio_blk_stop_calls(VirtIOBlock *s)
     }
 }
 
-/* The next driver begins anew: forget what this one has caused. */
+/* Forget what this driver has caused, because the next one begins anew. */
 static void queue_forget_driver(VirtIOBlkQueue *q)
 {
     virtio_blk_ring_detach(q);
@@ -402,7 +402,7 @@ static void virtio_blk_vm_state_changed(BlockQueueDevice *common, bool running)
     if (running) {
         vm_started(s);
     } else {
-        /* Notifiers are stopped by the transport. */
+        /* The transport stops notifiers. */
         virtio_blk_stop_calls(s);
     }
 }

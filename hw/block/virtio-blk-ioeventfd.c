@@ -10,7 +10,8 @@
  *                     +- started:      signal the host notifier
  *                     +- no eventfds:  run the queue here, in the main loop
  *
- * Without notifiers of both kinds a queue cannot leave the main loop.  BQL.
+ * Without notifiers of both kinds a queue cannot leave the main loop.  All of
+ * this file runs under the BQL.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,7 +27,7 @@ static int assign_host_notifiers(VirtIOBlock *s, unsigned n, bool assign)
     int ret = 0;
     unsigned done;
 
-    /* One transaction: an update of all eventfds for each would be n^2. */
+    /* Use one transaction, or each of n eventfds would update all n. */
     memory_region_transaction_begin();
     for (done = 0; done < n && ret == 0; done++) {
         ret = virtio_bus_set_host_notifier(bus, done, assign);
@@ -61,7 +62,7 @@ int virtio_blk_start_ioeventfd(VirtIODevice *vdev)
     }
     block_queue_device_set_state(&s->common, BLOCK_QUEUE_DEVICE_STARTING);
 
-    /* These messages are QEMU's, word by word: tools may look for them. */
+    /* Tools may look for these messages, so they have QEMU's words. */
     ret = k->set_guest_notifiers(bus->parent, n, true);
     if (ret != 0) {
         error_report("virtio-blk failed to set guest notifier (%d), "

@@ -1,13 +1,13 @@
 /*
- * virtio-blk: what travels with a migration
+ * virtio-blk: the state that a migration sends
  *
  *    VirtIODevice's state (ring positions handed over in pre_save)
  *    { 1, [queue], element }...   requests held by werror/rerror=stop
  *    0
  *
  * The stream is that of QEMU 10.0, in both directions.  A VirtQueueElement has
- * guest physical addresses, which a natively taken chain does not keep: they
- * are worked out backwards from the view that it is mapped by.
+ * guest physical addresses.  A chain of vring.h does not keep them, so they are
+ * computed from the view that maps the chain.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,7 +32,7 @@ int virtio_blk_pre_save(void *opaque)
                      "let the VM go on first", s->common.name);
         return -EBUSY;
     }
-    /* Those of a stopped VM have stopped and done so already. */
+    /* Queues of a stopped VM have stopped and handed over already. */
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
@@ -89,8 +89,8 @@ void virtio_blk_save_device(VirtIODevice *vdev, QEMUFile *f)
 }
 
 /*
- * How many entries of the ring an element fills.  Without packed=on the stream
- * does not say; with it a split ring's element has 1.
+ * Check how many entries of the ring an element fills.  The stream has this
+ * number only with packed=on.  Then it is 1 for an element of a split ring.
  */
 static bool check_ndescs(VirtIOBlkQueue *q, VirtQueueElement *elem)
 {

@@ -19,7 +19,7 @@
 #include "trace/trace-hw_block.h"
 #include "trace/trace-qemu_mq_hw_block.h"
 
-/* vring.h's ring reader or virtio.c's: the difference ends here. */
+/* These functions call the ring reader of vring.h or that of virtio.c. */
 
 static void queue_set_notification(VirtIOBlkQueue *q, bool enable)
 {
@@ -75,8 +75,9 @@ static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
 }
 
 /*
- * MMIO is accessed under the BQL.  Whoever holds it may be waiting for this
- * thread, so the queue is left to a thread that holds it anyway.
+ * Leave the queue to the main loop, because an access to MMIO needs the BQL.
+ * This thread cannot wait for the BQL: the thread that holds it may be waiting
+ * for this one.
  */
 static void queue_leave_to_main_loop(VirtIOBlkQueue *q)
 {
@@ -138,7 +139,7 @@ static VirtIOBlkRequest *queue_take(VirtIOBlkQueue *q)
     return req;
 }
 
-/* May the owner take what the ring offers, as far as the ring's state goes? */
+/* Return whether the state of the ring lets the owner take requests. */
 static inline bool queue_may_take(const VirtIOBlkQueue *q)
 {
     return block_queue_running(&q->common) &&
@@ -150,7 +151,7 @@ static inline bool queue_is_short(const VirtIOBlkQueue *q)
     return unlikely(q->supply != VIRTIO_BLK_SUPPLY_ENOUGH);
 }
 
-/* Something is left in the ring: look again when there is memory for it. */
+/* Leave requests in the ring, and look again when there is memory for them. */
 static void queue_leave_behind(VirtIOBlkQueue *q)
 {
     if (queue_is_short(q)) {
@@ -302,7 +303,7 @@ void virtio_blk_queue_handle_output(VirtIOBlkQueue *q)
     queue_kicked(q);
 }
 
-/* What failed last is held first; in the old order requests can be merged. */
+/* Take the held requests in their old order, so that they can be merged. */
 static VirtIOBlkRequest *queue_take_held(VirtIOBlkQueue *q)
 {
     VirtIOBlkRequest *first = NULL;
@@ -387,7 +388,7 @@ static void queue_start_listening(BlockQueue *common)
     if (q->guest_notifier) {
         block_queue_notifier_set(common, &q->kick, &queue_kick_ops);
     }
-    /* Kicks may have come while nobody listened. */
+    /* Look for kicks that came while the queue did not listen. */
     queue_look(common);
 }
 

@@ -6,9 +6,10 @@
  *               v          +-----+---------+           v
  *          type, sector        qiov                answer
  *
- * Framing is the driver's choice (VIRTIO 1.2, 2.7.4.3): the header may lie in
- * pieces, and data may share a descriptor with it or with the status.  What
- * all drivers do, one descriptor each, costs no copy of the segment list.
+ * Framing is the driver's choice (VIRTIO 1.2, 2.7.4.3).  The header may be in
+ * several pieces, and data may share a descriptor with the header or with the
+ * status.  If each part has descriptors of its own, as with all known drivers,
+ * the segment list is not copied.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,7 +23,7 @@
 #include "trace/trace-hw_block.h"
 #include "qemu/base-version.h"
 
-/* Requests that may be merged into one. */
+/* At most so many requests are merged into one. */
 #define VIRTIO_BLK_MAX_MERGE 32
 
 /*
@@ -142,8 +143,8 @@ static void coroutine_fn virtio_blk_recheck_co(void *opaque)
 }
 
 /*
- * @req seems to lie beyond the end of the disk: submit it anew, having asked
- * for the capacity.  Returns false if that was done before.
+ * @req seems to be beyond the end of the disk.  Ask for the capacity and submit
+ * @req again.  Return false if that was done before.
  */
 static bool request_recheck(VirtIOBlkRequest *req)
 {
@@ -203,7 +204,7 @@ static int coroutine_fn rw_run(VirtIOBlkRequest *req, QEMUIOVector *qiov)
            : blk_co_preadv(q->blk, offset, qiov->size, qiov, flags);
 }
 
-/* What was merged ends as each request would have ended alone. */
+/* End merged requests in the way in which each would have ended alone. */
 static void coroutine_fn rw_done_merged(VirtIOBlkRequest *req, int ret)
 {
     bool alone = false;

@@ -1,5 +1,5 @@
 /*
- * virtio-blk: which reader a ring has, and which thread that lets it have
+ * virtio-blk: the reader of each ring, and the thread that may use the reader
  *
  *    the ring lies                            reader      thread
  *    in plain RAM                             vring.h     the queue's own
@@ -8,8 +8,9 @@
  *    in_order, big-endian legacy              virtio.c    the main loop
  *    elsewhere, perhaps in MMIO               virtio.c    the main loop
  *
- * While our reader has a ring its position is ours; it comes from virtio.c's
- * VirtQueue and goes back there.  All of it is control: BQL, queue quiesced.
+ * While the reader of vring.h has a ring, it also has the ring's position.  The
+ * position comes from virtio.c's VirtQueue and goes back there.  All of this is
+ * control: it runs under the BQL, and the queue is quiesced.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -113,7 +113,7 @@ static void request_move_segments(VirtIOBlkRequest *req, unsigned room)
     struct iovec *iov = req->inline_iov;
 
     if (room > VIRTIO_BLK_INLINE_SEGMENTS) {
-        /* Where @elem was allocated, the slabs are not counted upon. */
+        /* If @elem was allocated, its list need not come from a slab. */
         req->list = req->elem
                     ? g_new(struct iovec, room)
                     : virtio_blk_segments_get(req->queue, room,

@@ -18,10 +18,10 @@
 #include "virtio-blk-request.h"
 #include "trace/trace-hw_block.h"
 
-/* Zones asked of the block layer at a time. */
+/* The block layer is asked for so many zones at a time. */
 #define ZONE_REPORT_BATCH 4096
 
-/* May @len bytes at @offset be worked on?  VIRTIO_BLK_S_OK if so. */
+/* Return VIRTIO_BLK_S_OK if the driver may use @len bytes at @offset. */
 static uint8_t zone_check_range(VirtIOBlock *s, int64_t offset, int64_t len)
 {
     BlockDriverState *bs = blk_bs(s->blk);
@@ -45,7 +45,7 @@ static uint8_t zone_check_range(VirtIOBlock *s, int64_t offset, int64_t len)
 static uint8_t zone_check_append(VirtIOBlock *s, int64_t offset, int64_t len)
 {
     BlockDriverState *bs = blk_bs(s->blk);
-    /* Even an append of nothing has to name a zone that is there. */
+    /* Even an append of 0 bytes has to name a zone that exists. */
     uint8_t status = zone_check_range(s, offset, MAX(len, 1));
 
     if (status != VIRTIO_BLK_S_OK) {

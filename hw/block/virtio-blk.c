@@ -25,10 +25,10 @@
 /* The firmware's name of the only unit of this device. */
 #define BOOT_SUFFIX "/disk@0,0"
 
-/* Segments that drivers of old have always been told. */
+/* The number of segments that is reported without seg-max-adjust */
 #define SEG_MAX_FIXED (128 - 2)
 
-/* What every virtio-blk of ours can do, whatever its backend. */
+/* Features that each device has, with any backend */
 #define VIRTIO_BLK_FEATURES_ALWAYS                                       \
     (BIT_ULL(VIRTIO_BLK_F_SEG_MAX) | BIT_ULL(VIRTIO_BLK_F_GEOMETRY) |    \
      BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) | BIT_ULL(VIRTIO_BLK_F_BLK_SIZE))
@@ -75,7 +75,7 @@ static void virtio_blk_get_config(VirtIODevice *vdev, uint8_t *data)
     struct virtio_blk_config c = {};
     uint64_t capacity = virtio_blk_capacity(s, blk_getlength(s->blk));
 
-    /* What the driver is told from here on it may use. */
+    /* Set it before the driver sees the new capacity and uses it. */
     qatomic_set(&s->nb_sectors, capacity);
 
     virtio_stq_p(vdev, &c.capacity, capacity);
@@ -144,7 +144,7 @@ static void virtio_blk_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOBlock *s = VIRTIO_BLK(vdev);
 
     if (!(status & VIRTIO_CONFIG_S_DRIVER_OK)) {
-        /* Where there are notifiers the transport has stopped those. */
+        /* If there are notifiers, the transport has stopped them. */
         virtio_blk_stop_calls(s);
         return;
     }

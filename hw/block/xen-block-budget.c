@@ -1,5 +1,5 @@
 /*
- * What Xen PV disks may take of a host: for a disk, a domain, the process
+ * Limits for what Xen PV disks take of a host: by disk, domain and process
  *
  *     what                  of what                        process    domain
  *     mapped grants         maptrack table of our domain   1/8        half
@@ -19,7 +19,7 @@
 #include "qemu/units.h"
 #include "xen-block-budget.h"
 
-/* What Xen and Linux have by default, for where they cannot be asked. */
+/* The defaults of Xen and Linux, if their limits are not known */
 #define DEFAULT_MAPTRACK_ENTRIES (1024 * 512)
 #define DEFAULT_GRANT_ENTRIES (64 * 512)
 #define DEFAULT_MAX_MAP_COUNT 65530
@@ -32,8 +32,9 @@ static QLIST_HEAD(, XenBlockDomain) domains =
     QLIST_HEAD_INITIALIZER(domains);
 
 /*
- * Once after each look is enough, so that the line is not written all the time.
- * Of two threads that come at once one may be lost: the other one has counted.
+ * Count a refusal, but only one after each look at the counter, so that its
+ * cache line is seldom written.  If two threads count at once, one count may
+ * get lost.  That does no harm, because one is enough.
  */
 static void note_refusal(XenBlockBudget *b)
 {
@@ -52,7 +53,7 @@ static bool budget_take_one(XenBlockBudget *b, XenBlockResource what,
     for (;;) {
         unsigned seen;
 
-        /* It may have been forced beyond the limit. */
+        /* The use may be above the limit, because it can be forced. */
         if (used > b->limit[what] || n > b->limit[what] - used) {
             if (what == XEN_BLOCK_GRANTS) {
                 note_refusal(b);

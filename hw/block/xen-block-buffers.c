@@ -1,8 +1,8 @@
 /*
  * Buffers for the data of a Xen PV disk's requests that are copied
  *
- * Each is an area of memory of its own, not a piece of the heap: what is given
- * back is the host's again at once.
+ * Each buffer is an area of memory of its own and not a piece of the heap.  So
+ * the host gets the memory back as soon as a buffer is freed.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -54,7 +54,7 @@ void *xen_block_buffers_make(XenBlockBuffers *b)
     buf = mmap(NULL, buffers_size(b), PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (buf == MAP_FAILED) {
-        /* As with the heap, there is no way to go on with none at all. */
+        /* Without a single buffer QEMU cannot go on, as without heap memory. */
         if (!b->nr_made) {
             g_error("xen-block: cannot allocate a buffer: %s",
                     strerror(errno));

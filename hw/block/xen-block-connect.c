@@ -1,5 +1,5 @@
 /*
- * Xen PV disk: what it agrees on with a frontend
+ * Xen PV disk: the negotiation with a frontend
  *
  *     backend offers                    frontend chooses
  *     max-ring-page-order            >= ring-page-order        (absent: 0)
@@ -13,8 +13,8 @@
  * One queue:     ring-ref or ring-ref0.., event-channel
  * Several:       queue-N/ring-ref or queue-N/ring-ref0.., queue-N/event-channel
  *
- * The frontend's keys are read into a XenBlockFrontend and checked there;
- * nothing is mapped or bound before all of it is known to make sense.
+ * The frontend's keys are read into a XenBlockFrontend and checked there.
+ * Nothing is mapped or bound before all keys are known to be valid.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -248,7 +248,7 @@ static unsigned set_budget(XenBlockDevice *blockdev,
     unsigned *limit = blockdev->disk.budget.limit;
 
     blockdev->disk.budget.parent = parent;
-    /* What was refused before does not concern this disk. */
+    /* Forget a refusal that is older than this connection. */
     xen_block_budget_was_refused(&blockdev->disk.budget);
     limit[XEN_BLOCK_AREAS] = parent->limit[XEN_BLOCK_AREAS];
     limit[XEN_BLOCK_BUFFER_PAGES] = parent->limit[XEN_BLOCK_BUFFER_PAGES];
@@ -311,7 +311,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
         error_prepend(errp, "%s: ", common->name);
         return;
     }
-    /* Before state Connected: that is when frontends look at the size. */
+    /* Do this before state Connected, when frontends read the size. */
     xen_block_set_sector_size(blockdev, fe.sector_size);
     block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STARTING);
     if (!create_queues(blockdev, &fe, errp)) {
@@ -329,7 +329,7 @@ void xen_block_connect(XenBlockDevice *blockdev, Error **errp)
         block_queue_device_quiesce_begin(common);
     }
     block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_NOTIFIERS);
-    /* It polls: drains may begin and end, or another may disconnect. */
+    /* This polls: drains may begin and end, or a handler may disconnect. */
     block_queue_device_place_node(common);
 
     xen_block_start_queues(blockdev);
@@ -342,7 +342,7 @@ void xen_block_disconnect(XenBlockDevice *blockdev)
 
     trace_xen_block_disconnect(object_get_typename(OBJECT(blockdev)),
                                vdev->disk, vdev->partition);
-    /* Everything here polls: another may disconnect meanwhile. */
+    /* The calls below poll, so another call of this may come meanwhile. */
     if (common->state == BLOCK_QUEUE_DEVICE_NOTIFIERS) {
         block_queue_device_set_state(common, BLOCK_QUEUE_DEVICE_STOPPING);
     } else if (common->state != BLOCK_QUEUE_DEVICE_STOPPING) {

@@ -88,7 +88,10 @@ void xen_block_start_queues(XenBlockDevice *blockdev)
     }
 }
 
-/* It polls: a frontend may connect, to queues that stay stopped, or go away. */
+/*
+ * Stop the queues.  This polls, so a frontend may connect meanwhile, to queues
+ * that stay stopped, or disconnect.
+ */
 static void xen_block_stop_queues(XenBlockDevice *blockdev)
 {
     block_queue_device_quiesce(&blockdev->common);
@@ -99,8 +102,8 @@ static void xen_block_stop_queues(XenBlockDevice *blockdev)
 }
 
 /*
- * Also starts or stops the queues.  At the first start of the VM nothing
- * changes, because a new device has XEN_BLOCK_VM_RUNS.
+ * Note whether the VM runs, and start or stop the queues.  Nothing changes at
+ * the first start of the VM, because a new device has XEN_BLOCK_VM_RUNS.
  */
 static void xen_block_set_vm(XenBlockDevice *blockdev, XenBlockVM to)
 {
@@ -151,8 +154,8 @@ static void trim_memory(void)
 }
 
 /*
- * Whether the owner thread has not handled the last tick yet.  In this case
- * that tick becomes one that shares, if @share is set.  Control counts no
+ * Return whether the owner thread has not handled the last tick yet.  In this
+ * case the tick becomes one that shares, if @share is set.  Control counts no
  * further tick until the thread has handled the last one, so that both count
  * the same number.
  */
@@ -180,7 +183,7 @@ static void queue_tick(XenBlockQueue *q, bool share)
         q->requests_at_tick = requests;
         q->idle_ticks = 0;
     } else if (q->idle_ticks == IDLE_TICKS + 2) {
-        return;     /* it has nothing left: let its thread sleep */
+        return;     /* the queue keeps no grants, so its thread may sleep */
     } else if (++q->idle_ticks == IDLE_TICKS + 1) {
         tick = XEN_BLOCK_TICK_IDLE;
     } else if (q->idle_ticks == IDLE_TICKS + 2) {

@@ -13,8 +13,8 @@
  *     toolstack writes another disk there   forget it, and try that one
  *
  * A toolstack that detaches waits for Closed before it takes the directory
- * away.  libxl does not wait when it attaches a disk of QEMU's: what it says
- * then is no success.
+ * away.  libxl does not wait when it attaches a disk of QEMU's.  So it reports
+ * success even if the disk cannot be made.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -71,7 +71,7 @@ static void failed_unwatch(XenBlockFailed *f)
     }
 }
 
-/* Not inside of a watch's handler: hence the BH. */
+/* A bottom half calls this, because a handler of a watch must not. */
 static void failed_forget(XenBlockFailed *f)
 {
     trace_xen_block_failed_forget(f->path);

@@ -11,13 +11,13 @@
  * chunks at the head are looked at.  The one that was not used for longest is
  * unmapped, and the others go to the tail.
  *
- * A frontend that uses more pages than may stay mapped would have each of them
- * replace another.  So only as many as may be mapped are replaced between two
- * ticks, and what is wanted beyond that is copied.
+ * If a frontend uses more pages than may stay mapped, each of them would
+ * replace another one.  So only as many grants as may be mapped are replaced
+ * between two ticks.  Data of further grants are copied.
  *
- * A frontend chooses its grant references, so the hash is seeded: it cannot
- * build one long chain and slow down queues of other guests that share its
- * IOThread.
+ * The frontend chooses its grant references.  The hash has a random seed, so
+ * that a frontend cannot build one long chain and slow down queues of other
+ * guests in the same IOThread.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,10 +28,10 @@
 #include "qapi/error.h"
 #include "xen-block-grants.h"
 
-/* Segments that one grant copy call takes. */
+/* One grant copy call takes at most so many segments. */
 #define COPY_SEGS_MAX 1024
 
-/* Chunks that are looked at to find an old one. */
+/* So many chunks are looked at to find an old one. */
 #define CHUNKS_TO_CHOOSE_FROM 64
 
 QEMU_BUILD_BUG_ON(COPY_SEGS_MAX < XEN_BLKIF_MAX_INDIRECT_SEGS);
@@ -161,8 +161,8 @@ static uint64_t chunk_last_use(const XenBlockGrantChunk *chunk)
 }
 
 /*
- * Unmaps the chunk that is idle for longest, of the next few; %false if all of
- * them are in use.
+ * Look at the next few chunks, and unmap the one that is idle for longest.
+ * Return false if all of them are in use.
  */
 static bool grants_unmap_oldest(XenBlockGrants *g)
 {
@@ -186,7 +186,7 @@ static bool grants_unmap_oldest(XenBlockGrants *g)
     return oldest;
 }
 
-/* Unmaps an idle chunk for another one, if that may be done again. */
+/* Unmap an idle chunk for another one, unless that was done too often. */
 static bool grants_evict(XenBlockGrants *g)
 {
     unsigned before = g->nr_mapped;
@@ -213,7 +213,7 @@ static bool grants_take(XenBlockGrants *g, XenBlockResource what, unsigned n)
     return true;
 }
 
-/* Takes room for a chunk of @n from the budget. */
+/* Take room for a chunk of @n grants from the budget. */
 static bool grants_reserve(XenBlockGrants *g, unsigned n)
 {
     if (!grants_take(g, XEN_BLOCK_GRANTS, n)) {
@@ -256,7 +256,7 @@ static void chunk_add(XenBlockGrants *g, void *map, const uint32_t *grefs,
     g->stats.maps += n;
 }
 
-/* Maps @n grants with one call, or none of them. */
+/* Map @n grants with one call, or none of them. */
 static bool grants_map(XenBlockGrants *g, uint32_t *grefs, unsigned n)
 {
     void *map;
@@ -285,7 +285,7 @@ void xen_block_grants_map_wanted(XenBlockGrants *g)
     if (!n || grants_map(g, g->wanted, n)) {
         return;
     }
-    /* One of them may be bad, or there may be room for some of them. */
+    /* A grant may be bad, or there may be room for some of them only. */
     for (unsigned i = 0; i < n; i++) {
         if (n == 1 || g->paused || !grants_map(g, &g->wanted[i], 1)) {
             g->stats.refusals++;
@@ -323,7 +323,7 @@ void xen_block_grants_want(XenBlockGrants *g, uint32_t gref)
  * Letting go
  */
 
-/* Was one of its grants not used since @uses? */
+/* Return whether a grant of @chunk was not used since @uses. */
 static bool chunk_has_idle(const XenBlockGrantChunk *chunk, uint64_t uses)
 {
     for (unsigned i = 0; i < chunk->nr; i++) {
@@ -411,7 +411,7 @@ static bool copy_call(XenBlockGrants *g, bool to_domain, unsigned nr_segs)
     return ret == 0;
 }
 
-/* Copies as many of @copies as one call takes; returns how many. */
+/* Copy as many of @copies as one call takes.  Return their number. */
 static unsigned copy_some(XenBlockGrants *g, bool to_domain,
                           XenBlockCopy *copies, unsigned nr_copies)
 {

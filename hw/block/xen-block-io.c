@@ -8,9 +8,9 @@
  *     else, a write     copy in (batch)    I/O on      keep the buffer
  *           a read      -                  a buffer    copy (batch), keep it
  *
- * A request is on the one path or on the other as a whole.  prepare and
- * finish see a whole batch, so that the copies of a batch are one call, and
- * pages that are not mapped yet are mapped with a few.
+ * A whole request takes one path or the other.  prepare and finish see a whole
+ * batch.  So the copies of a batch are one call, and a few calls map all pages
+ * that are not mapped yet.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -102,7 +102,7 @@ static inline QEMU_ALWAYS_INLINE void request_put_grants(XenBlockRequest *r)
     r->nr_grants = 0;
 }
 
-/* Gathers the request's pages; %false if one of them is not mapped. */
+/* Gather the request's pages.  Return false if one of them is not mapped. */
 static inline QEMU_ALWAYS_INLINE bool request_map(XenBlockRequest *r)
 {
     struct iovec *iov = r->iov;
@@ -137,7 +137,7 @@ static bool request_map_late(XenBlockRequest *r)
     return request_map(r);
 }
 
-/* Gives the request a buffer; %false if it has to wait for one. */
+/* Give the request a buffer.  Return false if it has to wait for one. */
 static bool request_bounce(XenBlockRequest *r)
 {
     r->bounce = xen_block_buffers_get(request_buffers(r));
@@ -183,7 +183,7 @@ static void copies_run(XenBlockQueue *q, bool to_domain, unsigned n)
     }
 }
 
-/* Reads the segments of @r from pages that stay mapped, if they can be. */
+/* Read the segments of @r from pages that stay mapped, if possible. */
 static bool indirect_decode_mapped(XenBlockQueue *q, XenBlockRequest *r)
 {
     XenBlockGrant *grants[XEN_BLKIF_MAX_INDIRECT_PAGES];
@@ -241,8 +241,8 @@ static XenBlockCopy indirect_copy(XenBlockRequest *r, XenBlkifSegment *pages)
 }
 
 /*
- * Tries to read the segments of @n requests; those whose pages are not mapped
- * stay in @rs.  Returns how many.
+ * Try to read the segments of @n requests.  Requests whose pages are not mapped
+ * stay in @rs.  Return the number of these.
  */
 static unsigned indirect_decode(XenBlockQueue *q, XenBlockRequest **rs,
                                 unsigned n)
@@ -297,7 +297,7 @@ static void batch_load_indirect(XenBlockQueue *q)
     }
 }
 
-/* Maps what the requests that have no place need, many pages with one call. */
+/* Map the pages of requests without a place for data, many with one call. */
 static void unplaced_map(XenBlockQueue *q)
 {
     for (unsigned i = 0; i < q->nr_unplaced; i++) {
@@ -386,7 +386,7 @@ void xen_block_io_prepare(XenBlockQueue *q)
     }
 }
 
-/* Copies what the requests in @q->done have read into buffers. */
+/* Copy the data that requests in @q->done have read into buffers. */
 static void done_deliver(XenBlockQueue *q)
 {
     unsigned n = 0;
@@ -461,8 +461,8 @@ static enum BlockAcctType request_acct_type(const XenBlockRequest *r)
 }
 
 /*
- * Runs requests of the batch for as long as they do not have to wait.  One
- * that waits takes the coroutine with it, and the rest gets another.
+ * Run requests of the batch as long as they do not have to wait.  A request
+ * that waits keeps this coroutine, and the others get another one.
  */
 static void coroutine_fn batch_co_entry(void *opaque)
 {
@@ -488,7 +488,7 @@ static void coroutine_fn batch_co_entry(void *opaque)
 
 void xen_block_io_run(XenBlockQueue *q)
 {
-    /* One look at the clock: they all start when the batch does. */
+    /* Read the clock once: all requests start when the batch starts. */
     block_acct_start(blk_get_stats(q->disk->blk), &q->batch_acct, 0,
                      BLOCK_ACCT_NONE);
     q->next_in_batch = 0;
@@ -514,7 +514,7 @@ static void request_account_invalid(XenBlockRequest *r, BlockAcctStats *stats)
     }
 }
 
-/* Accounts for one that did not succeed; returns the status. */
+/* Account for a request that has failed.  Return its status. */
 static int16_t request_fail(XenBlockRequest *r, BlockAcctStats *stats)
 {
     if (r->acct.type != BLOCK_ACCT_NONE) {
@@ -525,7 +525,7 @@ static int16_t request_fail(XenBlockRequest *r, BlockAcctStats *stats)
     return r->fault ? xen_blkif_fault_status(r->fault) : BLKIF_RSP_ERROR;
 }
 
-/* Requests of one batch and type that have succeeded, in a row. */
+/* Successive requests of one batch and type that have succeeded */
 typedef struct AcctRun {
     BlockAcctCookie acct;       /* bytes is the sum */
     unsigned n;

@@ -14,8 +14,8 @@
  * the AIO engine's completion handler.
  *
  * Indices run freely and are compared by subtraction.  The frontend may write
- * the shared ones at any time, ours too, so what we published is remembered
- * and never read back.
+ * any index in the ring at any time, also that of the backend.  So the backend
+ * remembers its own index and never reads it back.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,7 +32,7 @@ static uint8_t *ring_slot(XenBlockQueue *q, RING_IDX index)
     return q->slots + (index & (q->size - 1)) * q->layout->slot_size;
 }
 
-/* Entries that the frontend has filled and we have not taken. */
+/* Return the number of entries that the frontend has filled, not taken yet. */
 static unsigned ring_pending(XenBlockQueue *q)
 {
     return qatomic_read(&q->sring->req_prod) - q->req_cons;
@@ -113,14 +113,14 @@ static bool ring_take_one(XenBlockQueue *q)
     return true;
 }
 
-/* Fills the batch with all that the ring offers. */
+/* Fill the batch with all that the ring offers. */
 static void ring_take(XenBlockQueue *q)
 {
     RING_IDX req_prod = qatomic_load_acquire(&q->sring->req_prod);
     unsigned n = req_prod - q->req_cons;
     unsigned unanswered = q->req_cons - q->rsp_prod;
 
-    /* Also catches an index that went backwards: @n is huge then. */
+    /* This also catches an index that went backwards: @n is huge then. */
     if (unlikely(n > q->size - unanswered)) {
         ring_break(q, req_prod);
         return;
@@ -143,7 +143,7 @@ static void queue_submit(XenBlockQueue *q)
     xen_block_io_run(q);
 }
 
-/* Goes on with requests that wait for buffers; %false if they still have to. */
+/* Run requests that wait for buffers.  Return false if some still wait. */
 static bool queue_submit_unplaced(XenBlockQueue *q)
 {
     xen_block_io_place(q);
@@ -155,7 +155,10 @@ static bool queue_submit_unplaced(XenBlockQueue *q)
     return true;
 }
 
-/* Can the waiting one start?  A barrier has to be the only one unanswered. */
+/*
+ * Return whether the waiting request can start.  A barrier waits until all
+ * others are answered.
+ */
 static bool waiting_can_start(XenBlockQueue *q)
 {
     XenBlockRequest *r = q->waiting;
@@ -178,16 +181,16 @@ static void queue_start_waiting(XenBlockQueue *q)
     queue_submit(q);
 }
 
-/* Asks for an event on the next request; %false if it is there already. */
+/* Ask for an event on the next request.  Return false if it has come. */
 static bool ring_rearm(XenBlockQueue *q)
 {
     qatomic_set(&q->sring->req_event, q->req_cons + 1);
-    /* The frontend sees req_event before we look at req_prod. */
+    /* The frontend sees req_event before the backend reads req_prod. */
     smp_mb();
     return !ring_pending(q);
 }
 
-/* Do one step of the work.  Returns false if there is nothing to do now. */
+/* Do one step of the work.  Return false if there is nothing to do now. */
 static bool queue_step(XenBlockQueue *q)
 {
     if (unlikely(q->nr_unplaced)) {
@@ -268,11 +271,14 @@ static void queue_flush(void *opaque)
     ring_publish(q, n);
     trace_xen_block_queue_responses(q->common.name, n);
 
-    /* Not from within a flush: a frontend could keep the two calling. */
+    /*
+     * Look later and not here.  Otherwise a frontend could make looking and
+     * flushing call each other without end.
+     */
     if (unlikely(q->waiting || q->nr_unplaced)) {
         block_queue_look(&q->common);
     }
-    /* Nothing of the ring may be touched after the last one has ended. */
+    /* After the last request has ended, the ring must not be used any more. */
     block_queue_requests_end(&q->common, n);
 }
 

@@ -12,10 +12,10 @@
  *     24       (indirect grefs)              seg[] / nr_sectors
  *     28       ...                           (indirect grefs)
  *
- * The ABIs differ in where 64-bit fields may lie, so a layout is a handful of
- * offsets and one piece of code serves all; native is one of the above on x86.
- * Every shared field is read with an atomic load, that is once, 32 bits at a
- * time: x86_32 aligns to no more.
+ * The ABIs differ in the alignment of 64-bit fields.  So a layout is a few
+ * offsets, and the same code handles all layouts.  On x86, native is one of
+ * these two.  Each shared field is read once with atomic loads of 32 bits,
+ * because x86_32 aligns fields to 4 bytes only.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -83,7 +83,7 @@ static inline uint64_t read_once64(const void *shared)
     return ldq_he_p(words);
 }
 
-/* Inline: it runs for every segment, and a call costs as much as it does. */
+/* Inline, because a call for each segment would cost as much as the code. */
 static inline QEMU_ALWAYS_INLINE
 XenBlkifFault decode_segment(const void *shared, const XenBlkifLimits *limits,
                              XenBlkifSegment *seg)
@@ -106,7 +106,7 @@ XenBlkifFault decode_segment(const void *shared, const XenBlkifLimits *limits,
     return XEN_BLKIF_OK;
 }
 
-/* Does @req->bytes at @req->sector lie on the disk? */
+/* Check that @req->bytes at @req->sector are inside of the disk. */
 static XenBlkifFault check_range(const XenBlkifRequest *req,
                                  const XenBlkifLimits *limits,
                                  uint64_t nr_sectors)

@@ -9,8 +9,8 @@
  *         device-type = "disk"                  xen-disk, else xen-cdrom
  *                                               property iothreads=auto
  *
- * and all of it goes when the toolstack takes the directory away.  A disk that
- * cannot be made is xen-block-failed.c's.
+ * All of this is removed when the toolstack takes the directory away.
+ * xen-block-failed.c handles a disk that cannot be made.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,7 +28,7 @@
 #include "xen-block.h"
 #include "trace/trace-hw_block.h"
 
-/* What a device that was made for a toolstack takes along when it goes. */
+/* What is removed together with a device that was made for a toolstack */
 typedef struct XenBlockToolstack {
     char *node_name;
 } XenBlockToolstack;
@@ -68,7 +68,7 @@ static const char *split_params(const char *params, char **driver)
     return colon + 1;
 }
 
-/* Whether the host has io_uring and lets us use it. */
+/* Return whether the host has io_uring and lets QEMU use it. */
 static bool io_uring_works(void)
 {
 #ifndef CONFIG_LINUX_IO_URING
@@ -82,7 +82,7 @@ static bool io_uring_works(void)
 #endif
 }
 
-/* Options as blockdev-add would get them, spelt "file.driver" and so on. */
+/* Return the options of blockdev-add, with keys such as "file.driver". */
 static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
 {
     const char *params = qdict_get_try_str(opts, "params");
@@ -117,7 +117,7 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
     /* An emulated disk of the same guest may have the file open as well. */
     qdict_put_str(node, "file.locking", "off");
     if (mode && *mode != 'w') {
-        /* Both: a node that may be written needs a file that may be. */
+        /* Set both, because a writable node needs a writable file. */
         qdict_put_str(node, "read-only", "on");
         qdict_put_str(node, "file.read-only", "on");
     }
@@ -125,7 +125,7 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
         qdict_put_str(node, "file.cache.direct", "on");
         qdict_put_str(node, "file.aio", "native");
     } else if (io_uring_works()) {
-        /* What the page cache has needs no thread that has to be woken. */
+        /* With io_uring, data in the page cache needs no other thread. */
         qdict_put_str(node, "file.aio", "io_uring");
     }
     if (option_is_set(opts, "discard-enable")) {
@@ -135,7 +135,7 @@ static QDict *node_options(QDict *opts, const char *vdev, Error **errp)
     return node;
 }
 
-/* Returns the name of a new node, to be freed by the caller. */
+/* Make a node.  Return its name, which the caller frees. */
 static char *node_create(QDict *opts, const char *vdev, Error **errp)
 {
     ERRP_GUARD();

@@ -9,7 +9,7 @@
  *     Closing             -                               Closing
  *     Closed, or gone     disconnect                      Closed
  *
- * From Closing there is no way but to Closed, whatever the frontend says.
+ * After Closing the only next state is Closed, in any state of the frontend.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,8 +30,8 @@
 #include "trace/trace-qemu_mq_hw_block.h"
 
 /*
- * The first disk that the guest has nothing of: no partition and no disk of
- * any scheme, though it may have all of hda, sda and xvda as different disks.
+ * Find the first number of a disk that the guest does not use in any scheme,
+ * for a disk or a partition, although hda, sda and xvda are different disks.
  */
 static bool vdev_find_free(XenBlockDevice *blockdev, Error **errp)
 {
@@ -191,7 +191,7 @@ static void publish_disk(XenBlockDevice *blockdev)
     xen_block_publish_size(blockdev);
 }
 
-/* A disk that has no ID is called as a user writes its "vdev": xvda, d0. */
+/* Return the name of a disk without an ID: its vdev, such as xvda or d0. */
 static char *disk_alias(const XenBlockDevice *blockdev)
 {
     const XenVdev *vdev = &blockdev->props.vdev;
@@ -313,7 +313,7 @@ static void xen_block_follow_frontend(XenBlockDevice *blockdev, Error **errp)
 
 static void xen_block_set_follow(XenBlockDevice *blockdev, XenBlockFollow to)
 {
-    /* States that may come after each, a bit for each of these */
+    /* For each state, the states that may follow it, as bits */
     static const unsigned next[XEN_BLOCK_FOLLOW__MAX] = {
         [XEN_BLOCK_IDLE] = BIT(XEN_BLOCK_FOLLOWS),
         [XEN_BLOCK_FOLLOWS] = BIT(XEN_BLOCK_IDLE) | BIT(XEN_BLOCK_IS_BEHIND),

@@ -1,9 +1,9 @@
 /*
  * Names and numbers of Xen virtual block devices
  *
- * A table of schemes, each with its prefix and the ranges of disks that have
- * numbers; a name is a prefix, a disk (letters count in base 26 without a
- * zero, as spreadsheet columns do) and a partition.
+ * A table has the schemes, each with its prefix and the ranges of disks that
+ * have numbers.  A name is a prefix, a disk and a partition.  The letters of a
+ * disk count as the columns of a spreadsheet do, in base 26 without a zero.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,7 +28,7 @@ typedef struct VdevRange {
 #define IDE1_BASE   (22u << 8)
 #define SCSI_BASE   (8u << 8)
 
-/* In order of preference: the first range that holds a vdev numbers it. */
+/* In order of preference: the first range that has a vdev gives its number. */
 static const VdevRange vdev_ranges[] = {
     { XEN_VDEV_XVD, 0, 16,      4, XVD_BASE },
     { XEN_VDEV_XVD, 0, 1 << 20, 8, XVD_EXT },
@@ -67,7 +67,7 @@ static bool vdev_assign_number(XenVdev *vdev)
     return false;
 }
 
-/* Decimal digits only: no sign, no space, no overflow. */
+/* Read a number of decimal digits, without sign, space or overflow. */
 static bool parse_decimal(const char **p, unsigned *value)
 {
     if (!qemu_isdigit(**p)) {
