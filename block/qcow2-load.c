@@ -28,6 +28,7 @@ typedef struct Qcow2Load {
 } Qcow2Load;
 
 struct Qcow2Loads {
+    unsigned refs;          /* atomic; the image and each qcow2_load() */
     QemuMutex lock;
     unsigned nb;            /* number of places that are taken */
     CoQueue turns;          /* requests that wait for a place */
@@ -38,14 +39,15 @@ Qcow2Loads *qcow2_loads_new(void)
 {
     Qcow2Loads *loads = g_new0(Qcow2Loads, 1);
 
+    loads->refs = 1;
     qemu_mutex_init(&loads->lock);
     qemu_co_queue_init(&loads->turns);
     return loads;
 }
 
-void qcow2_loads_free(Qcow2Loads *loads)
+void qcow2_loads_unref(Qcow2Loads *loads)
 {
-    if (loads) {
+    if (loads && qatomic_fetch_dec(&loads->refs) == 1) {
         assert(!loads->nb);
         qemu_mutex_destroy(&loads->lock);
         g_free(loads);
@@ -170,12 +172,17 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
                             uint64_t flags)
 {
     BDRVQcow2State *s = bs->opaque;
+    Qcow2Loads *loads = s->loads;
     Qcow2Load load = { 0 };
     void *buf;
     int ret;
 
-    if (!qcow2_lookup_misses(s, offset, flags, &load.table, &load.bytes) ||
-        !load_begin(s, &load, offset, flags)) {
+    if (!qcow2_lookup_misses(s, offset, flags, &load.table, &load.bytes)) {
+        return 0;
+    }
+    qatomic_inc(&loads->refs);
+    if (!load_begin(s, &load, offset, flags)) {
+        qcow2_loads_unref(loads);
         return 0;
     }
 
@@ -188,9 +195,10 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     qemu_co_mutex_lock(&s->lock);
     /* If there is no memory, the caller reads the table with the lock held. */
     ret = buf ? load_insert(bs, &load, offset, buf, ret) : 0;
-    load_end(s->loads, &load);
+    load_end(loads, &load);
     qemu_co_mutex_unlock(&s->lock);
 
+    qcow2_loads_unref(loads);
     qemu_vfree(buf);
     return ret;
 }

@@ -45,10 +45,13 @@ qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);
 Qcow2Loads *qcow2_loads_new(void);
 
 /**
- * qcow2_loads_free: free the list.
- * @loads: without loads; may be NULL
+ * qcow2_loads_unref: the image has no more need of the list.
+ * @loads: may be NULL
+ *
+ * A load that is in flight keeps the list until it has ended.  This happens if
+ * an inactive image that is being read cannot be opened anew.
  */
-void qcow2_loads_free(Qcow2Loads *loads);
+void qcow2_loads_unref(Qcow2Loads *loads);
 
 /**
  * qcow2_load_stale: make a load of the table at @table drop its buffer, because
