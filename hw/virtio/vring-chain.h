@@ -163,21 +163,17 @@ slow:
 /**
  * vring_walk_desc: vring_walk_add() for the buffer of descriptor @d.
  * @flags_at: the number of the lowest bit of the flags in @d.rest
- *
- * Returns: 1 if the chain has another descriptor after @d, or 0 if not.  On an
- * error as vring_walk_add().
+ * @more: set to whether the chain has another descriptor after @d
  */
 static inline QEMU_ALWAYS_INLINE
 int vring_walk_desc(VRing *r, VRingChain *chain, VRingWalk *w, VRingDescCopy d,
-                    unsigned flags_at)
+                    unsigned flags_at, bool *more)
 {
     int ret = vring_walk_add(r, chain, w, d.addr, vring_desc_len(d),
                              d.rest & (uint64_t)VRING_DESC_F_WRITE << flags_at);
 
-    if (unlikely(ret)) {
-        return ret;
-    }
-    return !!(d.rest & (uint64_t)VRING_DESC_F_NEXT << flags_at);
+    *more = d.rest & (uint64_t)VRING_DESC_F_NEXT << flags_at;
+    return ret;
 }
 
 /**

@@ -73,6 +73,7 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
 
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->packed_desc[i]);
+        bool more;
         int ret;
 
         if (unlikely(seen > room)) {
@@ -86,8 +87,8 @@ int vring_packed_walk(VRing *r, VRingChain *chain, VRingWalk *w)
             return vring_packed_walk_table(r, chain, w, d.addr,
                                            vring_desc_len(d));
         }
-        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
-        if (ret <= 0) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT, &more);
+        if (unlikely(ret) || !more) {
             return ret;
         }
         i = i + 1 == r->num ? 0 : i + 1;

@@ -50,6 +50,7 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
     unsigned num = len / sizeof(struct vring_desc);
     const struct vring_desc *table;
     unsigned i = 0;
+    bool more;
     int ret;
 
     ret = vring_walk_table(r, chain, w, addr, len, &table);
@@ -63,8 +64,8 @@ int vring_split_walk_table(VRing *r, VRingChain *chain, VRingWalk *w,
             return vring_malformed(r, chain, "indirect descriptor inside an "
                                    "indirect table");
         }
-        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
-        if (ret <= 0) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT, &more);
+        if (unlikely(ret) || !more) {
             return ret;
         }
         i = d.rest >> 48;
@@ -84,14 +85,15 @@ int vring_split_walk(VRing *r, VRingChain *chain, VRingWalk *w, unsigned i)
 {
     for (unsigned seen = 1; ; seen++) {
         VRingDescCopy d = vring_copy_desc(&r->desc[i]);
+        bool more;
         int ret;
 
         if (d.rest & DESC_INDIRECT) {
             return vring_split_walk_table(r, chain, w, d.addr,
                                           vring_desc_len(d));
         }
-        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT);
-        if (ret <= 0) {
+        ret = vring_walk_desc(r, chain, w, d, FLAGS_AT, &more);
+        if (unlikely(ret) || !more) {
             return ret;
         }
         i = d.rest >> 48;
