@@ -45,6 +45,12 @@ Qcow2Loads *qcow2_loads_new(void)
     return loads;
 }
 
+Qcow2Loads *qcow2_loads_ref(Qcow2Loads *loads)
+{
+    qatomic_inc(&loads->refs);
+    return loads;
+}
+
 void qcow2_loads_unref(Qcow2Loads *loads)
 {
     if (loads && qatomic_fetch_dec(&loads->refs) == 1) {
@@ -101,10 +107,10 @@ static void coroutine_fn place_pass(Qcow2Loads *loads)
  * Wait until @load may begin, and enter it.  Return false if there is nothing
  * to load, because the table is shown or another request has loaded it.
  */
-static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Load *load,
-                                    uint64_t offset, uint64_t flags)
+static bool coroutine_fn load_begin(BDRVQcow2State *s, Qcow2Loads *loads,
+                                    Qcow2Load *load, uint64_t offset,
+                                    uint64_t flags)
 {
-    Qcow2Loads *loads = s->loads;
     Qcow2Load *same = NULL;
     bool placed = false;
 
@@ -172,7 +178,7 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
                             uint64_t flags)
 {
     BDRVQcow2State *s = bs->opaque;
-    Qcow2Loads *loads = s->loads;
+    Qcow2Loads *loads;
     Qcow2Load load = { 0 };
     void *buf;
     int ret;
@@ -180,8 +186,11 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     if (!qcow2_lookup_misses(s, offset, flags, &load.table, &load.bytes)) {
         return 0;
     }
-    qatomic_inc(&loads->refs);
-    if (!load_begin(s, &load, offset, flags)) {
+    loads = qcow2_lookup_loads(s);
+    if (!loads) {
+        return 0;
+    }
+    if (!load_begin(s, loads, &load, offset, flags)) {
         qcow2_loads_unref(loads);
         return 0;
     }
