@@ -1,0 +1,118 @@
+/*
+ * A mirror that is about to complete is not moved to another AioContext
+ *
+ *     main thread      complete | ............ move: refused | polls ......
+ *     job's thread              | job drains | is held ..... | job completes
+ *
+ * The job drains its source from its coroutine, and until this drain has ended
+ * each other drain takes the job for quiet, although it is not paused.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "system/block-backend.h"
+#include "tests/unit/iothread.h"
+#include "mirror-images.h"
+
+static QemuEvent held, go_on;
+
+static BlockDriver bdrv_image = {
+    .format_name = "test-image",
+    .bdrv_co_getlength = image_getlength,
+    .bdrv_co_preadv = image_preadv,
+    .bdrv_co_pwritev = image_pwritev,
+};
+
+static BlockDriverState *node_open(const char *name, AioContext *ctx)
+{
+    BlockDriverState *bs = image_open(&bdrv_image, name);
+
+    bdrv_try_change_aio_context(bs, ctx, NULL, &error_abort);
+    return bs;
+}
+
+/* In the job's thread. */
+static void hold(void *opaque)
+{
+    qemu_event_set(&held);
+    qemu_event_wait(&go_on);
+}
+
+static bool job_ready(BlockJob *job)
+{
+    JOB_LOCK_GUARD();
+    return job_is_ready_locked(&job->job);
+}
+
+/* Let the job drain its source, whose bottom half waits for the main loop. */
+static void complete_and_hold(BlockJob *job, AioContext *ctx)
+{
+    AioContext *main_ctx = qemu_get_aio_context();
+
+    while (!job_ready(job)) {
+        aio_poll(main_ctx, true);
+    }
+    while (aio_poll(main_ctx, false)) {
+        /* The main loop has nothing to do until the job drains. */
+    }
+    WITH_JOB_LOCK_GUARD() {
+        job_complete_locked(&job->job, &error_abort);
+    }
+    while (aio_compute_timeout(main_ctx)) {
+        g_thread_yield();
+    }
+    aio_bh_schedule_oneshot(ctx, hold, NULL);
+    qemu_event_wait(&held);
+}
+
+static bool job_gone(void)
+{
+    JOB_LOCK_GUARD();
+    return !block_job_get_locked("job");
+}
+
+static void test_completes(void)
+{
+    IOThread *iothread = iothread_new();
+    AioContext *ctx = iothread_get_aio_context(iothread);
+    BlockDriverState *source = node_open("source", ctx);
+    BlockDriverState *target = node_open("target", ctx);
+    BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
+    Error *err = NULL;
+
+    blk_insert_bs(blk, source, &error_abort);
+    blk_set_allow_aio_context_change(blk, true);
+    qemu_event_init(&held, false);
+    qemu_event_init(&go_on, false);
+    complete_and_hold(job_open(source, target, 0), ctx);
+
+    g_assert_cmpint(bdrv_try_change_aio_context(blk_bs(blk),
+                                                qemu_get_aio_context(), NULL,
+                                                &err), ==, -EPERM);
+    error_free_or_abort(&err);
+    g_assert(bdrv_get_aio_context(source) == ctx);
+
+    qemu_event_set(&go_on);
+    while (!job_gone()) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    blk_unref(blk);
+    bdrv_unref(source);
+    bdrv_unref(target);
+    iothread_join(iothread);
+    qemu_event_destroy(&held);
+    qemu_event_destroy(&go_on);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mirror/moved/completes", test_completes);
+    return g_test_run();
+}
