@@ -83,12 +83,13 @@ static void test_completes(void)
     BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
     Error *err = NULL;
 
+    /* The source stays in that thread, and the job goes there. */
     blk_insert_bs(blk, source, &error_abort);
-    blk_set_allow_aio_context_change(blk, true);
     qemu_event_init(&held, false);
     qemu_event_init(&go_on, false);
     complete_and_hold(job_open(source, target, 0), ctx);
 
+    blk_set_allow_aio_context_change(blk, true);
     g_assert_cmpint(bdrv_try_change_aio_context(blk_bs(blk),
                                                 qemu_get_aio_context(), NULL,
                                                 &err), ==, -EPERM);
