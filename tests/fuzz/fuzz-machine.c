@@ -150,7 +150,8 @@ void fuzz_op_move(void *target, FuzzInput *in)
     const char *iothread = iothreads[fuzz_below(in, ARRAY_SIZE(iothreads))];
     Error *err = NULL;
 
-    qmp_block_queue_set_iothread(FUZZ_DEVICE, queue, iothread, &err);
+    qmp___org_qemu_mq_block_queue_set_iothread(FUZZ_DEVICE, queue, iothread,
+                                               &err);
     error_free(err);
 }
 
@@ -177,7 +178,8 @@ void fuzz_op_throttle(void *target, FuzzInput *in)
 
 void fuzz_op_query(void *target, FuzzInput *in)
 {
-    qapi_free_BlockQueueInfoList(qmp_query_block_queues(NULL, NULL));
+    qapi_free_BlockQueueInfoList(
+        qmp___org_qemu_mq_query_block_queues(NULL, NULL));
     qapi_free_BlockStatsList(qmp_query_blockstats(false, false, NULL));
 }
 
