@@ -9,6 +9,8 @@
 #include "block/block_int.h"
 #include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
+#include "qemu/atomic.h"
+#include "qemu/brief-read.h"
 #include "qemu/lockable.h"
 #include "qemu/memalign.h"
 #include "qemu/units.h"
@@ -42,12 +44,6 @@ Qcow2Loads *qcow2_loads_new(void)
     loads->refs = 1;
     qemu_mutex_init(&loads->lock);
     qemu_co_queue_init(&loads->turns);
-    return loads;
-}
-
-Qcow2Loads *qcow2_loads_ref(Qcow2Loads *loads)
-{
-    qatomic_inc(&loads->refs);
     return loads;
 }
 
@@ -174,6 +170,27 @@ load_insert(BlockDriverState *bs, Qcow2Load *load, uint64_t offset,
     return ret;
 }
 
+/*
+ * Return a new reference to the image's list, or NULL if lookups are not
+ * allowed.  qcow2_lookup_stop() waits for this function, so that the image does
+ * not give up its own reference meanwhile.
+ */
+static Qcow2Loads *loads_get(BDRVQcow2State *s)
+{
+    BriefReader *reader = brief_read_begin();
+    Qcow2Loads *loads = NULL;
+
+    if (!reader) {
+        return NULL;
+    }
+    if (qatomic_load_acquire(&s->lookup_slots)) {
+        loads = s->loads;
+        qatomic_inc(&loads->refs);
+    }
+    brief_read_end(reader);
+    return loads;
+}
+
 int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
                             uint64_t flags)
 {
@@ -186,7 +203,7 @@ int coroutine_fn qcow2_load(BlockDriverState *bs, uint64_t offset,
     if (!qcow2_lookup_misses(s, offset, flags, &load.table, &load.bytes)) {
         return 0;
     }
-    loads = qcow2_lookup_loads(s);
+    loads = loads_get(s);
     if (!loads) {
         return 0;
     }

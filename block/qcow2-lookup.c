@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/qcow2-load.h"
 #include "block/qcow2-lookup.h"
 #include "block/qcow2-metadata.h"
 #include "qemu/atomic.h"
@@ -375,21 +374,6 @@ bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
     }
     brief_read_end(reader);
     return misses;
-}
-
-Qcow2Loads *qcow2_lookup_loads(BDRVQcow2State *s)
-{
-    BriefReader *reader = brief_read_begin();
-    Qcow2Loads *loads = NULL;
-
-    if (!reader) {
-        return NULL;
-    }
-    if (qatomic_load_acquire(&s->lookup_slots)) {
-        loads = qcow2_loads_ref(s->loads);
-    }
-    brief_read_end(reader);
-    return loads;
 }
 
 void qcow2_lookup_start(BDRVQcow2State *s)

@@ -45,11 +45,6 @@ qcow2_load(BlockDriverState *bs, uint64_t offset, uint64_t flags);
 Qcow2Loads *qcow2_loads_new(void);
 
 /**
- * qcow2_loads_ref: return @loads with one more reference.
- */
-Qcow2Loads *qcow2_loads_ref(Qcow2Loads *loads);
-
-/**
  * qcow2_loads_unref: the image has no more need of the list.
  * @loads: may be NULL
  *

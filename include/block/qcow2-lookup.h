@@ -68,18 +68,6 @@ bool qcow2_lookup_misses(BDRVQcow2State *s, uint64_t offset, uint64_t flags,
                          uint64_t *table, unsigned *bytes);
 
 /**
- * qcow2_lookup_loads: return a new reference to the image's list of loads.
- *
- * qcow2_lookup_stop() waits for this function, so that the image does not give
- * up its own reference meanwhile.
- *
- * Context: any thread, during a request, with or without the lock.
- *
- * Returns: NULL if lookups are not allowed.
- */
-Qcow2Loads *qcow2_lookup_loads(BDRVQcow2State *s);
-
-/**
  * qcow2_lookup_start: allow lookups, because the image is open now.
  */
 void qcow2_lookup_start(BDRVQcow2State *s);
