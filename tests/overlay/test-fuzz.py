@@ -6,7 +6,10 @@
 
 import contextlib
 import io
+import json
 import os
+import shlex
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -207,6 +210,33 @@ class CorpusTest(unittest.TestCase):
             self.assertLessEqual(max(map(len, inputs)), fuzz.LONGEST)
             total += path.stat().st_size
         self.assertLessEqual(total, ROOM)
+
+
+class SourcesTest(unittest.TestCase):
+    """The sources compile.  Only "make fuzz" builds them, which is long."""
+
+    LIKE = 'hw/block/virtio-blk.c'
+
+    def compiler(self):
+        """What compiles our files for a target, but for the file."""
+        commands = json.loads(Path('compile_commands.json').read_text())
+        command = shlex.split(next(
+            each['command'] for each in commands
+            if each['file'].endswith(f'qemu-mq/{self.LIKE}')))
+        words = iter(command[:command.index('-c')])
+        return [word for word in words
+                if word != '-MD' and not (word in ('-MQ', '-MF', '-o') and
+                                          next(words))]
+
+    def test_compiles(self):
+        sources = sorted((REPO / 'tests/fuzz').glob('*.c'))
+        self.assertTrue(sources)
+        command = self.compiler() + ['-fsyntax-only', '-Werror']
+        for source in sources:
+            with self.subTest(source=source.name):
+                done = subprocess.run(command + [source], text=True,
+                                      capture_output=True, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == '__main__':
