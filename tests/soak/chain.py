@@ -12,12 +12,22 @@ from pathlib import Path
 
 from guest.errors import RunError
 
+# The key of images of the format luks, for QEMU and for qemu-img.
+SECRET = ('--object', 'secret,id=key,data=soak')
+OPTIONS = {'luks': ('key-secret=key', 'iter-time=10')}
+
+
+def driver_options(image_format):
+    """What a block driver has to be told beside the file."""
+    return {'key-secret': 'key'} if image_format == 'luks' else {}
+
 
 @dataclass
 class Layer:
     node: str           # node names: NODE, and NODE-file below it
     path: Path
     format: str
+    detect_zeroes: str = 'off'
 
     def blockdevs(self, direct, backing=None, errors=(), log=None):
         """Arguments of blockdev-add, the protocol's node first.
@@ -41,7 +51,9 @@ class Layer:
                           'log': {'driver': 'file', 'filename': str(log)}})
         top = {'driver': self.format, 'node-name': self.node,
                'file': nodes[-1]['node-name'], 'discard': 'unmap',
-               'cache': {'direct': direct}}
+               'detect-zeroes': self.detect_zeroes,
+               'cache': {'direct': direct},
+               **driver_options(self.format)}
         if self.format == 'qcow2':
             top['backing'] = backing
         return nodes + [top]
@@ -54,6 +66,7 @@ class Chain:
     qemu_img: Path
     size: int
     block: int = 512    # bytes of a logical block
+    detect_zeroes: str = 'off'
     layers: list = field(default_factory=list)
     made: int = 0
 
@@ -70,10 +83,11 @@ class Chain:
         self.made += 1
         node = f'{self.name}{self.made}'
         layer = Layer(node, self.folder / f'{node}.{image_format}',
-                      image_format)
-        words = [word for option in options for word in ('-o', option)]
-        self.img('create', '-q', '-f', image_format, *words, layer.path,
-                 self.size)
+                      image_format, self.detect_zeroes)
+        words = [word for option in (*options, *OPTIONS.get(image_format, ()))
+                 for word in ('-o', option)]
+        self.img('create', '-q', *SECRET, '-f', image_format, *words,
+                 layer.path, self.size)
         return layer
 
     def blockdevs(self, direct):
@@ -94,10 +108,12 @@ class Chain:
             words += [f'{prefix}driver={layer.format}',
                       f'{prefix}file.driver=file',
                       f'{prefix}file.filename={layer.path}']
+            words += [f'{prefix}{name}={value}' for name, value in
+                      driver_options(layer.format).items()]
         if layers[0].format == 'qcow2':
             words.append(f'{prefix}backing=')
-        self.img('convert', '-U', '-O', 'raw', '--image-opts', ','.join(words),
-                 path)
+        self.img('convert', *SECRET, '-U', '-O', 'raw', '--image-opts',
+                 ','.join(words), path)
 
     def check(self, after_a_cut):
         """qemu-img check of all layers, as nobody uses them.

@@ -15,7 +15,7 @@ import subprocess
 import time
 from itertools import product
 
-from chain import Chain
+from chain import Chain, SECRET
 from guest import accel, disk, image
 from guest.disk import MIB
 from guest.errors import RunError
@@ -30,10 +30,12 @@ MEMORY = 512
 SIZE = 48 * MIB
 BOOT = 300
 DISKS = ('data', 'files')
-# What the data disk is: format, cache=none, bytes of a block.  The seeds take
-# them in turn.
-KINDS = (('raw', True, 512), ('qcow2', True, 4096), ('qcow2', False, 512),
-         ('qcow2', True, 512), ('raw', True, 4096))
+# What the data disk is: format, cache=none, bytes of a block, detect-zeroes.
+# The seeds take them in turn.
+KINDS = (('raw', True, 512, 'off'), ('qcow2', True, 4096, 'off'),
+         ('qcow2', False, 512, 'off'), ('qcow2', True, 512, 'off'),
+         ('raw', True, 4096, 'off'), ('luks', True, 512, 'off'),
+         ('qcow2', True, 512, 'unmap'))
 RING_KEYS = ('vring-num', 'last-avail-idx', 'shadow-avail-idx', 'used-idx',
              'signalled-used', 'signalled-used-valid', 'inuse')
 
@@ -96,7 +98,7 @@ class Rig:
 
     @staticmethod
     def shape(seed):
-        return dict(zip(('data_format', 'direct', 'block'),
+        return dict(zip(('data_format', 'direct', 'block', 'detect_zeroes'),
                         KINDS[seed % len(KINDS)]))
 
     @property
@@ -117,11 +119,12 @@ class Rig:
             archive.close()
         return image.GuestImage(made.kernel, whole, made.release)
 
-    def make_disks(self, data_format, direct, block):
+    def make_disks(self, data_format, direct, block, detect_zeroes):
         self.direct = direct
         for name in DISKS:
             chain = Chain(name, self.folder, disk.find_qemu_img(
-                self.options.qemu), SIZE, block if name == 'data' else 512)
+                self.options.qemu), SIZE, block if name == 'data' else 512,
+                detect_zeroes)
             chain.layers.append(chain.new_layer(
                 data_format if name == 'data' else 'qcow2'))
             self.chains[name] = chain
@@ -141,7 +144,7 @@ class Rig:
         side.arguments = [word.replace('tcg,', 'tcg,tb-size=64,')
                           .replace(' quiet', ' loglevel=7')
                           for word in side.arguments]
-        side.add('-name', 'soak,debug-threads=on',
+        side.add('-name', 'soak,debug-threads=on', *SECRET,
                  '-object', 'memory-backend-memfd,id=ram,share=on,'
                  f'size={MEMORY}M',
                  '-device', 'pcie-root-port,id=port0,addr=4,chassis=1')
@@ -362,7 +365,7 @@ exit 1''')
             chain.check(after_a_cut=False)
         raw = self.folder / 'files.raw'
         chain = self.chains['files']
-        chain.img('convert', '-O', 'raw', chain.active.path, raw)
+        chain.raw_copy(chain.layers, raw)
         done = subprocess.run(
             [image.find_program('e2fsck', 'e2fsprogs'), '-f', '-n', raw],
             capture_output=True, text=True, check=False)

@@ -143,7 +143,8 @@ class Mirror(Step):
 
     def plan(self, random, rig):
         return {'disk': random.choice(DISKS),
-                'image_format': random.choice(['raw', 'qcow2', 'qcow2']),
+                'image_format': random.choice(
+                    ['raw', 'luks', 'qcow2', 'qcow2']),
                 'copy_mode': random.choice(['background', 'write-blocking']),
                 'moves': random.getrandbits(32)}
 

@@ -38,7 +38,8 @@ class SoakTest(unittest.TestCase):
     @unittest.skipIf('GUEST' in os.environ, 'another guest')
     def test_each_kind_of_step(self):
         self.assertEqual(rig.Rig.shape(SEED), {
-            'data_format': 'qcow2', 'direct': True, 'block': 4096})
+            'data_format': 'qcow2', 'direct': True, 'block': 4096,
+            'detect_zeroes': 'off'})
         totals = self.soak(f'STEPS={STEPS}')
         self.assertEqual(totals.steps, STEPS)
         self.assertEqual(set(totals.kinds), {
