@@ -70,7 +70,12 @@ typedef enum XenBlockFollow {
     XEN_BLOCK_FOLLOW__MAX
 } XenBlockFollow;
 
-/* Only xen_block_set_vm() changes it. */
+/*
+ * Only xen_block_set_vm() changes it.  virtio-blk asks for the run state of the
+ * machine instead.  Here that is wrong, because the guest's processors are not
+ * QEMU's: a frontend may connect before the first start of the machine, and it
+ * has to be served.
+ */
 typedef enum XenBlockVM {
     XEN_BLOCK_VM_RUNS,          /* queues are served; the initial state */
     XEN_BLOCK_VM_STOPPED,       /* no queue is served */
