@@ -6,6 +6,7 @@
 #ifndef TESTS_FUZZ_MACHINE_H
 #define TESTS_FUZZ_MACHINE_H
 
+#include "exec/memory.h"
 #include "fuzz-input.h"
 
 /*
@@ -85,6 +86,16 @@ FuzzOp fuzz_op_log;
 
 /** fuzz_stop_log: stop that, if it is under way */
 void fuzz_stop_log(void);
+
+/* As many regions fuzz_save_memory() takes. */
+#define FUZZ_MEMORIES 32
+
+/**
+ * fuzz_save_memory: let fuzz_op_save() and fuzz_op_load() take this RAM, too.
+ *
+ * They take no other, so the machine's own has to be named as well.
+ */
+void fuzz_save_memory(MemoryRegion *ram);
 
 /** fuzz_op_save: migrate to a file, after which the source goes on */
 FuzzOp fuzz_op_save;

@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/boards.h"
 #include "io/channel-file.h"
 #include "migration/global_state.h"
 #include "migration/qemu-file.h"
@@ -17,18 +16,46 @@
 #include "system/system.h"
 #include "fuzz-machine.h"
 
+/* RAM, and what was in it when the machine was saved */
+typedef struct Memory {
+    MemoryRegion *ram;
+    void *copy;                 /* NULL: the machine was never saved */
+} Memory;
+
 static struct {
     int devices;                /* a file; 0: nothing was saved */
     bool loaded;
-    void *memory;               /* as much as the guest has, once and for all */
+    Memory memories[FUZZ_MEMORIES];
+    unsigned nb_memories;
 } saved;
 
-static void *guest_memory(size_t *bytes)
+void fuzz_save_memory(MemoryRegion *ram)
 {
-    MemoryRegion *ram = current_machine->ram;
+    assert(saved.nb_memories < FUZZ_MEMORIES);
+    saved.memories[saved.nb_memories++].ram = ram;
+}
 
-    *bytes = memory_region_size(ram);
-    return memory_region_get_ram_ptr(ram);
+static void memories_save(void)
+{
+    for (unsigned i = 0; i < saved.nb_memories; i++) {
+        Memory *memory = &saved.memories[i];
+        size_t bytes = memory_region_size(memory->ram);
+
+        if (!memory->copy) {
+            memory->copy = g_malloc(bytes);
+        }
+        memcpy(memory->copy, memory_region_get_ram_ptr(memory->ram), bytes);
+    }
+}
+
+static void memories_load(void)
+{
+    for (unsigned i = 0; i < saved.nb_memories; i++) {
+        Memory *memory = &saved.memories[i];
+
+        memcpy(memory_region_get_ram_ptr(memory->ram), memory->copy,
+               memory_region_size(memory->ram));
+    }
 }
 
 void fuzz_forget_saved(void)
@@ -49,8 +76,6 @@ static QIOChannel *devices_channel(void)
 static void save(void)
 {
     g_autoptr(QIOChannel) channel = NULL;
-    void *memory;
-    size_t bytes;
     QEMUFile *f;
     int ret;
 
@@ -63,11 +88,7 @@ static void save(void)
         fuzz_forget_saved();
         return;
     }
-    memory = guest_memory(&bytes);
-    if (!saved.memory) {
-        saved.memory = g_malloc(bytes);
-    }
-    memcpy(saved.memory, memory, bytes);
+    memories_save();
 }
 
 static bool load(void)
@@ -95,8 +116,6 @@ void fuzz_op_save(void *target, FuzzInput *in)
 void fuzz_op_load(void *target, FuzzInput *in)
 {
     bool with_memory = fuzz_byte(in) & 1;
-    void *memory;
-    size_t bytes;
 
     if (!saved.devices) {
         fuzz_op_save(target, in);
@@ -104,9 +123,8 @@ void fuzz_op_load(void *target, FuzzInput *in)
     vm_stop(RUN_STATE_PAUSED);
     qemu_system_reset(SHUTDOWN_CAUSE_NONE);
     saved.loaded = true;
-    memory = guest_memory(&bytes);
     if (with_memory && saved.devices) {
-        memcpy(memory, saved.memory, bytes);
+        memories_load();
     }
     if (saved.devices && !load()) {
         qemu_system_reset(SHUTDOWN_CAUSE_NONE);

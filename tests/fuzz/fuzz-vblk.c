@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "exec/address-spaces.h"
 #include "exec/ioport.h"
+#include "hw/boards.h"
 #include "hw/pci/pci_regs.h"
 #include "qapi/error.h"
 #include "tests/qtest/fuzz/fuzz.h"
@@ -392,10 +393,12 @@ static void add_ram(MemoryRegion *ram, const char *name, hwaddr addr)
 {
     memory_region_init_ram(ram, NULL, name, VBLK_AREA_BYTES, &error_abort);
     memory_region_add_subregion(get_system_memory(), addr, ram);
+    fuzz_save_memory(ram);
 }
 
 static void begin(QTestState *s)
 {
+    fuzz_save_memory(current_machine->ram);
     add_ram(&vblk.other_ram, "other-ram", VBLK_OTHER_RAM);
     for (int i = 0; i < VBLK_AREAS; i++) {
         g_autofree char *name = g_strdup_printf("area%d", i);
