@@ -90,7 +90,7 @@ def parse(argv):
 
 @contextlib.contextmanager
 def build_folder(build):
-    """Have the folder to ourselves, and leave none that was not wanted."""
+    """Lock the build folder.  A new one that is not configured is removed."""
     fresh = not build.exists()
     build.mkdir(parents=True, exist_ok=True)
     with open(build / '.lock', 'w', encoding='ascii') as handle:
@@ -146,7 +146,7 @@ def save_state(layout, state):
 
 
 def unpacked(ours, lock, use):
-    """Call `use` with the base as it comes, unpacked for the occasion."""
+    """Unpack the base as it comes, call `use` with it, and remove it."""
     import tempfile
     source = find_source(ours['with_base'], cache_folder(), lock)
     with tempfile.TemporaryDirectory(prefix='qemu-mq.') as folder:
@@ -223,7 +223,7 @@ def main_check(ours, rest, full=False):
     for reason, times in check.skips(layout).items():
         say(f'not tested, {times} x: {reason}')
     passed, failed, _other = check.count(layout)
-    # CI takes its count from here; a run that broke off is no success.
+    # CI takes its count from here.  A run that is broken off leaves no count.
     counted.write_text(f'{passed} passed, {failed} failed\n')
     sys.exit(0 if good and passed and not failed else 1)
 

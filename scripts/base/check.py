@@ -1,10 +1,10 @@
 # Choosing, building and running the tests of 'make check'.
 #
 # Our tests have suites that begin with 'mq-'.  tests/base/check.list names
-# tests of the base, and tests/base/full.list names more of them for check-full:
-# one pattern of names a line, with a '!' before tests that are not to run, and
-# with "@SERIES" behind those that only the bases of one series have.  All tests
-# run in one 'meson test', whose summary comes last.
+# tests of the base, and tests/base/full.list names more of them for check-full.
+# Each line has a pattern of names.  A '!' before it leaves out the tests that
+# it matches, and "@SERIES" behind it says that only bases of that series have
+# them.  All tests run in one 'meson test', whose summary comes last.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -112,8 +112,7 @@ def run(layout, tests, patience):
     """
     (layout.qemu / 'meson-logs/testlog.json').unlink(missing_ok=True)
     say(f'{len(tests)} tests')
-    # The base keeps its slow suites from a plain run; naming suites lifts
-    # that.
+    # A plain run leaves out the base's slow suites; suites that are named run.
     argv = [layout.qemu / 'pyvenv/bin/meson', 'test', '--no-rebuild',
             '--print-errorlogs', '-t', str(patience)]
     for suite in sorted({suite for test in tests for suite in test['suite']}):
@@ -138,7 +137,7 @@ def records(layout):
 def skips(layout):
     """
     How often a part of a test of ours was skipped in the last run, by reason.
-    Meson's summary does not say that of a test that is run but in part.
+    Meson's summary does not say which tests ran only in part.
     """
     reasons = Counter()
     for record in records(layout):

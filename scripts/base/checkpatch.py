@@ -57,8 +57,8 @@ def check_commit(branch, commit):
 
 def check(branch, whole, jobs=os.cpu_count()):
     """Check the commits after the tag "base"; a Refusal says how many faults
-    were found.  If the branch is the @whole one, on the base of base.lock, all
-    of ACCEPTED has to be of use."""
+    were found.  If the branch is the @whole one, on the base of base.lock,
+    every entry of ACCEPTED has to match a complaint."""
     log = subprocess.run(['git', 'log', '--reverse', '--format=%h %s',
                           'base..'], cwd=branch, check=True, text=True,
                          capture_output=True).stdout.splitlines()

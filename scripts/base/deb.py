@@ -3,9 +3,10 @@
 #     BUILD/deb/qemu-mq-system-x86_VERSION_amd64.deb
 #     BUILD/deb/qemu-mq-utils_VERSION_amd64.deb
 #
-# They live beside the distribution's: all names are qemu-mq-*.  The programs
-# find their data relative to themselves, so what was configured for one prefix
-# runs from another.  Firmware is that of Debian's packages, by links.
+# They can be installed beside the distribution's packages, because all names
+# are qemu-mq-*.  The programs find their data relative to themselves, so what
+# was configured for one prefix runs from another.  The packages link to the
+# firmware in Debian's packages.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -32,7 +33,7 @@ PROGRAMS = {
     'qemu-mq-utils': ['qemu-img', 'qemu-io', 'qemu-nbd',
                       'storage-daemon/qemu-storage-daemon'],
 }
-# The emulator looks into the first by itself.  Debian 13 has the ROMs there.
+# The emulator looks into DATA by itself.  Debian 13 has the ROMs there.
 DATA = Path('/usr/share/qemu')
 FIRMWARE = {'/usr/share/seabios': '*bios*.bin', '/usr/lib/ipxe/qemu': '*.rom'}
 NEEDED = ('bios-256k.bin', 'pxe-virtio.rom')

@@ -85,7 +85,7 @@ class PrivateApt:
                        'APT::Get::List-Cleanup=false',
                        'APT::Sandbox::User=root'):
             options += ['-o', option]
-        # The language of messages matters: they are looked at.
+        # The messages are searched, so their language matters.
         return run_logged(['apt-get', '-q', *options, *args], self.log,
                           cwd=self.folder / 'get',
                           env={**os.environ, 'LC_ALL': 'C'})
@@ -101,9 +101,10 @@ def fetch(cache, name, kind, suite, what, args, wanted, anew=False):
     """
     Have the folder cache/name hold files that apt fetches.
 
-    A download is made aside and moved when complete: what has the final name
-    is whole.  `wanted` is a glob that a complete folder satisfies.  What is
-    there already is taken, unless it is wanted anew.
+    Files are downloaded to another folder, which is renamed when it is
+    complete, so a folder with the final name is whole.  `wanted` is a glob that
+    a complete folder satisfies.  A folder that is there already is used,
+    unless `anew` is true.
     """
     final = cache / name
     if not anew and any(final.glob(wanted)):

@@ -58,8 +58,8 @@ def build(folder):
 def check(branch, try_commit):
     """Have each commit after the tag "base" tried, from the first one on.
 
-    try_commit() gets the names of the tests that a commit adds.  A Refusal of
-    it comes out with the commit that it is about.
+    try_commit() gets the names of the tests that a commit adds.  If it raises a
+    Refusal, the commit is named in front of its message.
     """
     last = output_of(branch, 'symbolic-ref', '--short', 'HEAD').strip()
     log = output_of(branch, 'log', '--reverse', '--format=%h %s',

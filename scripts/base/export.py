@@ -3,9 +3,9 @@
 #     base as it comes -> fixes -> speed -> the devices and their hooks
 #                  one commit for each patch and each component, with its tests
 #
-# Our files have the same paths as here, which are QEMU's.  joined.py has what
-# happens to files that QEMU has, too.  A commit has only those lines of our
-# meson.build whose files it has, so that every commit can be built.
+# Our files have the same paths as here, which are QEMU's.  joined.py
+# describes what happens to files that QEMU has, too.  A commit has only those
+# lines of our meson.build whose files it has, so that every commit can be built.
 # patches/export says which file belongs to which commit.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -30,13 +30,15 @@ JOINED = ('meson.build', 'trace-events')
 TESTS = ('tests/qtest', 'tests/unit')
 FOLDERS = ('block', 'hw', 'include', 'qapi', 'util', *TESTS)
 
-# Needs what only this tree builds, or is needed by more than one base
+# These files stay here: they need what only this tree builds, or are for more
+# than one base.
 STAYS = ('tests/unit/hammer-on-stock', versions.HEADER)
 
 # Patches that no group has are fixes from this number on.
 FIXES_FROM = '0100'
 
-# Of the commit that is not a change, and of all where git knows no user
+# The author of the first commit, which is the base, and of all others if git
+# knows no user
 NOBODY = {f'GIT_{who}_{what}': value
           for who in ('AUTHOR', 'COMMITTER')
           for what, value in (('NAME', 'qemu-mq'),
@@ -117,7 +119,7 @@ def fit(steps, repo, lock):
 
 
 def our_files(repo):
-    """What goes into the branch, but for the files that join others."""
+    """The files that go into the branch, except those that join others."""
     names = subprocess.run(['git', 'ls-files', '--', *FOLDERS], cwd=repo,
                            check=True, capture_output=True,
                            text=True).stdout.split()
@@ -158,7 +160,7 @@ def check_includes(repo, steps):
 
 
 def at_home(text):
-    """A source file or a patch without the overlay's ways to itself."""
+    """A source file or a patch without the paths that only the overlay has."""
     text = text.replace('../qemu-mq/util/', '')
     text = re.sub(r'"trace/trace-(?:qemu_mq_)?hw_(?:block|xen)\.h"',
                   '"trace.h"', text)
@@ -167,7 +169,7 @@ def at_home(text):
 
 
 def check_removed(repo, steps, replaced):
-    """What of the base goes without one of ours in its place has a step."""
+    """A base file that is removed without a replacement needs a step."""
     named = {name for step in steps for name in step.removed}
     gone = {name for name in replaced if not (repo / name).exists()}
     for name in sorted(named ^ gone):
@@ -186,7 +188,7 @@ class Branch:
         header = repo / versions.HEADER
         self.header = header.read_text() if header.exists() else ''
         self.present = []       # files of ours
-        self.plain = {}         # what files that have ours are without it
+        self.plain = {}         # files of the base, without our lines
         self.owned = []         # our lines of MAINTAINERS
         self.others = []        # files of the base
         self.log = folder.parent / 'export.log'
@@ -232,7 +234,7 @@ class Branch:
             return None
 
     def make_plain(self):
-        """Have files of the base as they are without ours."""
+        """Restore the files of the base that have lines of ours."""
         for name, text in self.plain.items():
             (self.folder / name).write_text(text)
         self.plain.clear()
@@ -277,7 +279,7 @@ class Branch:
                         raise Refusal(f'MAINTAINERS still has {line}')
 
     def join(self, names):
-        """Have ours in the base's files, as far as it is about what is there.
+        """Add our lines to the base's files, if what they are about is there.
 
         @names are what this commit adds.
         """

@@ -40,12 +40,14 @@ WANTED = REPO / 'tests/fuzz/reach.list'
 # How ours are called; the program has more targets, which are the base's.
 OURS = re.compile(r'^ \* ((?:vblk|xen)-\S+)', re.M)
 
-# Weighing inputs by how rare is what they reach takes a quarter of the time.
+# Weighing inputs by how rare the code is that they reach would take a quarter
+# of the time.
 SIMPLE = ['-len_control=0', '-entropic=0']
 
 # Longer inputs reach nothing more and take longer.
 LONGEST = 400
-# What goes wrong with several threads may need this many times, in a minute.
+# A fault that needs several threads may show only after this many runs, which
+# take a minute.
 TIMES = 2000
 # A target that does fewer executions a second than this does not fuzz.
 FEWEST = 2
@@ -78,7 +80,7 @@ def check_clang(compiler):
 
 
 def adapt(state):
-    """The usual build's state, for the fuzzers'."""
+    """The state of the usual build, adapted to the fuzzers' build."""
     compiler = state['env'].get('CC', '')
     if 'clang' not in compiler:
         compiler = 'clang'
@@ -93,7 +95,7 @@ def adapt(state):
 
 
 def targets(layout, names):
-    """Those of ours that match a name, or all."""
+    """Our targets that match one of @names, or all of ours."""
     done = subprocess.run([layout.qemu / PROGRAM], capture_output=True,
                           text=True, check=False)
     found = sorted(OURS.findall(done.stdout))
@@ -218,7 +220,7 @@ def counts(log):
 
 
 def watch(process, log, seconds):
-    """Wait for its end, and tell ten times how it goes."""
+    """Wait for its end, and report its progress ten times."""
     started = time.monotonic()
     for tenth in range(1, 10):
         left = started + seconds * tenth / 10 - time.monotonic()

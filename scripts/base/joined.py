@@ -21,8 +21,8 @@ from versions import number
 SECTIONS = {'Block layer': 'Block layer core', 'Unit tests': 'Block layer core',
             'Xen PV disk': 'X86 Xen CPUs'}
 
-# Before these lines of tests/*/meson.build stands what tests are made of, and
-# what adds to the dictionaries.
+# Lines of tests/*/meson.build: what tests are made of is defined before the
+# first, and code that adds to the dictionaries stands before the second.
 PARTS = re.compile(r'^q?tests = \{$', re.M)
 LOOP = re.compile(r'^(?:foreach test_name, extra: tests|'
                   r'qtest_executables = .*)$', re.M)
@@ -127,8 +127,9 @@ def join_tests(text, ours, folder, present, repo):
     """QEMU's text of a tests/*/meson.build with the tests in `present`.
 
     Ours stands between two lines "---".  A paragraph that is a dictionary loses
-    the tests that are not there; any other paragraph is there or not.  One that
-    uses what only a missing paragraph defines is missing, too.
+    the tests that are not there; any other paragraph is taken whole or left
+    out.  A paragraph that uses what only a left-out one defines is left out,
+    too.
     """
     def is_there(part):
         return not uses(part, missing) and all(

@@ -11,9 +11,9 @@
 # that nobody misses a fix that a later base makes in this file.  A path may
 # have several lines, one for each content that has been reviewed.
 #
-# patches/SERIES/ is for another base.  It has a base.lock of its own, and the
-# patches that this base needs otherwise, under their names; a patch there that
-# patches/series does not name comes before all others.
+# patches/SERIES/ is for another base.  It has a base.lock of its own, and
+# variants of the patches that do not fit this base, under the same names.  A
+# patch there that patches/series does not name comes before all others.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -15,8 +15,8 @@ from term import Refusal, run_logged, say
 
 OURS = REPO / 'docs/man'
 
-# QEMU's pages by program; all emulators share one.  What has none in QEMU
-# has one here.
+# QEMU's pages by program; all emulators share one.  Programs without a page in
+# QEMU have one here.
 EMULATOR = 'qemu.1'
 PAGES = {
     'qemu-img': 'qemu-img.1',

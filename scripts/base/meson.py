@@ -72,8 +72,8 @@ def remember(modules, qemu):
     """
     Let the base's Python environment find the modules from now on.
 
-    Ninja runs Meson again when a meson.build changes, with no variable of
-    ours around.
+    Ninja runs Meson again when a meson.build changes, and our environment
+    variables are not set then.
     """
     for site in qemu.glob('pyvenv/lib/python3*/site-packages'):
         (site / 'qemu-mq-meson.pth').write_text(f'{modules}\n')

@@ -18,8 +18,8 @@ from layout import REPO
 from term import Refusal, meson_error, run_logged, say
 
 STATUS = re.compile(r'\[(\d+)/(\d+)\] ')
-# A build of so many steps is announced, with the time that a step takes one
-# processor, in seconds.
+# A build of this many steps or more is announced, and the seconds that one
+# processor needs for a step.
 MANY = 300
 STEP = 0.3
 # Seconds before anything is shown, and before what is left is guessed.
@@ -47,7 +47,7 @@ def minutes(seconds):
 
 
 def announcement(total, processors):
-    """What is said before a long build."""
+    """The line that is printed before a long build."""
     number = max(1, round(total * STEP / processors / 60))
     return (f'building, {total:,} steps: about {number} '
             f'minute{"s" if number > 1 else ""} on {processors} '

@@ -102,7 +102,7 @@ def apply_patches(base, log, lock, repo=REPO):
 
 
 def hook_in(base, final, lock, repo=REPO):
-    """Make this tree a folder of the base, and what it replaces absent."""
+    """Link this tree into the base, and remove the files that it replaces."""
     for name in lock.replaced:
         (base / name).unlink()
     (base / 'qemu-mq').symlink_to(os.path.relpath(repo, final))

@@ -140,7 +140,7 @@ def programs(layout):
 
 
 def link_programs(layout):
-    """Make the programs and their firmware be found from the build folder."""
+    """Link the programs and their firmware into the build folder."""
     for program in programs(layout):
         link = layout.home / os.path.basename(program)
         target = os.path.join('qemu', program)

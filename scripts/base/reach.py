@@ -1,9 +1,9 @@
 # Which lines of our files a fuzzer's inputs reach, from what libFuzzer prints.
 #
-# libFuzzer tells the file of a function, but not of each line: code of another
-# function, inlined, has lines of that one.  A line counts for the function that
-# it is in, and for one that has no code of its own because it is inlined
-# everywhere.
+# libFuzzer tells the file of a function, but not of each line: code that is
+# inlined from another function has the line numbers of that function.  A line
+# counts if it lies in the function itself, or in a function that has no code of
+# its own because it is inlined everywhere.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -73,7 +73,7 @@ def build_folder(build, sanitizer):
 
 
 def adapt(state, sanitizer):
-    """The usual build's state, for the sanitizer's."""
+    """The state of the usual build, adapted to the sanitizer's build."""
     return {**state, 'options': state['options'] + sanitizer.options}
 
 

@@ -1,12 +1,12 @@
 # Files of ours as they are for one version of QEMU.
 #
-# Here they fit several versions by include/qemu/base-version.h.  A branch of
-# one version does without that file: what "#if BASE_SINCE(...)" chooses between
-# is chosen, and names that the header defines are replaced by what they stand
+# In this tree they fit several versions, by include/qemu/base-version.h.  A
+# branch for one version does not have that file: each "#if BASE_SINCE(...)" is
+# resolved, and names that the header defines are replaced by what they stand
 # for.
 #
-# What is new in QMP has a vendor's prefix here, and a version of this tree.
-# Upstream has no vendor, and would have it in a release of its own.
+# New parts of QMP have a vendor's prefix here, and a version of this tree.
+# Upstream uses no prefix, and would name a release of its own.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -65,8 +65,8 @@ def definitions(header, version):
 
 
 def closing(text, start):
-    """Where the parenthesis that ends before @start is closed, and where the
-    arguments in it end."""
+    """Where the parenthesis that opens right before @start is closed, and
+    where the arguments in it end."""
     depth, ends = 1, []
     for at in range(start, len(text)):
         depth += {'(': 1, ')': -1}.get(text[at], 0)
@@ -78,7 +78,7 @@ def closing(text, start):
 
 
 def replace_call(text, match, parameters, what):
-    """Replace one use of a name; arguments below each other stay so."""
+    """Replace one use of a name; arguments keep their alignment."""
     name, start = match[0], match.end() + 1
     to = what.split('(')[0]
     if text[match.end():start] != '(':

@@ -90,9 +90,8 @@ def cpu_flags():
 def probe(qemu, arguments, seconds=PROBE_SECONDS):
     """Boot the boot sector; None if it ran, else what went wrong.
 
-    On a pc machine whatever the guest's will be: its IDE disk takes the
-    firmware no time to find.
-    """
+    It boots on a pc machine, whatever the guest's machine is, because the
+    firmware finds the IDE disk at once.  """
     with tempfile.NamedTemporaryFile(suffix='.boot') as disk, \
             tempfile.TemporaryFile() as errors:
         disk.write(BOOT_SECTOR)
@@ -111,7 +110,7 @@ def probe(qemu, arguments, seconds=PROBE_SECONDS):
 
 
 def outcome(process, errors, seconds):
-    """Wait for the answer, the end of QEMU, or KVM's confession."""
+    """Wait for the answer, the end of QEMU, or a failure of KVM."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -124,7 +123,7 @@ def outcome(process, errors, seconds):
             return None
         if status is not None:
             return said[-1] if said else f'QEMU ended with status {status}'
-        # After an internal error QEMU stops the guest and stays.
+        # After an internal error QEMU stops the guest and does not end.
         if any('KVM internal error' in line for line in said):
             return 'a test guest fails in it (internal error)'
     return f'a test guest takes more than {seconds} s'

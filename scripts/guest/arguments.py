@@ -74,8 +74,8 @@ def build_folder(values):
 
 
 def program(name, value, build, checking=False):
-    """A program; if only arguments are checked, a build may have to come
-    before it is there."""
+    """The path of a program.  If only arguments are checked, it may be
+    missing, because a build may still have to make it."""
     path = home_path(name, value).absolute()
     if checking and not path.exists() and build in path.parents:
         return path

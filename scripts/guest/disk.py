@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disk images for guests, and the block nodes that open them.
 
-Two kinds: a scratch image of our own, and a user's image, which is only
-ever read; what the guest writes goes to a qcow2 overlay that is thrown
-away.
+There are two kinds: a scratch image of our own, and a user's image, which is
+only read; what the guest writes goes to a qcow2 overlay that is thrown away.
 """
 
 import json

@@ -36,7 +36,7 @@ LIBC = ctypes.CDLL(None)
 
 
 def spread(queues, iothreads):
-    """Queue lists per IOThread, dealt out like cards."""
+    """A list of queues for each IOThread; queues are dealt out in turn."""
     return [list(range(first, queues, iothreads))
             for first in range(iothreads)]
 
@@ -114,7 +114,7 @@ class Machine:
     def start(self, timeout=BOOT_SECONDS, say=lambda text: None):
         """Start QEMU; returns when the guest takes commands.
 
-        say: is told now and then that it still boots."""
+        say: called now and then with a line that it still boots."""
         self.launch()
         self.wait_for_guest(timeout, say)
 

@@ -27,7 +27,7 @@ class Modules:
                         for line in builtin}
 
     def in_order(self, wanted, optional=()):
-        """[(name, bytes)] of wanted and all they need, built-in ones out.
+        """[(name, bytes)] of wanted and all they need, without built-in ones.
 
         Names in optional are of some kernels only.
         """

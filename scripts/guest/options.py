@@ -50,7 +50,7 @@ class Options:
     qemu: Path = None
     runtime: int = 3
     shell: bool = False
-    check: bool = False     # whether this makes sense, and no more
+    check: bool = False     # only check the arguments
     colour: bool = None
     notes: list = field(default_factory=list)
 

@@ -40,7 +40,7 @@ def main(name, options, work, render):
     if '--help' in arguments or '-h' in arguments:
         print(options.usage())
         return 0
-    # An end from outside is to clean up as any other.
+    # An end by SIGTERM cleans up as any other end does.
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     say = progress()
     try:

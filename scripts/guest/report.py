@@ -78,8 +78,8 @@ def iothread_table(result):
 
 
 def guest_rates(result, style=None):
-    """What fio measured; with bars and a factor only if the disk bounds it,
-    which @style stands for."""
+    """What fio measured.  Bars and a factor are shown only if @style is given,
+    which means that the disk bounds the rates."""
     options = result.options
     best = max(result.iops.values())
     base = result.iops.get(1)

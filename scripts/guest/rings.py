@@ -26,7 +26,7 @@ from virtio_blk import VirtioBlk                # noqa: E402
 
 DEPTH = 128             # requests outstanding in each queue
 MAX_QUEUES = 256        # that the driver takes
-WINDOWS = 5             # all programs take turns, for the machine has others
+WINDOWS = 5             # programs take turns: the machine has other work
 
 
 @dataclass

@@ -90,7 +90,7 @@ def build(options, result, folder, say, console=None):
 
 
 def make_disks(options, folder, only_one):
-    """'many': the disk; 'one': its like, for the figure with one queue."""
+    """'many': the disk; 'one': one like it, to measure with one queue."""
     names = ['many'] if only_one or options.queues == 1 else ['many', 'one']
     if not options.image:
         disk.need_space(folder, disk.SCRATCH_SIZE * len(names))
@@ -102,7 +102,7 @@ def make_disks(options, folder, only_one):
 
 
 def rates(result):
-    """Whether rates in the guest say something of the disk."""
+    """Whether rates in the guest say something about the disk."""
     return result.accelerator.name == 'kvm'
 
 
@@ -115,7 +115,7 @@ def work(machine, result, sides, say):
     result.disk = disks['many']
     say('one queue after the other: its interrupt, its IOThread')
     workload.trace(machine, result.disk)
-    # Linux gives one queue a scheduler that it spares several.
+    # Linux uses a scheduler for one queue, but not for several.
     machine.run('for f in /sys/block/vd*/queue/scheduler; do '
                 'echo none > $f; done')
     if rates(result):
@@ -232,7 +232,7 @@ def run_folder(parent):
 
 
 def sweep(parent):
-    """Remove what runs left that were killed."""
+    """Remove what killed runs have left."""
     for folder in parent.glob('[0-9]*'):
         if not Path('/proc', folder.name).exists() or \
                 folder.name == str(os.getpid()):

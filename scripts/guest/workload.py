@@ -34,9 +34,9 @@ class Verified:
 def trace(machine, disk):
     """Find out which IOThread serves each queue, by using it alone.
 
-    Reads from a CPU of the queue; whose interrupt count rises and whose
-    CPU time grows most is what the queue gets Queue.iothread and
-    Queue.others from.
+    A CPU of the queue reads.  The IOThread whose CPU time grows most becomes
+    Queue.iothread, and other queues whose interrupt counts rise become
+    Queue.others.
     """
     for queue in disk.queues:
         interrupts = refresh(machine, disk)

@@ -3,8 +3,8 @@
 
 apt-get works on lists, a cache and an (empty) record of installed packages
 of our own, with the system's own sources or with those of another release of
-Debian: an ordinary user can do that, the system is left as it was, and what is
-needed is found from nothing, whatever happens to be installed here.
+Debian.  An ordinary user can do that, and the system is left as it was.  All
+packages that are needed are found, whatever is installed here.
 """
 
 import os
@@ -77,7 +77,7 @@ class Apt:
         self.say('fetching the package lists')
         remove(self.folder / 'lists')
         (self.folder / 'lists/partial').mkdir(parents=True)
-        # Else a list that could not be fetched is a warning only
+        # Otherwise a list that cannot be fetched is only a warning
         self._run('apt-get', 'update', '-o', 'APT::Update::Error-Mode=any')
 
     def newest(self, prefix, pattern):

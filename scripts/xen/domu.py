@@ -20,7 +20,7 @@ from .machine import DOMU_MIB, LOGS
 NAME = 'guest'
 DISK = ('format=raw,access=rw,backendtype=qdisk,'
         'vdev={vdev},target=/images/{vdev}')
-# A PV Linux leaves to user space that a CPU is used which has come.
+# In a PV domU, user space has to bring a CPU online that has been added.
 CPUS = '''
 until [ $(nproc) = {vcpus} ]; do
     [ $(nproc) -gt {vcpus} ] ||
@@ -118,7 +118,7 @@ class DomU:
     def attach_in_vain(self, vdev, disk):
         """Plug in what QEMU cannot open; returns when xenstore says so.
 
-        xl waits for no disk of QEMU's, so that it ends without an error."""
+        xl does not wait for disks of QEMU's, so it ends without an error."""
         self.xl(f"block-attach {self.name} '{disk.format(vdev=vdev)}'")
         self.dom0.run(
             f'backend=/local/domain/0/backend/qdisk/$(xl domid {self.name})\n'

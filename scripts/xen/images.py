@@ -123,7 +123,7 @@ class Images:
             only(self.root, 'boot/xen-*.gz').read_bytes()))
 
     def _kernel(self, out):
-        """Unpacked here, which takes half a minute of emulation otherwise."""
+        """The kernel, unpacked: under emulation that takes half a minute."""
         out.write_bytes(unpack_kernel(
             kernel.find(self.root).image.read_bytes()))
 
@@ -231,7 +231,7 @@ class Images:
                     name = MODEL_NAME
                 add_file(archive, f'{folder}/{name}', library)
             archive.file(MODEL, START_MODEL.encode(), 0o755)
-            # -vnc wants them even if nobody will type
+            # -vnc needs them even if nobody types
             share = folder + '/../share/qemu/keymaps'
             for keymap in bundled(self.model, 'keymaps/*'):
                 add_file(archive, os.path.normpath(
@@ -277,7 +277,7 @@ def only(root, pattern):
 
 
 def unpack_kernel(image):
-    """The ELF file in a bzImage, or the bzImage if that is beyond us."""
+    """The ELF file in a bzImage, or the bzImage if it cannot be unpacked."""
     for magic, unpack in ((b'\xfd7zXZ\0', unpack_xz),
                           (b'\x28\xb5\x2f\xfd', unpack_zstd),
                           (b'\x1f\x8b\x08', unpack_gzip)):
@@ -305,7 +305,7 @@ def unpack_gzip(data):
 
 
 def unpack_zstd(data):
-    """What follows the frame makes zstd complain, after its output."""
+    """zstd complains about what follows the frame, but after its output."""
     if not shutil.which('zstd'):
         return b''
     return subprocess.run(['zstd', '-q', '-d', '-c'], input=data,

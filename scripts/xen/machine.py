@@ -9,8 +9,8 @@
         machine.start()
         print(machine.dom0.run('xl info'))
 
-The protocol is that of guest/channel.py.  Every wait has a limit, and
-whoever fails says what the machine did last.
+The protocol is that of guest/channel.py.  Every wait has a limit, and an
+error says what the machine did last.
 """
 
 import base64
@@ -28,7 +28,7 @@ from .images import bundled
 
 BOOT_SECONDS = 240
 ANSWER_SECONDS = 180
-DOM0_CPUS = 4       # as many rings does a backend offer by itself
+DOM0_CPUS = 4       # a backend offers as many rings by default
 DOM0_MIB = 1408
 DOMU_MIB = 352
 XEN_MIB = 192
@@ -187,7 +187,7 @@ class XenMachine:
             raise RunError(f'QEMU ended with status {self.process.returncode}')
 
     def failure(self, message, ask_dom0=False):
-        """A RunError with what all concerned said last; nothing lives on."""
+        """End QEMU; a RunError with the last words of all programs."""
         details = [f'qemu: {line}'
                    for line in tail(self.folder / 'qemu.log', 8)]
         details += [f'console: {line}' for line in tail(self.console_log, 16)]

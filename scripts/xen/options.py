@@ -28,7 +28,7 @@ class Options:
     build: Path = None
     qemu: Path = None
     emulator: Path = None
-    check: bool = False     # whether this makes sense, and no more
+    check: bool = False     # only check the arguments
     colour: bool = None
 
 

@@ -50,7 +50,7 @@ def work(domu, result, say):
     result.disk = domu.survey()
     say('one queue after the other: its event channel, its IOThread')
     domu.trace(result.disk)
-    # Linux gives one queue a scheduler that it spares several
+    # Linux uses a scheduler for one queue, but not for several.
     domu.run('echo none >/sys/block/xvda/queue/scheduler')
     workload.fill(domu, result.disk, DISK_MIB << 20)
     say('verified writes from every vCPU')
