@@ -5,7 +5,7 @@
 #
 # Our files have the same paths as here, which are QEMU's.  joined.py
 # describes what happens to files that QEMU has, too.  A commit has only those
-# lines of our meson.build whose files it has, so that every commit can be built.
+# lines of our meson.build whose files it has, so that every commit builds.
 # patches/export says which file belongs to which commit.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later

@@ -91,7 +91,8 @@ def probe(qemu, arguments, seconds=PROBE_SECONDS):
     """Boot the boot sector; None if it ran, else what went wrong.
 
     It boots on a pc machine, whatever the guest's machine is, because the
-    firmware finds the IDE disk at once.  """
+    firmware finds the IDE disk at once.
+    """
     with tempfile.NamedTemporaryFile(suffix='.boot') as disk, \
             tempfile.TemporaryFile() as errors:
         disk.write(BOOT_SECTOR)

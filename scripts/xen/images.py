@@ -123,7 +123,7 @@ class Images:
             only(self.root, 'boot/xen-*.gz').read_bytes()))
 
     def _kernel(self, out):
-        """The kernel, unpacked: under emulation that takes half a minute."""
+        """The kernel, unpacked here: emulated, it takes half a minute."""
         out.write_bytes(unpack_kernel(
             kernel.find(self.root).image.read_bytes()))
 
