@@ -50,7 +50,7 @@ class IOThread:
         self.tid, = session.qemu.iothreads().values()
 
     def _ticks(self):
-        """Of user and of kernel time, until now."""
+        """Ticks of user and of kernel time until now."""
         task = f'/proc/{self.session.qemu.process.pid}/task/{self.tid}'
         with open(f'{task}/stat') as f:
             words = f.read().rpartition(')')[2].split()

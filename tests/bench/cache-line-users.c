@@ -10,8 +10,8 @@
  *   this program  --- one line for each (line, thread, code, kind) --->
  *
  * valgrind runs one thread at a time, so the trace is in order and names the
- * thread at every change.  Only what lies between two marks counts: a store
- * to an address that stdin names, once QEMU is up.
+ * thread at every change.  Only accesses between two marks count.  A mark is a
+ * store to an address that stdin names once QEMU is up.
  *
  *   usage: cache-line-users TRACE-FD < MARKER-ADDRESS
  *

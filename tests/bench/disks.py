@@ -87,8 +87,8 @@ class Disks:
         return path
 
     def _full(self, binary, form, options=()):
-        """The same of another format.  Not made from the raw image, which has
-        whatever was written to it."""
+        """The same in another format.  It is not made from the raw image,
+        because runs have written to that."""
         path = self._path('disk.' + form)
         if os.path.exists(path):
             return path
@@ -123,7 +123,7 @@ class Disks:
         return path
 
     def forget_new(self):
-        """QEMU has opened what was made for it alone."""
+        """Unlink images that were made for one QEMU, which has them open."""
         for path in self.new_images:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -133,8 +133,9 @@ class Disks:
 
     @staticmethod
     def _file(path, aio='io_uring'):
-        """Two QEMUs may have it at a time: which blocks of the host's disk an
-        image lies in makes more of a difference than what they do."""
+        """Two QEMUs may have it open at a time.  With an image for each, the
+        blocks of the host's disk that it lies in would make more of a
+        difference than the programs."""
         return {'driver': 'file', 'cache': {'direct': True}, 'locking': 'off',
                 'aio': aio, 'filename': path}
 
@@ -194,7 +195,7 @@ class Disks:
 
 
 def finish(qemu, backend):
-    """What the disk wants when QEMU has started."""
+    """Do what the disk needs when QEMU has started."""
     if backend == 'bitmap':
         qemu.qmp('block-dirty-bitmap-add', node='disk', name='bitmap',
                  granularity=BITMAP_GRANULARITY)

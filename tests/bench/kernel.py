@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The part of the benchmark that runs without QEMU: threads write to a file.
 
-What the host's kernel does not scale, no queue can.
+If the host's kernel does not scale, no queue can.
 """
 
 import json

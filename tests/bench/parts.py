@@ -73,8 +73,9 @@ def kind_counts(bench, arguments):
 
 def compare(bench, programs, scenarios, sessions, pairs=7, ms=60):
     """A Ratio for each figure of the second program and scenario to the
-    first's.  Several sessions, for no two processes lie in memory alike;
-    several short pairs in each, for the machine has other things to do."""
+    first's.  There are several sessions, because no two processes lie in memory
+    alike, and several short pairs in each, because the machine has other things
+    to do."""
     results = []
     for _ in range(sessions):
         with Session(bench, programs[0], scenarios[0]) as first, \
@@ -122,8 +123,8 @@ def throughput(bench, arguments):
 
 
 def measure_row(bench, arguments, s, sessions):
-    """Kicks and interrupts as a guest has them; then, where there are
-    processors for it, IOThreads that poll."""
+    """Measure with kicks and interrupts, as a guest has them; then, if there
+    are enough processors, with IOThreads that poll."""
     programs = arguments.stock, arguments.ours
     row = compare(bench, programs, (s, s), sessions)
     row.pop('latency_us', None)

@@ -30,8 +30,9 @@ FIRMWARE = bytes((64 << 10) - 16) + b'\xfa\xf4\xeb\xfd' + bytes(12)
 
 @functools.lru_cache(None)
 def accelerator(binary):
-    """The one without processors; distributions leave it out, and then one
-    that halts the processor at once.  No list shows it, so it is tried."""
+    """The accelerator without processors.  If the binary has none, because
+    distributions leave it out, it is one that halts the processor at once.
+    No list shows it, so it is tried."""
     run = subprocess.run([binary, '-accel', 'qtest', '-machine', 'none',
                           '-nodefaults', '-display', 'none',
                           '-monitor', 'stdio'], input=b'quit\n', check=False,

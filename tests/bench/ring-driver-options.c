@@ -48,7 +48,7 @@ static const struct {
     const char **texts;
     unsigned *n_texts, max;
 } list_options[] = {
-    /* Where its parts lie: what a transport makes of it is its own */
+    /* Where its parts lie; each transport has a format of its own for this */
     { "queue", options.queues, &options.n_queues, MAX_QUEUES },
     /* A thread's schedstat file: its time on a processor is reported */
     { "thread-stat", options.thread_stats, &options.n_threads, MAX_THREADS },

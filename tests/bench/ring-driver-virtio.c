@@ -220,8 +220,8 @@ static unsigned virtqueue_collect(Driver *d, Queue *q)
 }
 
 /*
- * Section 2.7.7.2.  No interrupt: an index half the ring's number space away,
- * moved along with time.
+ * Section 2.7.7.2.  To get no interrupt, ask for one at an index that is half
+ * the number space away, and move this index along with time.
  */
 static void virtqueue_arm(Driver *d, Queue *q)
 {

@@ -358,7 +358,7 @@ int main(int argc, char **argv)
 
     options_parse(&options, argc, argv);
     driver_init(&driver, &options);
-    /* A pause of 20 us is to be one, not one of 70 */
+    /* A pause of 20 us would last for 70 otherwise */
     prctl(PR_SET_TIMERSLACK, 1);
 
     driver_run(&driver, limit_from(options.warmup_requests,

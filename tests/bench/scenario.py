@@ -56,7 +56,7 @@ class Scenario:
                 + (', tmpfs' if self.tmpfs else ''))
 
     def connect(self, qemu):
-        """Be the driver of the disk: returns it, ready for requests."""
+        """Act as the driver of the disk; returns it, ready for requests."""
         if self.xen:
             return xen_blk.XenBlk(qemu, self.queues, self.depth,
                                   self.indirect, self.persistent)
@@ -82,7 +82,7 @@ class Bench:
         self.tmpfs_disks = None
 
     def close(self):
-        """What lies in memory goes; images on a disk stay."""
+        """Remove what lies in memory; images on a disk stay."""
         if self.tmpfs_disks:
             shutil.rmtree(self.tmpfs_disks.folder, ignore_errors=True)
 
@@ -155,7 +155,7 @@ class Bench:
         return [{'iothread': f'iothread{i}'} for i in range(iothreads)]
 
     def _xen_disk(self, s):
-        """With one ring as the base knows it, so that the base can run it."""
+        """Its options.  With one ring, the base knows all of them, too."""
         disk = {'driver': 'xen-disk', 'vdev': 'xvda', 'drive': 'disk'}
         if s.queues > 1:
             disk.update({'num-queues': s.queues,

@@ -199,4 +199,4 @@ class VirtioBlk:
                   for q in self.queues)]
 
     def close(self):
-        """Nothing of it outlives QEMU."""
+        """Nothing to do: nothing of the driver outlives QEMU."""

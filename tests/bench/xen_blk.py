@@ -41,7 +41,7 @@ def eventfd():
 
 
 class XenBlk:
-    """The disk, connected; in a 'with', for it owns file descriptors."""
+    """The connected disk; use it in a 'with': it owns file descriptors."""
 
     def __init__(self, qemu, n_rings, depth, indirect=False, persistent=True):
         self.qemu, self.depth = qemu, depth

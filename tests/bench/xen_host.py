@@ -9,7 +9,8 @@ Xen and all its domains run in an emulator that counts instructions for time
 (-icount, 4 ns each): rates do not depend on what else the machine does, and
 mean something only beside each other.  On a slower processor the ticks of
 eight virtual CPUs would be most of what is measured.  The TSC is invariant, as
-that of a real server: else each look at the clock in dom0 is a system call.
+that of a real server is.  Otherwise each reading of the clock in dom0 would be
+a system call.
 """
 
 import contextlib

@@ -67,7 +67,7 @@ def make_trace(base, parts):
 
 
 def compile_one(compile_like, source, folder, parts):
-    """As LIKE is compiled, in the stock build's folder."""
+    """Compile @source as @compile_like does, in the stock build's folder."""
     target = os.path.join(parts, os.path.basename(source) + '.o')
     command = [*compile_like[:-1], source]
     for i, word in enumerate(command):
@@ -75,7 +75,7 @@ def compile_one(compile_like, source, folder, parts):
             command[i + 1] = target
         elif word in ('-MF', '-MQ'):
             command[i + 1] = target + '.d'
-    # Headers that the base does not have; where both have one, the base's.
+    # Our headers come last: where both trees have one, it is the base's.
     run([*command, '-DXEN_STANDIN_FOR_STOCK', '-iquote', parts, '-idirafter',
          os.path.join(REPO, 'include')], cwd=folder)
     return target
