@@ -44,7 +44,8 @@ static inline unsigned fuzz_below(FuzzInput *in, unsigned limit)
 /**
  * fuzz_operations: do all that the input says
  *
- * Half of all operations are the @usual one, others are of @nr_ops @ops.
+ * Half of all operations are the @usual one.  The others are chosen from @ops,
+ * an array of @nr_ops.
  */
 static inline void fuzz_operations(FuzzInput *in, void *target, FuzzOp *usual,
                                    FuzzOp *const *ops, unsigned nr_ops)
@@ -59,7 +60,7 @@ static inline void fuzz_operations(FuzzInput *in, void *target, FuzzOp *usual,
 /**
  * fuzz_sector: a sector where something may go wrong, or any
  *
- * Of a disk with @sectors, in which the request at @bad fails.
+ * The disk has @sectors sectors, and requests at sector @bad fail.
  */
 static inline uint64_t fuzz_sector(FuzzInput *in, uint64_t sectors,
                                    uint64_t bad)

@@ -23,13 +23,13 @@
 #include "system/runstate.h"
 #include "fuzz-machine.h"
 
-/* A watch of xenstore, its handler's bottom half, and what that begins. */
+/* Enough for a watch of xenstore, its bottom half, and what that begins. */
 #define TURNS 6
 
 /*
- * The thread that calls what RCU has put off sleeps several times 10 ms, so
- * that more comes together.  Here it does so at once: a device is gone sooner,
- * and with it the memory that somebody may still use.
+ * The thread that runs RCU's callbacks sleeps several times for 10 ms to
+ * collect more of them.  Here it does not sleep: a device is gone sooner, and
+ * with it the memory that somebody may still use.
  */
 void g_usleep(gulong microseconds)
 {
@@ -53,7 +53,7 @@ static void turned(void *opaque)
     aio_wait_kick();
 }
 
-/* A thread that has run two bottom halves has looked for events between. */
+/* A thread that has run two bottom halves has looked for events in between. */
 static void iothreads_turn(void)
 {
     static AioContext *contexts[2];
@@ -113,8 +113,8 @@ void fuzz_ask_unplug(void)
 }
 
 /*
- * A device gives its disk back when it is freed.  What frees it is called in
- * the RCU thread and may be the first of several such calls.
+ * A device gives its disk back when it is freed.  The callback that frees it
+ * runs in the RCU thread and may be the first of several.
  */
 void fuzz_wait_unplugged(void)
 {
@@ -157,7 +157,7 @@ void fuzz_op_move(void *target, FuzzInput *in)
 
 void fuzz_throttle(unsigned iops)
 {
-    /* What a disk belongs to is behind its proxy, if it is virtio. */
+    /* With virtio, the device that has the disk is behind its proxy. */
     static const char *ids[] = {
         FUZZ_DEVICE, "/machine/peripheral/" FUZZ_DEVICE "/virtio-backend",
     };

@@ -40,7 +40,7 @@ void fuzz_main_loop(void);
  */
 void fuzz_settle(void);
 
-/* How the IOThreads of a device are chosen, and to have none. */
+/* Ways to choose the IOThreads of a device, and the way to have none. */
 #define FUZZ_THREADS        3
 #define FUZZ_MAIN_LOOP      1
 
@@ -50,7 +50,7 @@ void fuzz_settle(void);
  * @properties is JSON: an object with all properties but for the ID, the drive
  * and the queues' IOThreads.  @threads chooses the latter.
  *
- * Returns: false if there is such a device already, or it cannot be.
+ * Returns: false if there is such a device already, or it cannot be plugged.
  */
 bool fuzz_plug(const char *properties, unsigned threads);
 
@@ -63,7 +63,7 @@ void fuzz_ask_unplug(void);
  */
 void fuzz_wait_unplugged(void);
 
-/** fuzz_throttle: @iops of the device, 0: as many as it can */
+/** fuzz_throttle: limit the device to @iops; 0: no limit */
 void fuzz_throttle(unsigned iops);
 
 FuzzOp fuzz_op_settle;
@@ -72,7 +72,7 @@ FuzzOp fuzz_op_stop;
 /** fuzz_op_continue: go on, and try again what has failed */
 FuzzOp fuzz_op_continue;
 
-/** fuzz_op_move: move a queue, or one that is none */
+/** fuzz_op_move: move a queue, or try to move one that does not exist */
 FuzzOp fuzz_op_move;
 
 /** fuzz_op_throttle: change the limits of the disk */
@@ -111,8 +111,8 @@ FuzzOp fuzz_op_load;
 /**
  * fuzz_forget_saved: the machine has other devices than what was saved
  *
- * Of what it loads before it comes to what is missing, a reset does not get
- * rid; a real QEMU ends there.
+ * A reset does not undo what the machine loads before it comes to a device that
+ * is missing.  A real QEMU ends there.
  */
 void fuzz_forget_saved(void);
 

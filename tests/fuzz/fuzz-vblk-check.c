@@ -33,7 +33,7 @@ static void notify_all(VblkDriver *d)
     }
 }
 
-/* Of a split ring that lies where the driver places rings: all is taken. */
+/* All is taken from a split ring that lies where the driver places rings. */
 static void check_taken(const VirtQueueStatus *queue)
 {
     uint64_t avail = queue->vring_avail;

@@ -320,7 +320,7 @@ static void offer_packed(VblkDriver *d, int queue, const VblkSegment *segments,
     vblk_put(head, head_flags, 2);
 }
 
-/* Whether a request keeps to where buffers are, and so leaves rings alone. */
+/* Whether a request stays where buffers are, and so does not touch rings. */
 static bool is_buffer(uint64_t addr, uint64_t bytes)
 {
     return addr >= VBLK_TABLES && addr < VBLK_RAM_END &&

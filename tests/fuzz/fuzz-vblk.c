@@ -23,7 +23,7 @@
 typedef struct VblkDevice {
     const char *properties;
     unsigned interfaces;
-    bool main_loop;             /* IOThreads need what it has not */
+    bool main_loop;             /* it cannot have IOThreads */
 } VblkDevice;
 
 typedef struct Vblk {
@@ -57,7 +57,7 @@ static const VblkDevice devices[] = {
       VBLK_LEGACY | VBLK_MODERN },
 };
 
-/* Where IOThreads cannot be, there are none: fuzz_plug(). */
+/* A device that cannot have IOThreads gets none: see fuzz_plug(). */
 static unsigned threads_of(unsigned device, unsigned threads)
 {
     return devices[device].main_loop ? FUZZ_MAIN_LOOP : threads;
@@ -257,8 +257,8 @@ static void op_memory(void *opaque, FuzzInput *in)
  */
 
 /*
- * A device that comes or goes changes the memory map twenty times.  To make a
- * map for each takes longer than most inputs, so it is made once.
+ * A device that comes or goes changes the memory map twenty times.  It takes
+ * longer than most inputs to make a map for each change, so it is made once.
  */
 
 static void unplug(Vblk *v)

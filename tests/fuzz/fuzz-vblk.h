@@ -46,7 +46,7 @@
 /* Of header, data and status. */
 #define VBLK_SEGMENTS       14
 
-/* One that begins again soon. */
+/* A ring that soon wraps around. */
 #define VBLK_SMALL_RING     8
 
 typedef enum VblkRing {
@@ -111,10 +111,10 @@ void vblk_pci_write(unsigned offset, uint32_t value);
 /** vblk_pci_place: do what firmware does with the device */
 void vblk_pci_place(void);
 
-/** vblk_pci_reset: as if the machine were reset */
+/** vblk_pci_reset: reset the device as a reset of the machine does */
 void vblk_pci_reset(void);
 
-/** vblk_reset: as a driver does it */
+/** vblk_reset: reset the device as a driver does */
 void vblk_reset(VblkDriver *d);
 
 /**
@@ -143,19 +143,19 @@ void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 void vblk_notify(VblkDriver *d, int queue);
 
 /**
- * vblk_check_given_back: the device has no request of the driver
+ * vblk_check_given_back: check that the device has no request of the driver
  *
  * It may keep what has failed and waits for the VM to go on, and what it had
- * when a ring was found to be broken.  Of a ring that is spoilt nothing can be
- * said, because the device finds its position there when it starts.  The VM was
- * running before, and nothing slows the disk down.
+ * when a ring was found to be broken.  Nothing can be said of a ring that is
+ * spoilt, because the device finds its position there when it starts.  The VM
+ * has to be running, and nothing may slow the disk down.
  */
 void vblk_check_given_back(VblkDriver *d);
 
 /**
  * vblk_check_served: a good request of a device that is reset gets its answer
  *
- * Whatever was done before: it can be started, and reads a sector.
+ * Whatever was done before, the device can be started and reads a sector.
  */
 void vblk_check_served(VblkDriver *d, int queue);
 

@@ -222,7 +222,7 @@ void xen_grants_check(void)
     }
 }
 
-/* Marks of use are Xen's, and stay. */
+/* Only Xen changes the marks of use, so they stay. */
 void xen_grant_change(void *target, FuzzInput *in)
 {
     Grant *entry = grant(fuzz_below(in, XEN_FRAMES));

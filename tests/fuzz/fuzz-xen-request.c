@@ -88,7 +88,7 @@ static void put_plain(const XenAbi *abi, uint8_t *entry, FuzzInput *in)
     }
 }
 
-/* Around what a direct request has, what a disk offers, what a page has. */
+/* A number around what a direct request, the disk or a page has at most. */
 static unsigned some_count(FuzzInput *in)
 {
     static const uint16_t counts[] = {

@@ -68,7 +68,7 @@ void xen_store(XenFrontend *f, const char *dir, const char *key,
                const char *fmt, ...) G_GNUC_PRINTF(4, 5);
 void xen_forget(XenFrontend *f, const char *dir, const char *key);
 
-/** xen_number: what the node has, or 0 */
+/** xen_number: the number in the node, or 0 */
 unsigned xen_number(XenFrontend *f, const char *dir, const char *key);
 
 /** xen_state: go to @state, and let the backend follow */
@@ -88,7 +88,7 @@ void xen_connect(XenFrontend *f, unsigned how);
 /** xen_disconnect: close as a driver does */
 void xen_disconnect(XenFrontend *f);
 
-/** xen_ports_close: the guest closes what it has of event channels */
+/** xen_ports_close: the guest closes its event channels */
 void xen_ports_close(XenFrontend *f);
 
 /** xen_port_send: the guest sends on the port of @ring */
@@ -101,7 +101,7 @@ void xen_port_send(XenFrontend *f, int ring);
 /** xen_grants_begin: reference n grants frame n, and all may be mapped */
 void xen_grants_begin(void);
 
-/** xen_grants_check: no grant is in use, and none is mapped */
+/** xen_grants_check: check that no grant is in use, and none is mapped */
 void xen_grants_check(void);
 
 /** xen_grant_change: one grant becomes what the input says */
@@ -122,7 +122,7 @@ void xen_ring_push(XenFrontend *f, int ring, uint32_t producer);
 bool xen_some_request(XenFrontend *f, int ring, FuzzInput *in);
 
 /**
- * xen_check_served: a device that is new can be connected, and reads a page
+ * xen_check_served: check that a new device can be connected and reads a page
  */
 void xen_check_served(XenFrontend *f);
 
