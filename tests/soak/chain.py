@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The images of a disk, from the base up, as the soak knows them.
 
-What QEMU does to its graph is done to the chain when it has succeeded, so a
-new process finds in it what to open.
+When QEMU has changed its graph, the chain is changed in the same way, so that
+it tells a new process what to open.
 """
 
 import json
@@ -33,7 +33,7 @@ class Layer:
         """Arguments of blockdev-add, the protocol's node first.
 
         errors: rules of blkdebug, which goes between the two nodes
-        log: there goes blklogwrites, with this file"""
+        log: file of blklogwrites, which then goes there, too"""
         file = {'driver': 'file', 'node-name': f'{self.node}-file',
                 'filename': str(self.path), 'discard': 'unmap',
                 'aio': 'native' if direct else 'threads',
@@ -116,11 +116,11 @@ class Chain:
                  ','.join(words), path)
 
     def check(self, after_a_cut):
-        """qemu-img check of all layers, as nobody uses them.
+        """qemu-img check of all layers, while nobody uses them.
 
         A process that was cut off may leave clusters that nothing refers to;
-        they are given back.  With lazy refcounts it leaves those of its last
-        clusters to who opens the image next."""
+        they are given back.  With lazy refcounts, the process that opens the
+        image next has to set those of the last clusters."""
         for layer in self.layers:
             if layer.format != 'qcow2':
                 continue

@@ -130,7 +130,7 @@ void on_cpu(int cpu)
 
     CPU_ZERO(&set);
     CPU_SET(cpu % (cpus > 0 ? cpus : 1), &set);
-    /* Where that CPU is not ours, any other does. */
+    /* If we may not use that CPU, any other will do. */
     sched_setaffinity(0, sizeof(set), &set);
 }
 

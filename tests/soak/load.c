@@ -80,7 +80,7 @@ static int serve(const char *folder, Crew *crew, uint64_t (*check)(void))
     if (chdir(folder)) {
         fatal(folder);
     }
-    /* Also for writing, so that it does not end with one who commands. */
+    /* Open for writing, too: then it does not end when a commander closes it */
     in = fopen("in", "r+");
     if (!in) {
         fatal("in");

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The machine under test: its disks, its loads, and the process of the day.
+"""The machine under test: its disks, its loads, and its present process.
 
     data    a bare disk of 4 queues; every block has one writer
     files   a filesystem on 4 queues; files are replaced and fsync'd
@@ -310,7 +310,7 @@ done''').strip()
     # The end
 
     def state(self):
-        """What helps to understand a failure, as lines; asks for no luck."""
+        """What helps to understand a failure, as lines; errors are ignored."""
         if self.side is None or self.side.process.poll() is not None:
             return []
         lines = []
@@ -330,7 +330,7 @@ done''').strip()
         return lines
 
     def ring_states(self):
-        """A request that is lost, or an interrupt, shows in the indices."""
+        """The indices of the rings: they show a lost request or interrupt."""
         lines = []
         for name, queue in product(DISKS, range(QUEUES)):
             words = {'path': f'/machine/peripheral/{name}/virtio-backend',

@@ -23,7 +23,7 @@ class StopAndGo(Step):
         rig.qmp('stop')
         before = self.requests(rig)
         move(rig, disk, queue, place)
-        # Any thread would have had its turn.
+        # By the end of this, every thread has had its turn.
         rig.qmp('query-blockstats')
         if self.requests(rig) != before:
             raise RunError('a stopped guest is served')
@@ -201,7 +201,7 @@ class Reset(Step):
 
     def act(self, rig):
         rig.side.guest.release = None
-        # The machine ends otherwise, as it is to do if the guest panics.
+        # Otherwise QEMU ends, which it is to do only if the guest panics.
         rig.qmp('set-action', reboot='reset')
         rig.qmp('system_reset')
         rig.side.wait_for_guest(BOOT)

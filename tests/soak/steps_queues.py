@@ -13,7 +13,7 @@ PLUGGED = 'plugged'
 
 
 def move(rig, disk, queue, place):
-    """To an IOThread, or to the main loop (None); and look."""
+    """Move to an IOThread, or to the main loop (None), and check that."""
     rig.qmp('__org.qemu-mq_block-queue-set-iothread', id=disk, queue=queue,
             **({'iothread': place} if place else {}))
     found = [entry.get('iothread') for entry in rig.queues(disk)
@@ -54,7 +54,7 @@ class AddIOThread(Step):
 
 
 class DeleteIOThread(Step):
-    """With queues still in it the IOThread is nameless until they leave."""
+    """An IOThread that still has queues has no name until they leave."""
 
     def possible(self, rig):
         return bool(rig.extra_iothreads)
@@ -109,7 +109,7 @@ class Resize(Step):
     def plan(self, random, rig):
         disk = random.choice(DISKS)
         chain = rig.chains[disk]
-        # Under an overlay nothing may be larger than it.
+        # No layer below an overlay may be larger than the overlay.
         least = SIZE if len(chain.layers) == 1 else chain.size
         steps = (SIZE + 16 * MIB - least) // 4096
         return {'disk': disk, 'size': least + 4096 * random.randint(0, steps)}
@@ -131,7 +131,7 @@ exit 1''')
 class Plug(Step):
     """A disk comes, is written and compared, and goes while it is written.
 
-    Linux does not notice one after it has slept, in stock QEMU neither."""
+    After Linux has slept it notices no new disk, with stock QEMU as well."""
 
     def possible(self, rig):
         return not rig.has_slept

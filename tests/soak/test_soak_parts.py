@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of 'make soak' that need no guest: the proof that it is one.
+"""The parts of 'make soak' that need no guest, and whether they find damage.
 
 LOAD names the load's program, QEMU_IMG qemu-img.
 """

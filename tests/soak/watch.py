@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a process must not gather: memory, file handles, threads.
+"""What must not pile up in a process: memory, file handles, threads.
 
 The first figures of a process with so many layers and IOThreads are what it may
 use whenever it has as many again, and a few handles more, because an event loop

@@ -6,8 +6,8 @@
     xvdc    where further disks are plugged in
 
 Data are known by MiB: what such a piece of a disk holds follows from the number
-of the write, and is there once the write has returned, because it passes all
-caches by.  So a domU may end at any moment.
+of the write, and is there once the write has returned, because it bypasses all
+caches.  So a domU may end at any moment.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class Watch:
         self.most = Counter()
 
     def look(self, dom0):
-        """Once what ends in the background has ended."""
+        """Compare, once what ends in the background has ended."""
         end = time.monotonic() + SETTLE_SECONDS
         while True:
             now = xen_holds.host(dom0)

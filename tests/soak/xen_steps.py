@@ -52,7 +52,7 @@ class Hotplug(Step):
 
 
 class FailedAttach(Step):
-    """A disk that cannot be leaves its name to one that can."""
+    """A disk that cannot be attached leaves its name to one that can be."""
 
     def act(self, rig):
         rig.domu.new_image('xvdc', 1)
