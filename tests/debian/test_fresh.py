@@ -4,10 +4,10 @@
 
     test_fresh.py SUITE         bookworm, for instance
 
-All are built there from the start, installed into a second system that has
-nothing else, used and purged.  The compilations of an earlier build are
-lent (ccache); the base and the packages come from Debian's mirror.
-Root makes the trees.
+All are built there from the start, then installed, used and purged in a
+second system that has nothing else.  ccache lends the compilations of an
+earlier build; the base and the packages come from Debian's mirror.  Only root
+can make the trees.
 """
 
 import os
@@ -29,7 +29,7 @@ import tree                                         # noqa: E402
 
 CCACHE = Path(os.environ.get('CCACHE_DIR') or Path.home() / '.cache/ccache')
 HOURS = 3600
-# Of each kind some: the tree's books, parts alone, rings, a guest.
+# Some of each kind: the tree's own lists, parts alone, rings, a guest.
 CHECKED = ('overlay-*', 'kernel-packages', 'run-parts', 'features',
            'test-vring*', 'test-xen-*', 'virtio-blk-mq-queues-test',
            'xen-disk-mq-test', 'virtio-blk-guest', 'libvirt')

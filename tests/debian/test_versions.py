@@ -3,8 +3,8 @@
 """Guests move between ours and the QEMUs in Debian's archive, both ways.
 
 They are those of Debian 13, of its security archive and of its backports, in
-a tree that root makes: 10.0.13, 10.0.2 and 11.1.3 when this was written.  Who
-can migrate to whom is a table in docs/virtio-blk.rst.
+a tree that root makes: 10.0.13, 10.0.2 and 11.1.3 when this was written.  A
+table in docs/virtio-blk.rst says which version can migrate to which.
 
 QTEST_QEMU_BINARY names ours, QTESTS the folder of the test programs.
 """

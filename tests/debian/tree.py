@@ -5,8 +5,8 @@
     tree.install('libvirt-daemon')
     tree.run('libvirtd', '--version')
 
-Root can do that.  What is mounted inside is seen by the programs inside
-only, and goes with them.
+Only root can do that.  What is mounted inside is seen only by the programs
+inside, and goes when they end.
 """
 
 import os
@@ -60,7 +60,7 @@ def why_not():
 
 
 def minimal(suite):
-    """An archive of a minimal system, made now and then."""
+    """An archive of a minimal system, which is made anew after DAYS."""
     archive = cache_folder() / f'debootstrap-{suite}.tar'
     if archive.exists() and \
             time.time() - archive.stat().st_mtime < DAYS * 86400:

@@ -26,7 +26,7 @@ class Console:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        """A port that nobody reads stops the machine."""
+        """Take in what is said; a port that nobody reads stops the machine."""
         while True:
             try:
                 data = self.sock.recv(1 << 16)

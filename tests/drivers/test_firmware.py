@@ -140,7 +140,7 @@ class FirmwareTest(unittest.TestCase):
                 say(f'{name}: done')
 
     def test_02_paused_and_moved(self):
-        """While one queue of eight is set up: stop, cont, another QEMU."""
+        """Stop, cont and another QEMU, while one queue of eight is set up."""
         config = DISKS[MOVED]
         source, target = self.machine(config), self.machine(config)
         source.launch()

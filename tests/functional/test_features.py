@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The build takes the stock one's place: it has what Debian's QEMU has.
+"""The build can replace Debian's QEMU: it has the same features.
 
 A feature that ./configure was told to leave out is not asked for.
 QTEST_QEMU_BINARY names the emulator; the tools are beside it.

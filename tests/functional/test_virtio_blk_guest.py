@@ -149,7 +149,7 @@ class GuestTest(unittest.TestCase):
                 self.assertEqual(done.checked, VERIFY // workload.BLOCK)
 
     def test_09_damage_is_noticed(self):
-        """The proof that the proof is one."""
+        """fio's check finds a block that was damaged on purpose."""
         found = self.disks['four']
         workload.write(self.machine, found, VCPUS, VERIFY)
         self.machine.run(f'dd if=/dev/zero of=/dev/{found.name} bs=4k seek=77 '

@@ -104,7 +104,7 @@ class MovesTest(unittest.TestCase):
     # The host's side
 
     def move_until(self, done):
-        """Move queues until it is so, and each to every place at least."""
+        """Move queues until done(), and each to every place at least once."""
         deadline = time.monotonic() + DEADLINE
         count = 0
         while count < QUEUES * len(PLACES) or not done():
@@ -122,7 +122,7 @@ class MovesTest(unittest.TestCase):
         return self.machine.wait(job)
 
     def move_until_all_work(self):
-        """Every queue has got a request since."""
+        """Move queues until each of them has got a request."""
         before = self.requests()
         self.move_until(lambda: all(
             now > old for now, old in zip(self.requests(), before)))
@@ -192,7 +192,7 @@ class MovesTest(unittest.TestCase):
     def test_5_images(self):
         self.machine.shutdown()
         self.assertEqual(self.images_differ(HOPS, HOPS + 1), 0)
-        # The proof that the disk was in use when it left the first.
+        # The images differ, so the disk was in use when it left the first.
         self.assertEqual(self.images_differ(0, HOPS), 1)
         checked = subprocess.run(
             [image.find_program('e2fsck', 'e2fsprogs'), '-f', '-n',

@@ -67,7 +67,7 @@ class XenDiskTest(unittest.TestCase):
         cls.domu = DomU(cls.machine)
         cls.domu.create(VCPUS, DISK_MIB)
         say('the domU is up')
-        # Without haste, so that what is done meanwhile is not slow.
+        # Its rate is low, so that what is done meanwhile is not slow.
         cls.load = Load(cls.domu, VCPUS, QUEUES, rate=6)
 
     def check_negotiated(self, disk, queues=QUEUES):
@@ -133,7 +133,7 @@ cmp /run/second /run/second.back''')
         self.load.progress()
 
     def test_07_failed_attach(self):
-        """What cannot be opened leaves its name to what can."""
+        """A disk that cannot be opened leaves its name to one that can be."""
         self.domu.new_image('xvdb', 4)
         self.domu.attach_in_vain('xvdb', DISK.replace('raw', 'qcow2'))
         self.domu.xl(f'block-detach {self.domu.name} xvdb')

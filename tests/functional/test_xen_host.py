@@ -264,7 +264,7 @@ dd if=/dev/xvdb bs=1M skip=16 count=8 iflag=direct 2>/dev/null | cmp - /run/new
         self.read_all(self.first, 'xvda', 'xvdb')
 
     def end_third(self, end, times):
-        """Ends under full load; all is as before, but for the data."""
+        """End it under full load; all but the data is as before."""
         disks = self.new_disks('third')
         before = None
         for _ in range(times):

@@ -38,9 +38,9 @@ cat {name}.log
 grep '"error" :' {name}.out
 '''
 
-# Until as many event channels of disks as the disk has queues have raised some
-# interrupts more.  Which lines are this disk's is not told: with every restore
-# the order changes.
+# Wait until as many event channels of disks as the disk has queues have raised
+# some more interrupts.  Which lines belong to this disk is not known, because
+# the order changes with every restore.
 PROGRESS = '''
 counts() {
     awk '/ blkif$/ { n = 0

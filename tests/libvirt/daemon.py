@@ -6,8 +6,8 @@
         daemon.virsh('start', 'guest')
 
 Neither systemd nor D-Bus is needed, and nothing of this machine's libvirt is
-touched.  A session daemon must not be root: as root it runs in a user
-namespace as the user nobody.
+touched.  A session daemon must not be root: if the test is root, the daemon
+runs in a user namespace as the user nobody.
 """
 
 import os
@@ -69,7 +69,7 @@ class Daemon:
     # Life
 
     def start(self):
-        # An end from outside is to clean up as any other.
+        # An end by SIGTERM cleans up as any other end does.
         signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
         with open(self.folder / 'libvirtd.out', 'ab') as out:
             self.process = subprocess.Popen(

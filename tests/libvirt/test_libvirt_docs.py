@@ -49,7 +49,7 @@ def whole(text, domain):
 
 
 def fit(text, image):
-    """What names a machine or a file is another here."""
+    """Replace the names of machines and files by those of the test."""
     for pattern, here in (
             (r"<domain type='kvm'", "<domain type='qemu'"),
             (r'<cpu mode=.*/>', ''),

@@ -155,7 +155,7 @@ def exported():
 
 
 def prose(path):
-    """What of a file is written for a reader."""
+    """The part of a file that is written for a reader."""
     text = export.at_home(path.read_text())
     if path.suffix == '.patch':
         header, _, code = text.partition('\n--- ')

@@ -14,8 +14,8 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
 
-# From the bottom up.  A header without a source file of its name is a room
-# that the files after it share.
+# From the bottom up.  A header without a source file of its name is shared by
+# the files after it.
 LAYERS = {
     'util': [
         'base-version.h', 'uninitialized.h', 'tsan-guest-memory.h',
@@ -104,8 +104,8 @@ def upward(texts, level):
         body = text
         own = level[file]
         if file.endswith('.h'):
-            # What it declares begins a line, its inline code does not, and
-            # is as high as the source of its name.
+            # Declarations begin in column 0, and inline code does not.  The
+            # inline code is as high as the source of the header's name.
             body = '\n'.join(re.findall(r'^[ \t].*', text, re.M))
             own = max(own, level.get(file[:-1] + 'c', 0))
         for name in sorted(set(re.findall(r'\w+', body)) & set(owner)):

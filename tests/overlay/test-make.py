@@ -32,7 +32,7 @@ def make(*arguments):
 
 class MakeTest(unittest.TestCase):
     def refused(self, *arguments):
-        # Would it not be refused, nothing is to run.
+        # With -n nothing runs if the arguments are not refused.
         done = make('-n', *arguments)
         self.assertEqual((done.returncode, done.stdout), (2, ''), arguments)
         return done.stderr

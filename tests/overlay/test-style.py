@@ -81,7 +81,7 @@ def patch_header(text):
 
 def first_comment(text):
     """Its lines without what marks a comment; none if @text begins otherwise,
-    as what is no program does."""
+    as a file does that is no program."""
     if text.startswith('/*'):
         return [line.strip(' */') for line
                 in text[:text.index('*/')].splitlines() if line.strip(' */')]

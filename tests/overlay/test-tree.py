@@ -158,7 +158,7 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(alike, [])
 
     def test_headers_have_several_users(self):
-        """What only one patch includes belongs into that patch."""
+        """What only one patch includes belongs in that patch."""
         texts = {name: (REPO / name).read_text(errors='replace')
                  for name in self.files
                  if name.endswith(('.c', '.h', '.patch'))}
@@ -189,7 +189,7 @@ class TreeTest(unittest.TestCase):
             {'README.md', 'data-path.rst', 'scripts/guest/init.py'})
 
     def test_unit_tests_run(self):
-        """Those that the lists name that the build goes through."""
+        """The lists that the build goes through name every unit test."""
         text = (REPO / 'tests/unit/meson.build').read_text()
         lists = re.findall(r'(?ms)^( *)tests \+= \{\n(.*?)^\1\}$', text)
         named = re.findall(r"'(test-[\w-]+)':", ''.join(t for _, t in lists))
