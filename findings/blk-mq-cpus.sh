@@ -1,8 +1,9 @@
 #!/bin/sh
 # With as many queues as CPUs, Linux 6.12 gives queue N of a virtio-blk disk to
 # CPU N.  Linux 7.3 does not: of four queues, CPUs 1, 3, 2 and 0 use queues 0 to
-# 3.  So who pins the thread that serves queue N beside the host CPU of vCPU N
-# may pin it beside the wrong one.  /sys/block/vda/mq/N/cpu_list tells.
+# 3.  So if the thread that serves queue N is pinned beside the host CPU of vCPU
+# N, this may be the wrong place.  In the guest, /sys/block/vda/mq/N/cpu_list
+# tells which CPUs use queue N.
 #
 # Seen, with four vCPUs and four queues:
 #     Linux 6.12: 0:0 1:1 2:2 3:3
@@ -15,7 +16,7 @@
 DRIVERS='virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev
     virtio_pci virtio_blk'
 
-# busybox and the disk's driver; init tells and turns it off.
+# busybox and the disk's driver; init prints the queues and powers off.
 make_initrd()
 {
     root=$work/init.$1

@@ -5,8 +5,8 @@
 # uses one: since its CPU topology was rewritten it counts the CPUs of the
 # firmware's table (MADT), which is the machine's own.
 #
-# Who sizes something by the CPUs of dom0, the rings of a disk backend for one,
-# sees it shrink when dom0 is upgraded.
+# What is sized by the CPUs of dom0, such as the number of rings of a disk
+# backend, shrinks when dom0 is upgraded.
 #
 # Seen with Xen 4.17 and 4.20, in an emulated machine of one CPU:
 #     Linux 6.1 in dom0: 4 CPUs
@@ -16,7 +16,7 @@
 
 . "$(dirname "$0")/common.sh"
 
-# One file is all of user space: busybox, as init, tells and turns it off.
+# User space is busybox alone: as init, it prints the CPUs and powers off.
 make_initrd()
 {
     mkdir -p "$work/init.$1/bin" "$work/init.$1/proc" "$work/init.$1/dev"

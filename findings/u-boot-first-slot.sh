@@ -1,8 +1,9 @@
 #!/bin/sh
 # U-Boot does not find a virtio disk in slot 1 of QEMU's q35 machine, which is
-# where QEMU puts the first PCI device without an address.  Its device tree is
-# that of an i440fx machine, whose slot 1 is the ISA bridge, and U-Boot takes
-# whatever is in that slot for it.  In slot 4 it finds the same disk.
+# where QEMU puts the first PCI device without an address.  U-Boot's device tree
+# is that of an i440fx machine, which has the ISA bridge in slot 1, and U-Boot
+# takes whatever is in that slot for the bridge.  In slot 4 it finds the same
+# disk.
 #
 # Seen, with U-Boot 2025.01:
 #     slot 1: no disk

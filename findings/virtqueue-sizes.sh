@@ -3,8 +3,8 @@
 # entries, whatever the property queue-size of the device says.  The number is
 # part of the migration stream, and QEMU 11.1.3 does not take more entries than
 # its device has: a machine with a virtio-blk disk that is saved by 10.0.13
-# cannot be loaded by 11.1.3 with the same command line, not even one with all
-# defaults, but with queue-size=1024.
+# cannot be loaded by 11.1.3 with the same command line, even if that has all
+# defaults.  With queue-size=1024 it can be loaded.
 #
 # Seen:
 #     entries of a queue with queue-size=128 in 10.0.13: 1024
@@ -43,7 +43,7 @@ save()
         printf '%s\n' '{"execute": "qmp_capabilities"}' '{
             "execute": "migrate", "arguments": {
                 "uri": "exec:cat >'"$work/saved"'"}}'
-        # The end is told by an event; the answer is looked at below.
+        # An event tells the end; the answer is looked at below.
         until grep -q '"status": "completed"' "$work/told" 2>/dev/null; do
             sleep 0.1
             echo '{"execute": "query-migrate"}'

@@ -1,9 +1,9 @@
 #!/bin/sh
-# A security update of Debian 12's Xen took live migration of PV domains away.
+# A security update of Debian 12's Xen removed live migration of PV domains.
 # Xen needs shadow paging to log which pages a running PV domain writes.  Debian
 # 12 was released with a hypervisor that has it; the one of its security updates
-# is built without, and so is Debian 13's.  There 'xl migrate' of a PV domain
-# ends with
+# is built without it, and so is Debian 13's.  With these two, 'xl migrate' of a
+# PV domain ends with
 #     xc: error: Failed to enable logdirty: 95,22,0
 # (95 is EOPNOTSUPP), whatever its disks are.  'xl save' and 'xl restore' of it
 # work, because a saved domain does not run.  PVH and HVM domains migrate: Xen
