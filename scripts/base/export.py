@@ -262,7 +262,7 @@ class Branch:
             raise Refusal(f'{name}: {refusal}') from None
 
     def remove(self, names):
-        """Remove files of the base, which nothing may name any more."""
+        """Remove files of the base; nothing may name them after that."""
         for name in names:
             (self.folder / name).unlink()
         left = self.git('ls-files', '-c', '-o').splitlines()

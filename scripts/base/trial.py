@@ -6,7 +6,7 @@
 #
 # The branch is configured as a developer of QEMU would do it, in its own tree
 # and with the base's own programs, with the options of the build folder.
-# Nothing of this repository takes part but the guest that boots in the end.
+# From this repository only the guest takes part, which boots in the end.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 

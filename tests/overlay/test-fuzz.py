@@ -218,7 +218,7 @@ class SourcesTest(unittest.TestCase):
     LIKE = 'hw/block/virtio-blk.c'
 
     def compiler(self):
-        """What compiles our files for a target, but for the file."""
+        """The command that compiles a file of ours, without the file."""
         commands = json.loads(Path('compile_commands.json').read_text())
         command = shlex.split(next(
             each['command'] for each in commands

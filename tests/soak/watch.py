@@ -27,7 +27,7 @@ IMAGES = 'images'
 
 
 def memory(process):
-    """Private memory, but for what TCG has translated, which grows up to a
+    """Private memory, without what TCG has translated, which grows up to a
     limit of its own.  The guest's memory is shared."""
     size, counts = 0, False
     for line in Path(f'/proc/{process}/smaps').read_text().splitlines():
