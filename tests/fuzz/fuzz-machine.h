@@ -91,7 +91,7 @@ void fuzz_stop_log(void);
 #define FUZZ_MEMORIES 32
 
 /**
- * fuzz_save_memory: let fuzz_op_save() and fuzz_op_load() take this RAM, too.
+ * fuzz_save_memory: let fuzz_op_save() and fuzz_load() take this RAM, too.
  *
  * They take no other, so the machine's own has to be named as well.
  */
@@ -100,13 +100,18 @@ void fuzz_save_memory(MemoryRegion *ram);
 /** fuzz_op_save: migrate to a file, after which the source goes on */
 FuzzOp fuzz_op_save;
 
+/** fuzz_is_saved: return whether there is something to load */
+bool fuzz_is_saved(void);
+
 /**
- * fuzz_op_load: begin again with what was saved last
+ * fuzz_load: begin again with what was saved last
  *
- * The guest's memory goes back to what it was, or stays as it is.  A machine
- * that cannot load is reset.
+ * The guest's memory goes back to what it was, or stays as it is, as @in says.
+ * A machine that cannot load is reset.
+ *
+ * Returns: whether memory and devices are as they were.
  */
-FuzzOp fuzz_op_load;
+bool fuzz_load(FuzzInput *in);
 
 /**
  * fuzz_forget_saved: the machine has other devices than what was saved

@@ -113,23 +113,30 @@ void fuzz_op_save(void *target, FuzzInput *in)
     fuzz_op_continue(target, in);
 }
 
-void fuzz_op_load(void *target, FuzzInput *in)
+bool fuzz_is_saved(void)
+{
+    return saved.devices;
+}
+
+bool fuzz_load(FuzzInput *in)
 {
     bool with_memory = fuzz_byte(in) & 1;
+    bool loaded = false;
 
-    if (!saved.devices) {
-        fuzz_op_save(target, in);
-    }
     vm_stop(RUN_STATE_PAUSED);
     qemu_system_reset(SHUTDOWN_CAUSE_NONE);
     saved.loaded = true;
-    if (with_memory && saved.devices) {
-        memories_load();
+    if (saved.devices) {
+        if (with_memory) {
+            memories_load();
+        }
+        loaded = load();
+        if (!loaded) {
+            qemu_system_reset(SHUTDOWN_CAUSE_NONE);
+        }
     }
-    if (saved.devices && !load()) {
-        qemu_system_reset(SHUTDOWN_CAUSE_NONE);
-    }
-    fuzz_op_continue(target, in);
+    fuzz_op_continue(NULL, in);
+    return loaded && with_memory;
 }
 
 bool fuzz_forget_loaded(void)

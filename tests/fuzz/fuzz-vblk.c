@@ -28,6 +28,7 @@ typedef struct VblkDevice {
 
 typedef struct Vblk {
     VblkDriver driver;          /* first: operations take it */
+    VblkDriver saved;           /* when the machine was saved */
     unsigned device;            /* of devices[] */
     unsigned threads;
     bool plugged;
@@ -301,18 +302,34 @@ static void op_plug(void *opaque, FuzzInput *in)
     }
 }
 
-/* The rings come back as they were, or do not. */
+static void op_save(void *opaque, FuzzInput *in)
+{
+    Vblk *v = opaque;
+
+    fuzz_op_save(opaque, in);
+    v->saved = v->driver;
+}
+
+/* The rings and their driver come back as they were, or do not. */
 static void op_load(void *opaque, FuzzInput *in)
 {
-    ((VblkDriver *)opaque)->spoilt = true;
-    fuzz_op_load(opaque, in);
+    Vblk *v = opaque;
+
+    if (!fuzz_is_saved()) {
+        op_save(v, in);
+    }
+    if (fuzz_load(in)) {
+        v->driver = v->saved;
+    } else {
+        v->driver.spoilt = true;
+    }
 }
 
 static FuzzOp *const ops[] = {
     op_notify, op_start, fuzz_op_settle, op_notify, fuzz_op_settle,
     op_scribble, op_break_chain, op_reset, op_reset_queue, op_enable,
     fuzz_op_stop, fuzz_op_continue, fuzz_op_move, op_plug, op_memory,
-    fuzz_op_save, op_load, op_vector, op_queue_vector, op_msix,
+    op_save, op_load, op_vector, op_queue_vector, op_msix,
     op_command, op_common, op_read, op_config, op_legacy, fuzz_op_throttle,
     fuzz_op_query, op_start_legacy, fuzz_op_log,
 };
