@@ -24,16 +24,21 @@ FUNCTION = re.compile(r'^(?:UN)?COVERED_FUNC: .* '
 def missed(target, log, wanted):
     """
     Functions that a list wants a target to reach, and that its inputs do not:
-    "PATTERN-OF-TARGETS FUNCTION..." a line, with comments from "#" on.
+    "PATTERN-OF-TARGETS FUNCTION..." a line, with comments from "#" on.  With
+    FUNCTION:EDGES the inputs must reach so many edges of it.
     """
     text = log.read_text(errors='replace')
-    reached = set(re.findall(r'^COVERED_FUNC: .* (\S+) \S+:\d+$', text, re.M))
-    names = []
+    reached = {name: int(edges) for edges, name in re.findall(
+        r'^COVERED_FUNC: .* edges: (\d+)/\d+ (\S+) \S+:\d+$', text, re.M)}
+    missing = []
     for line in wanted.read_text().splitlines():
         pattern, *functions = line.split('#')[0].split() or ['']
         if fnmatch.fnmatch(target, pattern):
-            names += functions
-    return [name for name in names if name not in reached]
+            for function in functions:
+                name, _, edges = function.partition(':')
+                if reached.get(name, 0) < int(edges or 1):
+                    missing.append(function)
+    return missing
 
 
 def ends_of(name):

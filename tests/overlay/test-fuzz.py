@@ -137,10 +137,12 @@ class FuzzTest(unittest.TestCase):
 
     def test_a_function_is_not_reached(self):
         (self.folder / 'wanted').write_text(
-            'xen-* none\n# comment\nvblk-* one two\nvblk-split four\n')
+            'xen-* none\n# comment\nvblk-* one:3 two\n'
+            'vblk-split four one:4\n')
         good, text = self.said(fuzz.fuzz, self.layout, ['vblk-*'], 1)
         self.assertFalse(good)
-        self.assertIn('vblk-split: the inputs do not reach two, four', text)
+        self.assertIn('vblk-split: the inputs do not reach two, four, one:4',
+                      text)
 
     def test_something_found(self):
         (self.folder / 'bad').touch()
