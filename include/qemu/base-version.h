@@ -41,4 +41,11 @@ typedef bool BlockStatusWanted;
 #define base_pdiscard blk_pdiscard
 #endif
 
+/* Errors of loading devices are returned since 10.2. */
+#if BASE_SINCE(10, 2)
+#define base_load_device_state(f) qemu_load_device_state(f, NULL)
+#else
+#define base_load_device_state(f) qemu_load_device_state(f)
+#endif
+
 #endif /* QEMU_BASE_VERSION_H */

@@ -29,8 +29,9 @@ from term import Refusal, say
 OPTIONS = ['--enable-fuzzing', '--enable-asan', '--enable-ubsan',
            '--disable-tcg', '--disable-tools']
 
-# Inputs share one machine, which keeps some memory from one to the next, so that
-# LeakSanitizer blames the wrong input.  "make check-sanitizers" finds leaks.
+# Inputs share one machine, which keeps some memory from one to the next, so
+# LeakSanitizer would blame the wrong input.  Leaks are what
+# "make check-sanitizers" looks for.
 VARIABLES = {'ASAN_OPTIONS': 'detect_leaks=0:malloc_context_size=10',
              'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1'}
 

@@ -10,6 +10,7 @@
 #include "migration/qemu-file.h"
 #include "migration/savevm.h"
 #include "qapi/error.h"
+#include "qemu/base-version.h"
 #include "qemu/memfd.h"
 #include "exec/memory.h"
 #include "system/runstate.h"
@@ -100,7 +101,7 @@ static bool load(void)
     /* An incoming migration has looked at the stream's header before. */
     qemu_get_be32(f);
     qemu_get_be32(f);
-    ret = qemu_load_device_state(f);
+    ret = base_load_device_state(f);
     qemu_fclose(f);
     return ret == 0;
 }

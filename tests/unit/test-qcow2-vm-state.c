@@ -87,9 +87,13 @@ static void snapshot_goto(BlockBackend *blk)
 
 static void snapshot_delete(BlockBackend *blk)
 {
+    BlockDriverState *bs = blk_bs(blk);
+
+    bdrv_drained_begin(bs);
     bdrv_graph_rdlock_main_loop();
-    bdrv_snapshot_delete(blk_bs(blk), NULL, "snapshot", &error_abort);
+    bdrv_snapshot_delete(bs, NULL, "snapshot", &error_abort);
     bdrv_graph_rdunlock_main_loop();
+    bdrv_drained_end(bs);
 }
 
 static void resize(BlockBackend *blk, int64_t bytes)
