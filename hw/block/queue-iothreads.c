@@ -216,7 +216,7 @@ static char *owned_choose_owner(const char *id, const char *alias, unsigned n,
                           "device another id.\n", id);
         return NULL;
     }
-    /* Each turn finds another object in the way, so there is an end. */
+    /* Each turn meets another object, so the loop ends. */
     for (unsigned k = 2; taken; k++) {
         g_free(owner);
         owner = g_strdup_printf("%s-%u", alias, k);
@@ -234,7 +234,7 @@ static IOThread *owned_create(const char *owner, unsigned index, Error **errp)
     IOThread *iothread = IOTHREAD(object_new(TYPE_IOTHREAD));
     Object *obj = OBJECT(iothread);
 
-    /* No object-del takes it from under the device. */
+    /* object-del refuses an IOThread that is owned. */
     iothread->owned = true;
     if (!object_property_try_add_child(object_get_objects_root(), id, obj,
                                        errp)) {
@@ -342,7 +342,7 @@ typedef struct StayingNode {
     IOThread *iothread;     /* referenced */
 } StayingNode;
 
-/* Between two AioContexts there is no time to end a thread. */
+/* The node is changing its AioContext, so end the thread later. */
 static void stay_detached(void *opaque)
 {
     g_autofree StayingNode *stay = opaque;

@@ -221,7 +221,7 @@ static void virtio_blk_memory_changed(void *opaque, bool gone)
     VirtIOBlock *s = opaque;
 
     if (gone) {
-        /* An idle queue, too, lets go of it. */
+        /* Idle queues, too, have to release the old view. */
         qatomic_set(&s->look_at_rings, true);
     }
     qemu_bh_schedule(s->memory_bh);

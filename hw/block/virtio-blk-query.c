@@ -28,7 +28,10 @@ static bool queue_reads_natively(const VirtIOBlkQueue *q)
     return q->reader == VIRTIO_BLK_READER_NATIVE;
 }
 
-/* The owner's, unless control has got the queue, or has moved it, meanwhile. */
+/*
+ * This runs in the owner thread.  Control may have quiesced or moved the queue
+ * meanwhile.
+ */
 static void queue_query_bh(void *opaque)
 {
     QueueQuery *query = opaque;

@@ -42,7 +42,10 @@ static bool queue_empty(VirtIOBlkQueue *q)
                               : virtio_queue_empty(q->vq);
 }
 
-/* virtio.c's element in the shape of a chain; its iovecs stay in it. */
+/*
+ * Take an element from virtio.c, and describe it as a chain.  The element keeps
+ * its segments.
+ */
 static VirtQueueElement *queue_take_base(VirtIOBlkQueue *q, VRingChain *chain)
 {
     VirtQueueElement *elem = virtqueue_pop(q->vq, sizeof(*elem));
@@ -87,8 +90,8 @@ static void queue_leave_to_main_loop(VirtIOBlkQueue *q)
 }
 
 /*
- * The next chain, by a newer view where the present one has not all of it.
- * Returns as vring_take_into().
+ * Take the next chain.  If the present view lacks a part of it, try a newer
+ * view.  Return what vring_take_into() returns.
  */
 static int queue_take_native(VirtIOBlkQueue *q, VirtIOBlkRequest *req)
 {

@@ -78,7 +78,7 @@ static void vring_release_retired(VRing *r)
     }
 }
 
-/* Use the present view for no more chains.  Its last chain frees it. */
+/* Take no more chains by the present view.  Its last chain frees it. */
 static void vring_retire_view(VRing *r)
 {
     r->view_ref->next = r->retired;
