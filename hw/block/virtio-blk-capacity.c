@@ -26,7 +26,7 @@
 bool virtio_blk_range_ok(VirtIOBlock *s, uint64_t sector, uint64_t bytes)
 {
     uint64_t count = bytes >> BDRV_SECTOR_BITS;
-    uint64_t capacity = qatomic_read(&s->nb_sectors);
+    uint64_t capacity = qatomic_read(&s->nr_sectors);
 
     return count <= BDRV_REQUEST_MAX_SECTORS &&
            !(sector & s->sector_mask) &&
@@ -46,8 +46,8 @@ void coroutine_fn virtio_blk_update_capacity(VirtIOBlock *s)
 {
     uint64_t capacity = virtio_blk_capacity(s, blk_co_getlength(s->blk));
 
-    if (capacity != qatomic_read(&s->nb_sectors)) {
-        qatomic_set(&s->nb_sectors, capacity);
+    if (capacity != qatomic_read(&s->nr_sectors)) {
+        qatomic_set(&s->nr_sectors, capacity);
     }
 }
 

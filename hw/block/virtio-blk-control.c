@@ -149,7 +149,7 @@ static bool reader_is_right(VirtIOBlkQueue *q, const RingView *view)
 {
     switch (block_queue_state(&q->common)) {
     case BLOCK_QUEUE_RUNNING:
-        return (q->reader == VIRTIO_BLK_READER_NATIVE) ==
+        return virtio_blk_queue_is_native(q) ==
                virtio_blk_ring_can_be_native(q, view) &&
                virtio_blk_ring_is_current(q);
     case BLOCK_QUEUE_FAULTED:
@@ -229,7 +229,7 @@ static void virtio_blk_memory_changed(void *opaque, bool gone)
 
 static void virtio_blk_set_capacity(VirtIOBlock *s)
 {
-    qatomic_set(&s->nb_sectors,
+    qatomic_set(&s->nr_sectors,
                 virtio_blk_capacity(s, blk_getlength(s->blk)));
 }
 

@@ -36,7 +36,7 @@ int virtio_blk_pre_save(void *opaque)
     for (unsigned i = 0; i < s->conf.num_queues; i++) {
         VirtIOBlkQueue *q = virtio_blk_get_queue(s, i);
 
-        if (q->reader == VIRTIO_BLK_READER_NATIVE) {
+        if (virtio_blk_queue_is_native(q)) {
             vring_store_to_vdev(&q->ring, vdev, i);
         }
     }

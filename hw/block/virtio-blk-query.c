@@ -23,11 +23,6 @@ typedef struct QueueQuery {
     bool answered;
 } QueueQuery;
 
-static bool queue_reads_natively(const VirtIOBlkQueue *q)
-{
-    return q->reader == VIRTIO_BLK_READER_NATIVE;
-}
-
 /*
  * This runs in the owner thread.  Control may have quiesced or moved the queue
  * meanwhile.
@@ -40,7 +35,7 @@ static void queue_query_bh(void *opaque)
                    block_queue_in_flight(&q->common);
 
     if (q->common.ctx == qemu_get_current_aio_context() && working &&
-        queue_reads_natively(q)) {
+        virtio_blk_queue_is_native(q)) {
         /* The thread that asked holds the BQL and waits. */
         vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
         query->answered = true;
@@ -55,7 +50,7 @@ void virtio_blk_queue_sync(VirtIODevice *vdev, uint32_t n)
     GLOBAL_STATE_CODE();
     /* Waiting for the owner runs bottom halves, of which some are control. */
     while (!query.answered && n < s->common.num_queues &&
-           queue_reads_natively(virtio_blk_get_queue(s, n))) {
+           virtio_blk_queue_is_native(virtio_blk_get_queue(s, n))) {
         query.q = virtio_blk_get_queue(s, n);
         if (block_queue_quiesced(&query.q->common)) {
             vring_store_to_vdev(&query.q->ring, vdev, n);

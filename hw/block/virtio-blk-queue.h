@@ -140,7 +140,7 @@ static inline VirtIOBlkQueue *virtio_blk_get_queue(const VirtIOBlock *s,
 /**
  * virtio_blk_queue_is_native: return whether our reader reads the ring.
  *
- * Context: owner thread.
+ * Context: owner thread, or BQL.
  */
 static inline bool virtio_blk_queue_is_native(const VirtIOBlkQueue *q)
 {

@@ -179,14 +179,14 @@ void virtio_blk_ring_start(VirtIOBlkQueue *q)
 
 void virtio_blk_ring_hand_over(VirtIOBlkQueue *q)
 {
-    if (q->reader == VIRTIO_BLK_READER_NATIVE) {
+    if (virtio_blk_queue_is_native(q)) {
         vring_store_to_vdev(&q->ring, q->vdev, q->common.index);
     }
 }
 
 void virtio_blk_ring_detach(VirtIOBlkQueue *q)
 {
-    if (q->reader == VIRTIO_BLK_READER_NATIVE) {
+    if (virtio_blk_queue_is_native(q)) {
         vring_detach(&q->ring);
     }
     q->reader = VIRTIO_BLK_READER_NONE;

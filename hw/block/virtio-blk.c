@@ -76,7 +76,7 @@ static void virtio_blk_get_config(VirtIODevice *vdev, uint8_t *data)
     uint64_t capacity = virtio_blk_capacity(s, blk_getlength(s->blk));
 
     /* Set it before the driver sees the new capacity and uses it. */
-    qatomic_set(&s->nb_sectors, capacity);
+    qatomic_set(&s->nr_sectors, capacity);
 
     virtio_stq_p(vdev, &c.capacity, capacity);
     virtio_stl_p(vdev, &c.seg_max, s->conf.seg_max_adjust

@@ -486,7 +486,7 @@ static void coroutine_fn batch_co_entry(void *opaque)
     } while (!last);
 }
 
-void xen_block_io_run(XenBlockQueue *q)
+void xen_block_io_submit(XenBlockQueue *q)
 {
     /* Read the clock once: all requests start when the batch starts. */
     block_acct_start(blk_get_stats(q->disk->blk), &q->batch_acct, 0,

@@ -36,11 +36,11 @@ void xen_block_io_place(XenBlockQueue *q);
 void xen_block_io_tick(XenBlockQueue *q, XenBlockTick tick);
 
 /**
- * xen_block_io_run: start every request in @q->batch, and empty it.
+ * xen_block_io_submit: start every request in @q->batch, and empty it.
  *
  * xen_block_io_done() follows for each request, now or later.
  */
-void xen_block_io_run(XenBlockQueue *q);
+void xen_block_io_submit(XenBlockQueue *q);
 
 /**
  * xen_block_io_finish: end the requests in @q->done.

@@ -140,7 +140,7 @@ static void queue_submit(XenBlockQueue *q)
     trace_xen_block_queue_batch(q->common.name, q->nr_batch);
 
     xen_block_io_prepare(q);
-    xen_block_io_run(q);
+    xen_block_io_submit(q);
 }
 
 /* Run requests that wait for buffers.  Return false if some still wait. */
@@ -151,7 +151,7 @@ static bool queue_submit_unplaced(XenBlockQueue *q)
     if (!q->nr_batch) {
         return false;
     }
-    xen_block_io_run(q);
+    xen_block_io_submit(q);
     return true;
 }
 

@@ -26,14 +26,6 @@ static BlockDriver bdrv_image = {
     .bdrv_co_pwritev = image_pwritev,
 };
 
-static BlockDriverState *node_open(const char *name, AioContext *ctx)
-{
-    BlockDriverState *bs = image_open(&bdrv_image, name);
-
-    bdrv_try_change_aio_context(bs, ctx, NULL, &error_abort);
-    return bs;
-}
-
 /* In the job's thread. */
 static void hold(void *opaque)
 {
@@ -78,8 +70,8 @@ static void test_completes(void)
 {
     IOThread *iothread = iothread_new();
     AioContext *ctx = iothread_get_aio_context(iothread);
-    BlockDriverState *source = node_open("source", ctx);
-    BlockDriverState *target = node_open("target", ctx);
+    BlockDriverState *source = image_open_in(&bdrv_image, "source", ctx);
+    BlockDriverState *target = image_open_in(&bdrv_image, "target", ctx);
     BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
 
     /* The source stays in that thread, and the job goes there. */

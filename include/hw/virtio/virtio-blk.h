@@ -66,7 +66,7 @@ struct VirtIOBlock {
     BlockRAMRegistrar blk_ram_registrar;
 
     /* The data path reads this; it changes seldom. */
-    uint64_t nb_sectors;        /* atomic; the capacity that the guest knows */
+    uint64_t nr_sectors;        /* atomic; the capacity that the guest knows */
 
     /* Only control uses these, under the BQL. */
     RingViewSource *view_source;    /* while the device is started */
