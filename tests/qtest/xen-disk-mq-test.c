@@ -265,57 +265,6 @@ static void test_offer_default(void)
  * Life with several rings
  */
 
-static void open_slow_disk(XenDisk *d)
-{
-    BlkBuffer *b;
-    BlkRequest req;
-    unsigned int i, n;
-
-    xen_disk_connect(d, xen_guest_start(
-        "-object throttle-group,id=slow,x-iops-total=1 " FOUR_THREADS
-        " -blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
-        "-blockdev throttle,node-name=disk0,file=null0,throttle-group=slow "
-        "-device '{ \"driver\": \"xen-disk\", \"id\": \"xvda\","
-        " \"vdev\": \"xvda\", \"drive\": \"disk0\", \"num-queues\": 4,"
-        " \"iothread-vq-mapping\": [ { \"iothread\": \"io0\" },"
-        " { \"iothread\": \"io1\" }, { \"iothread\": \"io2\" } ] }'"),
-        &four_rings);
-    b = blk_buffer_new(d->g, 1, false);
-    blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
-    for (i = 0; i < 4; i++) {
-        for (n = 0; n < 4; n++) {
-            blk_ring_put(&d->f->ring[i], &req);
-        }
-        blk_ring_push(&d->f->ring[i]);
-    }
-}
-
-static void test_closed_in_flight(void)
-{
-    XenDisk d;
-
-    open_slow_disk(&d);
-    blkfront_state(d.f, XB_CLOSED);
-    blkfront_expect(d.f, XB_CLOSED);
-    blkfront_teardown(d.f);
-    blkfront_reset(d.f);
-    blkfront_connect(d.f, &two_rings);
-    xen_disk_close(&d);
-}
-
-static void test_unplug_in_flight(void)
-{
-    XenDisk d;
-
-    open_slow_disk(&d);
-    qtest_qmp_device_del_send(d.g->qts, "xvda");
-    blkfront_expect(d.f, XB_CLOSING);
-    blkfront_state(d.f, XB_CLOSED);
-    qtest_qmp_eventwait(d.g->qts, "DEVICE_DELETED");
-    blkfront_teardown(d.f);
-    xen_disk_end(&d);
-}
-
 /* A drain stops every ring, and none loses a request by it. */
 static void test_drain_under_load(void)
 {
@@ -411,8 +360,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/mq/old-frontend", test_old_frontend);
     qtest_add_func("/xen-disk/mq/offer/one", test_offer_one);
     qtest_add_func("/xen-disk/mq/offer/default", test_offer_default);
-    qtest_add_func("/xen-disk/mq/closed-in-flight", test_closed_in_flight);
-    qtest_add_func("/xen-disk/mq/unplug-in-flight", test_unplug_in_flight);
     qtest_add_func("/xen-disk/mq/drain-under-load", test_drain_under_load);
     qtest_add_func("/xen-disk/mq/one-bad-ring", test_one_bad_ring);
     return g_test_run();

@@ -64,31 +64,58 @@ static void test_reconnect(void)
     xen_disk_close(&d);
 }
 
-/* A disk that lets one request a second through, and eight of them in it. */
-static void open_slow_disk(XenDisk *d, const BlkOptions *options)
+/* A disk that lets one request a second through */
+typedef struct SlowDisk {
+    const char *name;
+    const char *options;
+    BlkOptions frontend;
+} SlowDisk;
+
+static const SlowDisk slow_disks[] = {
+    {
+        .name = "one-ring",
+        .options = "-object iothread,id=io0 -device xen-disk,id=xvda,"
+                   "vdev=xvda,drive=disk0,iothread=io0",
+        .frontend = { .protocol = BLK_X86_64, .rings = 1 },
+    }, {
+        .name = "four-rings",
+        .options = "-object iothread,id=io0 -object iothread,id=io1 "
+                   "-object iothread,id=io2 -device '{"
+                   " \"driver\": \"xen-disk\","
+                   " \"id\": \"xvda\", \"vdev\": \"xvda\","
+                   " \"drive\": \"disk0\", \"num-queues\": 4,"
+                   " \"iothread-vq-mapping\": [ { \"iothread\": \"io0\" },"
+                   " { \"iothread\": \"io1\" }, { \"iothread\": \"io2\" } ] }'",
+        .frontend = { .protocol = BLK_X86_64, .rings = 4 },
+    },
+};
+
+/* One request of the first ring is done, and eight of each ring are not. */
+static void open_slow_disk(XenDisk *d, const SlowDisk *slow)
 {
     BlkBuffer *b;
     BlkRequest req;
     BlkResponse rsp;
-    int i;
 
     xen_disk_connect(d, xen_guest_start(
         "-object throttle-group,id=slow,x-iops-total=1 "
-        "-object iothread,id=io0 "
         "-blockdev null-co,node-name=null0,size=1048576,read-zeroes=on "
         "-blockdev throttle,node-name=disk0,file=null0,throttle-group=slow "
-        "-device xen-disk,id=xvda,vdev=xvda,drive=disk0,iothread=io0"),
-        options);
+        "%s", slow->options), &slow->frontend);
 
     b = blk_buffer_new(d->g, 1, false);
     blk_buffer_request(b, &req, BLK_READ, 0, XEN_GUEST_PAGE_SIZE);
-    for (i = 0; i < 8; i++) {
-        req.id = i;
-        blk_ring_put(d->r, &req);
-    }
+    blk_ring_put(d->r, &req);
     blk_ring_push(d->r);
     blk_ring_wait(d->r, &rsp);
     g_assert_cmpint(rsp.status, ==, BLK_OKAY);
+
+    for (unsigned i = 0; i < slow->frontend.rings; i++) {
+        for (req.id = 0; req.id < 8; req.id++) {
+            blk_ring_put(&d->f->ring[i], &req);
+        }
+        blk_ring_push(&d->f->ring[i]);
+    }
 }
 
 /* When the backend writes Closed, it must not use the rings any more. */
@@ -101,20 +128,20 @@ static void close_slow_disk(XenDisk *d)
     xen_disk_close(d);
 }
 
-static void test_closed_in_flight(void)
+static void test_closed_in_flight(const void *slow)
 {
     XenDisk d;
 
-    open_slow_disk(&d, &xen_disk_plain);
+    open_slow_disk(&d, slow);
     blkfront_state(d.f, XB_CLOSED);
     close_slow_disk(&d);
 }
 
-static void test_closing_in_flight(void)
+static void test_closing_in_flight(const void *slow)
 {
     XenDisk d;
 
-    open_slow_disk(&d, &xen_disk_plain);
+    open_slow_disk(&d, slow);
     blkfront_state(d.f, XB_CLOSING);
     blkfront_expect(d.f, XB_CLOSING);
     blkfront_state(d.f, XB_CLOSED);
@@ -144,20 +171,20 @@ static void test_closed_twice(void)
 }
 
 /* A guest that dies takes its nodes with it. */
-static void test_vanish_in_flight(void)
+static void test_vanish_in_flight(const void *slow)
 {
     XenDisk d;
 
-    open_slow_disk(&d, &xen_disk_plain);
+    open_slow_disk(&d, slow);
     xs_remove(d.g, d.f->fe, "state");
     close_slow_disk(&d);
 }
 
-static void test_quit_in_flight(void)
+static void test_quit_in_flight(const void *slow)
 {
     XenDisk d;
 
-    open_slow_disk(&d, &xen_disk_plain);
+    open_slow_disk(&d, slow);
     xen_guest_quit(d.g);
     d.f->nr_rings = 0;
     blkfront_free(d.f);
@@ -212,11 +239,11 @@ static void test_unplug(void)
     xen_disk_end(&d);
 }
 
-static void test_unplug_in_flight(void)
+static void test_unplug_in_flight(const void *slow)
 {
     XenDisk d;
 
-    open_slow_disk(&d, &xen_disk_plain);
+    open_slow_disk(&d, slow);
     unplug_begin(d.g);
     blkfront_expect(d.f, XB_CLOSING);
     blkfront_state(d.f, XB_CLOSED);
@@ -407,20 +434,29 @@ static void test_drive_if_xen(void)
     xen_disk_close(&d);
 }
 
+static void add_in_flight(const char *name, void (*test)(const void *slow))
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(slow_disks); i++) {
+        g_autofree char *path = g_strdup_printf(
+            "/xen-disk/state/%s-in-flight/%s", name, slow_disks[i].name);
+
+        qtest_add_data_func(path, &slow_disks[i], test);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    add_in_flight("closed", test_closed_in_flight);
+    add_in_flight("closing", test_closing_in_flight);
+    add_in_flight("vanish", test_vanish_in_flight);
+    add_in_flight("quit", test_quit_in_flight);
+    add_in_flight("unplug", test_unplug_in_flight);
     qtest_add_func("/xen-disk/state/offers", test_offers);
     qtest_add_func("/xen-disk/state/reconnect", test_reconnect);
-    qtest_add_func("/xen-disk/state/closed-in-flight", test_closed_in_flight);
-    qtest_add_func("/xen-disk/state/closing-in-flight",
-                   test_closing_in_flight);
     qtest_add_func("/xen-disk/state/closed-twice", test_closed_twice);
-    qtest_add_func("/xen-disk/state/vanish-in-flight", test_vanish_in_flight);
-    qtest_add_func("/xen-disk/state/quit-in-flight", test_quit_in_flight);
     qtest_add_func("/xen-disk/state/resize", test_resize);
     qtest_add_func("/xen-disk/state/unplug", test_unplug);
-    qtest_add_func("/xen-disk/state/unplug-in-flight", test_unplug_in_flight);
     qtest_add_func("/xen-disk/state/unplug-unused", test_unplug_unused);
     qtest_add_func("/xen-disk/state/unplug-conflict", test_unplug_conflict);
     qtest_add_func("/xen-disk/state/plug", test_plug);
