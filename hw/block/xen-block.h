@@ -30,7 +30,10 @@
 
 OBJECT_DECLARE_TYPE(XenBlockDevice, XenBlockDeviceClass, XEN_BLOCK_DEVICE)
 
-/* Property num-queues: the device chooses the number. */
+/*
+ * Property num-queues: the device chooses the number.  The value is that of
+ * virtio-blk, so that one property has one meaning in both devices.
+ */
 #define XEN_BLOCK_AUTO_NUM_QUEUES UINT16_MAX
 #define XEN_BLOCK_MAX_AUTO_QUEUES 16
 #define XEN_BLOCK_MAX_QUEUES 256
