@@ -44,16 +44,6 @@ static inline BlockDriverState *image_open(BlockDriver *driver,
     return bs;
 }
 
-/* The node of the image is in @ctx. */
-static inline BlockDriverState *image_open_in(BlockDriver *driver,
-                                              const char *name, AioContext *ctx)
-{
-    BlockDriverState *bs = image_open(driver, name);
-
-    bdrv_try_change_aio_context(bs, ctx, NULL, &error_abort);
-    return bs;
-}
-
 /* @granularity: bytes of a chunk; 0: the default */
 static inline BlockJob *job_open(BlockDriverState *source,
                                  BlockDriverState *target, uint32_t granularity)

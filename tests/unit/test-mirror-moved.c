@@ -12,26 +12,9 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/main-loop.h"
 #include "system/block-backend.h"
 #include "tests/unit/iothread.h"
-#include "mirror-images.h"
-
-static QemuEvent held, go_on;
-
-static BlockDriver bdrv_image = {
-    .format_name = "test-image",
-    .bdrv_co_getlength = image_getlength,
-    .bdrv_co_preadv = image_preadv,
-    .bdrv_co_pwritev = image_pwritev,
-};
-
-/* In the job's thread. */
-static void hold(void *opaque)
-{
-    qemu_event_set(&held);
-    qemu_event_wait(&go_on);
-}
+#include "mirror-held.h"
 
 static bool job_ready(BlockJob *job)
 {
@@ -56,8 +39,7 @@ static void complete_and_hold(BlockJob *job, AioContext *ctx)
     while (aio_compute_timeout(main_ctx)) {
         g_thread_yield();
     }
-    aio_bh_schedule_oneshot(ctx, hold, NULL);
-    qemu_event_wait(&held);
+    mirror_hold(ctx);
 }
 
 static bool job_gone(void)
@@ -70,14 +52,13 @@ static void test_completes(void)
 {
     IOThread *iothread = iothread_new();
     AioContext *ctx = iothread_get_aio_context(iothread);
-    BlockDriverState *source = image_open_in(&bdrv_image, "source", ctx);
-    BlockDriverState *target = image_open_in(&bdrv_image, "target", ctx);
+    BlockDriverState *source = image_open_in("source", ctx);
+    BlockDriverState *target = image_open_in("target", ctx);
     BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
 
     /* The source stays in that thread, and the job goes there. */
     blk_insert_bs(blk, source, &error_abort);
-    qemu_event_init(&held, false);
-    qemu_event_init(&go_on, false);
+    mirror_held_init();
     complete_and_hold(job_open(source, target, 0), ctx);
 
     blk_set_allow_aio_context_change(blk, true);
@@ -85,7 +66,7 @@ static void test_completes(void)
                                 &error_abort);
     g_assert(bdrv_get_aio_context(source) == qemu_get_aio_context());
 
-    qemu_event_set(&go_on);
+    qemu_event_set(&mirror_go_on);
     while (!job_gone()) {
         aio_poll(qemu_get_aio_context(), true);
     }
@@ -93,8 +74,7 @@ static void test_completes(void)
     bdrv_unref(source);
     bdrv_unref(target);
     iothread_join(iothread);
-    qemu_event_destroy(&held);
-    qemu_event_destroy(&go_on);
+    mirror_held_destroy();
 }
 
 int main(int argc, char **argv)

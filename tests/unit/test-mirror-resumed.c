@@ -12,31 +12,14 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/main-loop.h"
 #include "system/block-backend.h"
 #include "tests/unit/iothread.h"
-#include "mirror-images.h"
-
-static QemuEvent held, go_on;
-
-static BlockDriver bdrv_image = {
-    .format_name = "test-image",
-    .bdrv_co_getlength = image_getlength,
-    .bdrv_co_preadv = image_preadv,
-    .bdrv_co_pwritev = image_pwritev,
-};
-
-/* In the job's thread. */
-static void hold(void *opaque)
-{
-    qemu_event_set(&held);
-    qemu_event_wait(&go_on);
-}
+#include "mirror-held.h"
 
 /* In the main thread, while it polls. */
 static void let_go(void *opaque)
 {
-    qemu_event_set(&go_on);
+    qemu_event_set(&mirror_go_on);
 }
 
 static void check_state(BlockJob *job, bool busy, bool paused)
@@ -50,21 +33,19 @@ static void test_drain_again(void)
 {
     IOThread *iothread = iothread_new();
     AioContext *ctx = iothread_get_aio_context(iothread);
-    BlockDriverState *source = image_open_in(&bdrv_image, "source", ctx);
-    BlockDriverState *target = image_open_in(&bdrv_image, "target", ctx);
+    BlockDriverState *source = image_open_in("source", ctx);
+    BlockDriverState *target = image_open_in("target", ctx);
     BlockBackend *blk = blk_new(ctx, BLK_PERM_WRITE, BLK_PERM_ALL);
     BlockJob *job;
 
     /* The source stays in that thread, and the job goes there. */
     blk_insert_bs(blk, source, &error_abort);
     job = job_open(source, target, 0);
-    qemu_event_init(&held, false);
-    qemu_event_init(&go_on, false);
+    mirror_held_init();
     bdrv_drained_begin(source);
     check_state(job, false, true);
 
-    aio_bh_schedule_oneshot(ctx, hold, NULL);
-    qemu_event_wait(&held);
+    mirror_hold(ctx);
     bdrv_drained_end(source);
     check_state(job, true, true);
 
@@ -75,8 +56,7 @@ static void test_drain_again(void)
 
     job_close(job, blk, source, target);
     iothread_join(iothread);
-    qemu_event_destroy(&held);
-    qemu_event_destroy(&go_on);
+    mirror_held_destroy();
 }
 
 int main(int argc, char **argv)
