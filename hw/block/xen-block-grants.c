@@ -117,15 +117,32 @@ static void chunk_unmap(XenBlockGrants *g, XenBlockGrantChunk *chunk)
     g_free(chunk);
 }
 
-void xen_block_grants_forget_idle(XenBlockGrants *g)
+/* Return whether a grant of @chunk was not used since @uses. */
+static bool chunk_has_idle(const XenBlockGrantChunk *chunk, uint64_t uses)
+{
+    for (unsigned i = 0; i < chunk->nr; i++) {
+        if (chunk->grants[i].last_use <= uses) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Unmap chunks that no request uses, and that have such a grant. */
+static void grants_unmap_unused(XenBlockGrants *g, uint64_t uses)
 {
     XenBlockGrantChunk *chunk, *next;
 
     QTAILQ_FOREACH_SAFE(chunk, &g->by_turn, by_turn, next) {
-        if (!chunk->users) {
+        if (!chunk->users && chunk_has_idle(chunk, uses)) {
             chunk_unmap(g, chunk);
         }
     }
+}
+
+void xen_block_grants_forget_idle(XenBlockGrants *g)
+{
+    grants_unmap_unused(g, g->uses);
 }
 
 void xen_block_grants_trim(XenBlockGrants *g)
@@ -322,28 +339,6 @@ void xen_block_grants_want(XenBlockGrants *g, uint32_t gref)
 /*
  * Letting go
  */
-
-/* Return whether a grant of @chunk was not used since @uses. */
-static bool chunk_has_idle(const XenBlockGrantChunk *chunk, uint64_t uses)
-{
-    for (unsigned i = 0; i < chunk->nr; i++) {
-        if (chunk->grants[i].last_use <= uses) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void grants_unmap_unused(XenBlockGrants *g, uint64_t uses)
-{
-    XenBlockGrantChunk *chunk, *next;
-
-    QTAILQ_FOREACH_SAFE(chunk, &g->by_turn, by_turn, next) {
-        if (!chunk->users && chunk_has_idle(chunk, uses)) {
-            chunk_unmap(g, chunk);
-        }
-    }
-}
 
 void xen_block_grants_tick(XenBlockGrants *g, bool share)
 {
