@@ -125,12 +125,13 @@ static XenBlkifFault check_data_range(const XenBlkifRequest *req,
     return check_range(req, limits, req->bytes / limits->sector_size);
 }
 
-static XenBlkifFault decode_segments(const void *shared,
+/* Check @nr segments at @shared, and add their lengths to @req->bytes. */
+static XenBlkifFault decode_segments(const void *shared, unsigned nr,
                                      const XenBlkifLimits *limits,
                                      XenBlkifRequest *req,
                                      XenBlkifSegment *segs)
 {
-    for (unsigned i = 0; i < req->nr_segs; i++) {
+    for (unsigned i = 0; i < nr; i++) {
         XenBlkifFault fault = decode_segment(
             shared + i * sizeof(struct blkif_request_segment),
             limits, &segs[i]);
@@ -140,7 +141,7 @@ static XenBlkifFault decode_segments(const void *shared,
         }
         req->bytes += segs[i].len;
     }
-    return check_data_range(req, limits);
+    return XEN_BLKIF_OK;
 }
 
 static XenBlkifFault decode_discard(const void *shared,
@@ -265,7 +266,9 @@ XenBlkifFault xen_blkif_decode(const XenBlkifLayout *layout, const void *slot,
     if (!req->nr_segs && req->action >= XEN_BLKIF_FLUSH) {
         return XEN_BLKIF_OK;    /* no data, so sector means nothing */
     }
-    return decode_segments(slot + layout->seg, limits, req, segs);
+    fault = decode_segments(slot + layout->seg, req->nr_segs, limits, req,
+                            segs);
+    return fault ? fault : check_data_range(req, limits);
 }
 
 XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
@@ -273,16 +276,14 @@ XenBlkifFault xen_blkif_decode_indirect(const void *const pages[],
                                         XenBlkifRequest *req,
                                         XenBlkifSegment *segs)
 {
-    for (unsigned i = 0; i < req->nr_segs; i++) {
-        XenBlkifFault fault = decode_segment(
-            pages[i / XEN_BLKIF_SEGS_PER_PAGE] +
-            i % XEN_BLKIF_SEGS_PER_PAGE * sizeof(struct blkif_request_segment),
-            limits, &segs[i]);
+    for (unsigned i = 0; i < req->nr_segs; i += XEN_BLKIF_SEGS_PER_PAGE) {
+        unsigned nr = MIN(req->nr_segs - i, XEN_BLKIF_SEGS_PER_PAGE);
+        XenBlkifFault fault = decode_segments(*pages++, nr, limits, req,
+                                              &segs[i]);
 
         if (unlikely(fault)) {
             return fault;
         }
-        req->bytes += segs[i].len;
     }
     return check_data_range(req, limits);
 }
