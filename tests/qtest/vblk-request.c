@@ -70,6 +70,18 @@ void vblk_request_submit(VblkRequest *r)
     vblk_queue_kick(r->queue);
 }
 
+void vblk_request_submit_at(VblkRequest *r, size_t header, uint64_t addr)
+{
+    const VblkSegment segs[] = {
+        { r->header, header, false },
+        { addr, VBLK_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
+        { r->status, 1, true },
+    };
+
+    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
+    vblk_queue_kick(r->queue);
+}
+
 void vblk_queue_reap(VblkQueue *q)
 {
     VblkRequest *r;

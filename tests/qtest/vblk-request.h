@@ -53,6 +53,13 @@ void vblk_request_add_segs(VblkRequest *r, const VblkSegment *segs,
 /** vblk_request_submit: put it on its queue and kick that. */
 void vblk_request_submit(VblkRequest *r);
 
+/**
+ * vblk_request_submit_at: the same, with a sector of data elsewhere.
+ * @header: bytes of the header that the driver gives
+ * @addr: guest address of the data
+ */
+void vblk_request_submit_at(VblkRequest *r, size_t header, uint64_t addr);
+
 /** VBLK_BROKEN: not a status: the device asks for a reset. */
 #define VBLK_BROKEN 0x100
 
@@ -67,7 +74,7 @@ unsigned vblk_request_outcome(VblkRequest *r);
 /** vblk_queue_reap: take all used requests of @q and mark them as done. */
 void vblk_queue_reap(VblkQueue *q);
 
-/** vblk_request_status: the status byte as it is in guest memory now */
+/** vblk_request_status: the status byte as it is in guest memory now. */
 uint8_t vblk_request_status(VblkRequest *r);
 
 /**

@@ -307,18 +307,6 @@ static void test_many(const VblkVariant *v)
     vblk_disk_run_rings(v, IMAGE_SIZE, PROPS ",iothread=io0", check_many);
 }
 
-static void mmio_submit(VblkRequest *r, uint64_t addr)
-{
-    const VblkSegment segs[] = {
-        { r->header, 16, false },
-        { addr, VBLK_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
-        { r->status, 1, true },
-    };
-
-    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
-    vblk_queue_kick(r->queue);
-}
-
 /* Sector 1 gets what the HPET can do, its timer 2 a time from sector 2. */
 static void mmio_transfer(VblkDisk *disk, VblkQueue *q)
 {
@@ -326,14 +314,14 @@ static void mmio_transfer(VblkDisk *disk, VblkQueue *q)
     uint64_t sector[VBLK_SECTOR / 8] = { 0, cpu_to_le64(0x12345678) };
     VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_OUT, 1, 0);
 
-    mmio_submit(r, HPET);
+    vblk_request_submit_at(r, 16, HPET);
     /* This drains the disk, while the device may be using the HPET. */
     vblk_disk_resize(disk, IMAGE_SIZE);
     vblk_request_finish(r);
     g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
                                      VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
     r = vblk_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
-    mmio_submit(r, HPET_TIMER2);
+    vblk_request_submit_at(r, 16, HPET_TIMER2);
     vblk_request_finish(r);
     g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x12345678);
     qtest_writel(qts, HPET_TIMER2 + 8, 0);

@@ -26,18 +26,6 @@
 /* The most queues that a virtio device can have */
 #define MANY 1023
 
-static void add_with_data(VblkRequest *r, size_t header, uint64_t addr)
-{
-    const VblkSegment segs[] = {
-        { r->header, header, false },
-        { addr, VBLK_SECTOR, !(r->type & VIRTIO_BLK_T_OUT) },
-        { r->status, 1, true },
-    };
-
-    vblk_request_add_segs(r, segs, ARRAY_SIZE(segs), false);
-    vblk_queue_kick(r->queue);
-}
-
 /*
  * Set the PAM register, which says where the memory below 1 MiB is.  The
  * chipset, an i440FX, is at 00:00.0 and has the register at offset 0x59.
@@ -89,7 +77,7 @@ static void check_in_order(const VblkVariant *v, uint64_t features)
         g_assert_cmphex(vblk_request_run(q, VIRTIO_BLK_T_OUT, 2, sector,
                                          VBLK_SECTOR), ==, VIRTIO_BLK_S_OK);
         r = vblk_request_new(q, VIRTIO_BLK_T_IN, 2, 0);
-        add_with_data(r, 16, HPET_TIMER2);
+        vblk_request_submit_at(r, 16, HPET_TIMER2);
         /* This drains the disk, while the device may be using the HPET. */
         vblk_disk_resize(&disk, IMAGE_SIZE);
         vblk_request_finish(r);
@@ -124,13 +112,13 @@ static void check_own_registers(const VblkVariant *v, const char *props)
         VblkQueue *q = disk.d->queues[i & 1];
         VblkRequest *r = vblk_request_new(q, VIRTIO_BLK_T_IN, 0, 0);
 
-        add_with_data(r, 16, registers);
+        vblk_request_submit_at(r, 16, registers);
         vblk_request_finish(r);
         g_assert_cmphex(vblk_device_status(disk.d) & VIRTIO_CONFIG_S_DRIVER_OK,
                         !=, 0);
         /* From where the device writes what it has read from there. */
         r = vblk_request_new(q, VIRTIO_BLK_T_OUT, 8, 0);
-        add_with_data(r, 16, registers);
+        vblk_request_submit_at(r, 16, registers);
         vblk_request_finish(r);
         vblk_write(q, 16, 4096, i);
         vblk_read(disk.d->queues[1 - (i & 1)], 16, 4096, i);
@@ -158,7 +146,7 @@ static void check_refused(const VblkVariant *v, const char *props)
         vblk_device_start(disk.d, 0, VBLK_ALL_QUEUES);
         r = vblk_request_new(disk.d->queues[i & 1], VIRTIO_BLK_T_IN, 0, 0);
         qtest_writel(qts, HPET_TIMER2 + 8, 0x5a5a5a5a);
-        add_with_data(r, 8, HPET_TIMER2);
+        vblk_request_submit_at(r, 8, HPET_TIMER2);
         g_assert_cmphex(vblk_request_outcome(r), ==, VBLK_BROKEN);
         g_assert_cmphex(qtest_readl(qts, HPET_TIMER2 + 8), ==, 0x5a5a5a5a);
         qtest_writel(qts, HPET_TIMER2 + 8, 0);

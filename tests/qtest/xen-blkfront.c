@@ -409,6 +409,15 @@ int blk_ring_write(BlkRing *r, uint64_t sector, const void *data, size_t len)
     return ring_transfer(r, BLK_WRITE, sector, (void *)data, len);
 }
 
+int blk_ring_read_page(BlkRing *r, const BlkBuffer *b, unsigned int n)
+{
+    BlkRequest req = { .op = BLK_READ, .nr_segments = 1, .sector = 8 * n };
+
+    req.seg[0].ref = b->ref[n];
+    req.seg[0].last = 7;
+    return blk_ring_run(r, &req);
+}
+
 void blk_ring_check(BlkRing *r, uint64_t sector)
 {
     uint8_t out[XEN_GUEST_PAGE_SIZE], in[XEN_GUEST_PAGE_SIZE];

@@ -107,33 +107,33 @@ typedef struct Blkfront {
 #define BLK_VDEV_XVDA ((202 << 8) | (0 << 4))
 #define BLK_VDEV_XVDB ((202 << 8) | (1 << 4))
 
-/** blkfront_new: a driver for disk @vdev, nothing negotiated yet */
+/** blkfront_new: a driver for disk @vdev, nothing negotiated yet. */
 Blkfront *blkfront_new(XenGuest *g, unsigned int vdev);
 
-/** blkfront_free: forget the driver; its rings have been taken down */
+/** blkfront_free: forget the driver; its rings have been taken down. */
 void blkfront_free(Blkfront *f);
 
 /*
  * Negotiation, step by step
  */
 
-/** blkfront_state: write the frontend's state */
+/** blkfront_state: write the frontend's state. */
 void blkfront_state(Blkfront *f, int state);
 
-/** blkfront_expect: wait for the backend's state */
+/** blkfront_expect: wait for the backend's state. */
 void blkfront_expect(Blkfront *f, int state);
 
-/** blkfront_backend_state: the backend's state now, all events dealt with */
+/** blkfront_backend_state: the backend's state now, all events dealt with. */
 int blkfront_backend_state(Blkfront *f);
 
-/** blkfront_setup: make the rings; nothing is written to xenstore */
+/** blkfront_setup: make the rings; nothing is written to xenstore. */
 void blkfront_setup(Blkfront *f, const BlkOptions *options);
 
-/** blkfront_publish: write what blkfront_setup() made to xenstore */
+/** blkfront_publish: write what blkfront_setup() made to xenstore. */
 void blkfront_publish(Blkfront *f, const BlkOptions *options);
 
 /**
- * blkfront_teardown: take the rings down
+ * blkfront_teardown: take the rings down.
  *
  * The backend must have let go of every grant and every port.
  */
@@ -143,44 +143,44 @@ void blkfront_teardown(Blkfront *f);
  * Whole conversations
  */
 
-/** blkfront_connect: from InitWait to Connected on both sides */
+/** blkfront_connect: from InitWait to Connected on both sides. */
 void blkfront_connect(Blkfront *f, const BlkOptions *options);
 
-/** blkfront_disconnect: from Connected to Closed, rings taken down */
+/** blkfront_disconnect: from Connected to Closed, rings taken down. */
 void blkfront_disconnect(Blkfront *f);
 
-/** blkfront_reset: start over after Closed */
+/** blkfront_reset: start over after Closed. */
 void blkfront_reset(Blkfront *f);
 
-/** blkfront_refused: the backend must not connect to what was published */
+/** blkfront_refused: the backend must not connect to what was published. */
 void blkfront_refused(Blkfront *f);
 
 /*
  * Rings
  */
 
-/** blk_ring_put: lay @req out in the next slot; the backend is not told */
+/** blk_ring_put: lay @req out in the next slot; the backend is not told. */
 void blk_ring_put(BlkRing *r, const BlkRequest *req);
 
-/** blk_ring_push: tell of all that was put; an event only if asked for */
+/** blk_ring_push: tell of all that was put; an event only if asked for. */
 void blk_ring_push(BlkRing *r);
 
-/** blk_ring_set_producer: write the producer index, right or wrong */
+/** blk_ring_set_producer: write the producer index, right or wrong. */
 void blk_ring_set_producer(BlkRing *r, uint32_t index);
 
-/** blk_ring_take: take a response off the ring, if there is one */
+/** blk_ring_take: take a response off the ring, if there is one. */
 bool blk_ring_take(BlkRing *r, BlkResponse *rsp);
 
-/** blk_ring_wait: wait for a response */
+/** blk_ring_wait: wait for a response. */
 void blk_ring_wait(BlkRing *r, BlkResponse *rsp);
 
-/** blk_ring_wait_all: wait for @nr responses, which all must be @status */
+/** blk_ring_wait_all: wait for @nr responses, which all must be @status. */
 void blk_ring_wait_all(BlkRing *r, unsigned int nr, int status);
 
-/** blk_ring_run: one request, from put to response; returns its status */
+/** blk_ring_run: one request, from put to response; returns its status. */
 int blk_ring_run(BlkRing *r, const BlkRequest *req);
 
-/** blk_ring_quiet: no response is there, and none is on its way */
+/** blk_ring_quiet: no response is there, and none is on its way. */
 bool blk_ring_quiet(BlkRing *r);
 
 /*
@@ -195,13 +195,13 @@ typedef struct BlkBuffer {
 
 BlkBuffer *blk_buffer_new(XenGuest *g, unsigned int nr_pages, bool readonly);
 
-/** blk_buffer_free: take the grants back, which must not be in use */
+/** blk_buffer_free: take the grants back, which must not be in use. */
 void blk_buffer_free(XenGuest *g, BlkBuffer *b);
 
 void blk_buffer_fill(XenGuest *g, BlkBuffer *b, const void *data, size_t len);
 void blk_buffer_get(XenGuest *g, BlkBuffer *b, void *data, size_t len);
 
-/** blk_buffer_request: a request for the first @len bytes of @b */
+/** blk_buffer_request: a request for the first @len bytes of @b. */
 void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
                         uint64_t sector, size_t len);
 
@@ -209,13 +209,13 @@ void blk_buffer_request(BlkBuffer *b, BlkRequest *req, int op,
 #define BLK_SEGMENTS_PER_PAGE 512
 
 /**
- * blk_indirect_segment: write segment @n to the pages of an indirect request
+ * blk_indirect_segment: write segment @n to the pages of an indirect request.
  */
 void blk_indirect_segment(XenGuest *g, BlkBuffer *pages, unsigned int n,
                           const BlkSegment *seg);
 
 /**
- * blk_indirect_request: an indirect request for the first @nr pages of @b
+ * blk_indirect_request: an indirect request for the first @nr pages of @b.
  *
  * Its segments are written to @pages, one page is enough for 512.
  */
@@ -224,7 +224,7 @@ void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
                           unsigned int nr);
 
 /**
- * blk_ring_read: a whole request with a buffer of its own
+ * blk_ring_read: a whole request with a buffer of its own.
  *
  * @len is a multiple of 512 and at most 11 pages.
  *
@@ -232,13 +232,20 @@ void blk_indirect_request(XenGuest *g, BlkBuffer *pages, BlkBuffer *b,
  */
 int blk_ring_read(BlkRing *r, uint64_t sector, void *data, size_t len);
 
-/** blk_ring_write: the same, to the disk */
+/** blk_ring_write: the same, to the disk. */
 int blk_ring_write(BlkRing *r, uint64_t sector, const void *data, size_t len);
 
-/** blk_ring_check: the ring works: write @sector, read it back, compare */
+/**
+ * blk_ring_read_page: read the page at sector 8 * @n into page @n of @b.
+ *
+ * Returns: the status.
+ */
+int blk_ring_read_page(BlkRing *r, const BlkBuffer *b, unsigned int n);
+
+/** blk_ring_check: the ring works: write @sector, read it back, compare. */
 void blk_ring_check(BlkRing *r, uint64_t sector);
 
-/** blk_pattern: fill @data so that place and @seed can be told from it */
+/** blk_pattern: fill @data so that place and @seed can be told from it. */
 void blk_pattern(uint8_t *data, size_t len, uint32_t seed);
 
 #endif /* TESTS_QTEST_XEN_BLKFRONT_H */

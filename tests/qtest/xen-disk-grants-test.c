@@ -19,15 +19,6 @@ static XenGrantStats grant_stats(XenGuest *g)
     return stats;
 }
 
-static int read_page(BlkRing *r, BlkBuffer *b, unsigned int n)
-{
-    BlkRequest req = { .op = BLK_READ, .nr_segments = 1, .sector = 8 * n };
-
-    req.seg[0].ref = b->ref[n];
-    req.seg[0].last = 7;
-    return blk_ring_run(r, &req);
-}
-
 /* A page that comes again is neither mapped again nor copied. */
 static void test_persistent(void)
 {
@@ -41,12 +32,12 @@ static void test_persistent(void)
                     1);
     b = blk_buffer_new(d.g, 16, false);
     for (n = 0; n < 16; n++) {
-        g_assert_cmpint(read_page(d.r, b, n), ==, BLK_OKAY);
+        g_assert_cmpint(blk_ring_read_page(d.r, b, n), ==, BLK_OKAY);
         g_assert_true(xen_guest_grant_is_used(d.g, b->ref[n]));
     }
     before = grant_stats(d.g);
     for (i = 0; i < 100; i++) {
-        g_assert_cmpint(read_page(d.r, b, i % 16), ==, BLK_OKAY);
+        g_assert_cmpint(blk_ring_read_page(d.r, b, i % 16), ==, BLK_OKAY);
     }
     after = grant_stats(d.g);
     g_assert_cmpint(after.maps, ==, before.maps);
@@ -93,7 +84,7 @@ static void check_not_persistent(XenDisk *d)
     int n;
 
     for (n = 0; n < 4; n++) {
-        g_assert_cmpint(read_page(d->r, b, n), ==, BLK_OKAY);
+        g_assert_cmpint(blk_ring_read_page(d->r, b, n), ==, BLK_OKAY);
         g_assert_false(xen_guest_grant_is_used(d->g, b->ref[n]));
     }
     stats = grant_stats(d->g);
@@ -133,10 +124,10 @@ static void test_least_recently_used(void)
     xen_disk_open(&d, ",max-persistent-grants=4", &persistent);
     b = blk_buffer_new(d.g, 5, false);
     for (n = 0; n < 4; n++) {
-        g_assert_cmpint(read_page(d.r, b, n), ==, BLK_OKAY);
+        g_assert_cmpint(blk_ring_read_page(d.r, b, n), ==, BLK_OKAY);
     }
-    g_assert_cmpint(read_page(d.r, b, 0), ==, BLK_OKAY);
-    g_assert_cmpint(read_page(d.r, b, 4), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read_page(d.r, b, 0), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read_page(d.r, b, 4), ==, BLK_OKAY);
     for (n = 0; n < 5; n++) {
         g_assert_cmpint(xen_guest_grant_is_used(d.g, b->ref[n]), ==, n != 1);
     }
@@ -188,7 +179,7 @@ static void test_readonly_grants(void)
     blk_buffer_fill(d.g, b, out, sizeof(out));
     blk_buffer_request(b, &req, BLK_WRITE, 0, sizeof(out));
     g_assert_cmpint(blk_ring_run(d.r, &req), ==, BLK_OKAY);
-    g_assert_cmpint(read_page(d.r, b, 0), ==, BLK_ERROR);
+    g_assert_cmpint(blk_ring_read_page(d.r, b, 0), ==, BLK_ERROR);
     blkfront_disconnect(d.f);
     blk_buffer_free(d.g, b);
     blkfront_reset(d.f);
@@ -207,10 +198,10 @@ static void test_no_more_mappings(void)
 
     xen_disk_open(&d, "", &persistent);
     b = blk_buffer_new(d.g, 8, false);
-    g_assert_cmpint(read_page(d.r, b, 0), ==, BLK_OKAY);
+    g_assert_cmpint(blk_ring_read_page(d.r, b, 0), ==, BLK_OKAY);
     xen_guest_say(d.g, "gnttab_limit 3");
     for (n = 0; n < 8; n++) {
-        g_assert_cmpint(read_page(d.r, b, n), ==, BLK_OKAY);
+        g_assert_cmpint(blk_ring_read_page(d.r, b, n), ==, BLK_OKAY);
     }
     g_assert_cmpint(grant_stats(d.g).mapped, <=, 3);
     xen_disk_close_with(&d, b);
