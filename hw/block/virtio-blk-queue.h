@@ -205,7 +205,7 @@ void virtio_blk_queue_handle_output(VirtIOBlkQueue *q);
 
 /* virtio-blk-segments.c: memory for lists of segments */
 
-/** virtio_blk_segments_init: make the slabs of a new queue.  BQL. */
+/** virtio_blk_segments_init: make the slabs of a new queue.  Context: BQL. */
 void virtio_blk_segments_init(VirtIOBlkQueue *q);
 
 /**

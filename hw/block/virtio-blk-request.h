@@ -113,7 +113,7 @@ void virtio_blk_queue_remind(VirtIOBlkQueue *q);
 /* virtio-blk-capacity.c: requests beyond the end of the disk */
 
 /**
- * virtio_blk_capacity: return the capacity of a disk of @length bytes
+ * virtio_blk_capacity: return the capacity of a disk of @length bytes.
  * @length: bytes, or a negative errno value, for which the result is 0
  *
  * The capacity is a number of sectors.  It does not include a logical block at
@@ -158,7 +158,7 @@ bool coroutine_fn virtio_blk_request_is_beyond(VirtIOBlkRequest *req, int ret,
 uint8_t coroutine_fn virtio_blk_zone_command(VirtIOBlkRequest *req,
                                              const char **fault);
 
-/** virtio_blk_zone_config: fill in the zoned part of @config.  BQL. */
+/** virtio_blk_zone_config: fill in the zoned part of @config.  Context: BQL. */
 void virtio_blk_zone_config(VirtIOBlock *s, struct virtio_blk_config *config);
 
 /* virtio-blk-request.c: one request */

@@ -25,14 +25,16 @@ typedef struct XenBlockBuffers {
     unsigned nr_pages;          /* pages of each buffer */
 } XenBlockBuffers;
 
-/** xen_block_buffers_init: allow @max buffers; none is made yet */
+/** xen_block_buffers_init: allow @max buffers; none is made yet. */
 void xen_block_buffers_init(XenBlockBuffers *b, XenBlockBudget *budget,
                             unsigned max, unsigned nr_pages);
 
-/** xen_block_buffers_cleanup: free all buffers; no request uses one */
+/** xen_block_buffers_cleanup: free all buffers; no request uses one. */
 void xen_block_buffers_cleanup(XenBlockBuffers *b);
 
-/** xen_block_buffers_make: make one; only xen_block_buffers_get() calls this */
+/**
+ * xen_block_buffers_make: make one; only xen_block_buffers_get() calls this.
+ */
 void *xen_block_buffers_make(XenBlockBuffers *b);
 
 /**

@@ -118,7 +118,7 @@ static inline void vring_walk_store(VRingWalk w, VRingChain *chain)
 
 /**
  * vring_walk_add: vring_add_segment(), and quick if the buffer lies in the same
- * range as the last one
+ * range as the last one.
  */
 static inline QEMU_ALWAYS_INLINE
 int vring_walk_add(VRing *r, VRingChain *chain, VRingWalk *w, hwaddr addr,
@@ -207,7 +207,7 @@ void vring_log_indirect(void);
 
 /**
  * vring_walk_table: vring_map_table(), and quick if the table lies in the same
- * range as the last buffer
+ * range as the last buffer.
  * @len: bytes, from the guest; this function checks them
  */
 static inline QEMU_ALWAYS_INLINE

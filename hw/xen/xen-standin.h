@@ -46,7 +46,7 @@ struct XenStandin {
  */
 
 /**
- * xen_standin_memory_init: take the machine's RAM as the domain's memory
+ * xen_standin_memory_init: take the machine's RAM as the domain's memory.
  *
  * The RAM must be shared, backed by a file descriptor, and in pages of the
  * smallest size, because mappings are made with mmap(), page by page, as gntdev
@@ -57,21 +57,21 @@ struct XenStandin {
 bool xen_standin_memory_init(Error **errp);
 
 /**
- * xen_standin_frame: return the host address of @nr frames from @frame on
+ * xen_standin_frame: return the host address of @nr frames from @frame on.
  *
  * Returns: the address, or NULL if a frame is outside of the domain's memory.
  */
 void *xen_standin_frame(uint64_t frame, uint64_t nr);
 
 /**
- * xen_standin_map_frames: map @nr frames next to each other
+ * xen_standin_map_frames: map @nr frames next to each other.
  * @prot: PROT_READ, PROT_WRITE or both; the mapping enforces it
  *
  * Returns: the mapping, or NULL with errno set.
  */
 void *xen_standin_map_frames(const uint64_t *frames, size_t nr, int prot);
 
-/** xen_standin_unmap_frames: undo xen_standin_map_frames() */
+/** xen_standin_unmap_frames: undo xen_standin_map_frames(). */
 int xen_standin_unmap_frames(void *addr, size_t nr);
 
 extern struct foreignmem_backend_ops xen_standin_foreignmem_ops;
@@ -92,7 +92,7 @@ extern struct xenstore_backend_ops xen_standin_xenstore_ops;
 void xen_standin_xenstore_init(unsigned int nested);
 
 /**
- * xen_standin_xenstore_settle: call @fn as soon as no watch event is left
+ * xen_standin_xenstore_settle: call @fn as soon as no watch event is left.
  *
  * All events that are queued now are delivered first, and also all events that
  * their handlers queue in turn.  The main loop calls @fn.
@@ -100,7 +100,7 @@ void xen_standin_xenstore_init(unsigned int nested);
 void xen_standin_xenstore_settle(void (*fn)(void *opaque), void *opaque);
 
 /**
- * xen_standin_xenstore_set_conflicts: let the next @n commits fail
+ * xen_standin_xenstore_set_conflicts: let the next @n commits fail.
  *
  * They fail with EAGAIN and leave the store as it was.
  */
@@ -112,10 +112,10 @@ typedef struct XenStandinWatches {
     QLIST_ENTRY(XenStandinWatches) next;
 } XenStandinWatches;
 
-/** xen_standin_watches_init: set the property nested-watches to @nested */
+/** xen_standin_watches_init: set the property nested-watches to @nested. */
 void xen_standin_watches_init(unsigned int nested);
 
-/** xen_standin_watches_open: set up the list of a handle that is opened */
+/** xen_standin_watches_open: set up the list of a handle that is opened. */
 void xen_standin_watches_open(XenStandinWatches *list);
 
 /**
@@ -125,22 +125,22 @@ void xen_standin_watches_open(XenStandinWatches *list);
  */
 void xen_standin_watches_close(XenStandinWatches *list);
 
-/** xen_standin_watch_add: watch the absolute @path and what is below it */
+/** xen_standin_watch_add: watch the absolute @path and what is below it. */
 struct qemu_xs_watch *xen_standin_watch_add(XenStandinWatches *list,
                                             const char *path, bool relative,
                                             xs_watch_fn fn, void *opaque);
 
-/** xen_standin_watch_drop: end a watch; its events are not delivered */
+/** xen_standin_watch_drop: end a watch; its events are not delivered. */
 void xen_standin_watch_drop(struct qemu_xs_watch *w);
 
 /**
- * xen_standin_watches_fire: queue events for the watches of @path
+ * xen_standin_watches_fire: queue events for the watches of @path.
  * @exact: only for watches of @path itself, not of a directory above it;
  *         @path was removed together with its parent
  */
 void xen_standin_watches_fire(const char *path, bool exact);
 
-/** xen_standin_path_is_below: return whether @path is @dir or below it */
+/** xen_standin_path_is_below: return whether @path is @dir or below it. */
 bool xen_standin_path_is_below(const char *path, const char *dir);
 
 /*
@@ -150,11 +150,11 @@ bool xen_standin_path_is_below(const char *path, const char *dir);
 
 extern struct evtchn_backend_ops xen_standin_evtchn_ops;
 
-/** xen_standin_evtchn_init: begin without ports for the guest @domid */
+/** xen_standin_evtchn_init: begin without ports for the guest @domid. */
 void xen_standin_evtchn_init(uint16_t domid);
 
 /**
- * xen_standin_evtchn_alloc: give the guest an unbound port
+ * xen_standin_evtchn_alloc: give the guest an unbound port.
  * @kick_fd: an eventfd for events to the backend
  * @call_fd: an eventfd for events to the guest
  *
@@ -164,28 +164,28 @@ void xen_standin_evtchn_init(uint16_t domid);
 int xen_standin_evtchn_alloc(int kick_fd, int call_fd);
 
 /**
- * xen_standin_evtchn_close: close the guest's @port
+ * xen_standin_evtchn_close: close the guest's @port.
  *
  * Returns: 0, or -1 with errno set.
  */
 int xen_standin_evtchn_close(evtchn_port_t port);
 
 /**
- * xen_standin_evtchn_send: send an event on the guest's @port
+ * xen_standin_evtchn_send: send an event on the guest's @port.
  *
  * Returns: 0, or -1 with errno set.
  */
 int xen_standin_evtchn_send(evtchn_port_t port);
 
 /**
- * xen_standin_evtchn_take: count the events that the guest got on its @port
+ * xen_standin_evtchn_take: count the events that the guest got on its @port.
  *
  * Returns: the number since the last call, or -1 with errno set.
  */
 int64_t xen_standin_evtchn_take(evtchn_port_t port);
 
 /**
- * xen_standin_evtchn_is_bound: return whether a backend has bound @port
+ * xen_standin_evtchn_is_bound: return whether a backend has bound @port.
  *
  * Returns: 1 or 0, or -1 with errno set.
  */
@@ -198,7 +198,7 @@ int xen_standin_evtchn_is_bound(evtchn_port_t port);
 
 extern struct gnttab_backend_ops xen_standin_gnttab_ops;
 
-/** XenStandinGrantStats: numbers of calls since the start, and present use */
+/** XenStandinGrantStats: numbers of calls since the start, and present use. */
 typedef struct XenStandinGrantStats {
     uint64_t maps;              /* calls that mapped grants */
     uint64_t mapped;            /* grants that are mapped now */
@@ -209,11 +209,11 @@ typedef struct XenStandinGrantStats {
     uint64_t unmaps;            /* calls that unmapped grants */
 } XenStandinGrantStats;
 
-/** xen_standin_gnttab_init: begin without a table for the guest @domid */
+/** xen_standin_gnttab_init: begin without a table for the guest @domid. */
 void xen_standin_gnttab_init(uint16_t domid, const XenStandinLimits *limits);
 
 /**
- * xen_standin_gnttab_setup: use a grant table of version 1 at @frame
+ * xen_standin_gnttab_setup: use a grant table of version 1 at @frame.
  *
  * Context: BQL, while no grant is in use.
  *
@@ -221,17 +221,17 @@ void xen_standin_gnttab_init(uint16_t domid, const XenStandinLimits *limits);
  */
 int xen_standin_gnttab_setup(uint64_t frame, uint64_t nr_frames);
 
-/** xen_standin_gnttab_set_limit: allow @nr_grants mapped grants at a time */
+/** xen_standin_gnttab_set_limit: allow @nr_grants mapped grants at a time. */
 void xen_standin_gnttab_set_limit(uint64_t nr_grants);
 
-/** xen_standin_gnttab_get_stats: copy the statistics to @stats */
+/** xen_standin_gnttab_get_stats: copy the statistics to @stats. */
 void xen_standin_gnttab_get_stats(XenStandinGrantStats *stats);
 
 /*
  * Control: words of frontend and toolstack, which xen-standin-control.c lists.
  */
 
-/** xen_standin_control_start: read commands from the chardev, if it has one */
+/** xen_standin_control_start: read commands from the chardev, if it has one. */
 void xen_standin_control_start(XenStandin *s);
 
 #endif /* HW_XEN_XEN_STANDIN_H */

@@ -44,7 +44,7 @@ typedef struct FDMonRing {
 } FDMonRing;
 
 /**
- * fdmon_ring_start: let @ctx wait in @ring from now on
+ * fdmon_ring_start: let @ctx wait in @ring from now on.
  * @r: zeroed memory that is in use until fdmon_ring_stop()
  *
  * If that does not work, @ctx goes on as before.
@@ -55,7 +55,7 @@ void fdmon_ring_start(AioContext *ctx, FDMonRing *r, struct io_uring *ring,
                       const unsigned *in_flight);
 
 /**
- * fdmon_ring_stop: undo fdmon_ring_start(), if it was called
+ * fdmon_ring_stop: undo fdmon_ring_start(), if it was called.
  *
  * The ring must have no request.
  *
@@ -64,14 +64,14 @@ void fdmon_ring_start(AioContext *ctx, FDMonRing *r, struct io_uring *ring,
 void fdmon_ring_stop(AioContext *ctx);
 
 /**
- * fdmon_ring_defers: return whether requests may stay in the submission queue
+ * fdmon_ring_defers: return whether requests may stay in the submission queue.
  *
  * If so, they are submitted before the thread sleeps.
  */
 bool fdmon_ring_defers(AioContext *ctx);
 
 /**
- * fdmon_ring_reap: handle @cqe if it is the monitor's own
+ * fdmon_ring_reap: handle @cqe if it is the monitor's own.
  *
  * Returns: true if it is; then the caller only calls io_uring_cqe_seen().
  */

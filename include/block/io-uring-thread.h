@@ -34,7 +34,7 @@
 #endif
 
 /**
- * io_uring_thread_init: set up a ring
+ * io_uring_thread_init: set up a ring.
  * @ring: the ring
  * @entries: number of entries of the submission queue
  * @one_thread: whether only the thread that waits for results submits requests
@@ -55,7 +55,7 @@ static inline int io_uring_thread_init(struct io_uring *ring, unsigned entries,
 }
 
 /**
- * io_uring_thread_ready: return whether the kernel has results for the ring
+ * io_uring_thread_ready: return whether the kernel has results for the ring.
  *
  * If they are not posted yet, io_uring_peek_cqe() makes the kernel post them.
  *
@@ -74,7 +74,7 @@ static inline bool io_uring_thread_ready(struct io_uring *ring)
 }
 
 /**
- * io_uring_thread_prep_rw: prepare a read or write of a single buffer
+ * io_uring_thread_prep_rw: prepare a read or write of a single buffer.
  * @ring: the ring of @sqe
  * @sqe: the entry to fill in
  * @write: true for a write, false for a read

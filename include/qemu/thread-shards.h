@@ -49,7 +49,11 @@ void *thread_shard_alloc(size_t size);
  */
 void *thread_shards_add(ThreadShards *shards, unsigned slot, void *shard);
 
-/** thread_shards_get: return the shard of @slot, or NULL.  Any thread. */
+/**
+ * thread_shards_get: return the shard of @slot, or NULL.
+ *
+ * Context: any thread.
+ */
 static inline void *thread_shards_get(const ThreadShards *shards, unsigned slot)
 {
     return qatomic_load_acquire(&shards->shard[slot]);

@@ -13,7 +13,7 @@
 #define QEMU_TSAN_GUEST_MEMORY_H
 
 #ifdef CONFIG_TSAN
-/** AnnotateBenignRaceSized: a function of ThreadSanitizer's runtime */
+/** AnnotateBenignRaceSized: a function of ThreadSanitizer's runtime. */
 void AnnotateBenignRaceSized(const char *file, int line, const void *memory,
                              size_t size, const char *why);
 #endif

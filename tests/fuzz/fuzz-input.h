@@ -16,10 +16,10 @@ typedef struct FuzzInput {
     size_t left;
 } FuzzInput;
 
-/** FuzzOp: an operation on @target, which takes what it needs from @in */
+/** FuzzOp: an operation on @target, which takes what it needs from @in. */
 typedef void FuzzOp(void *target, FuzzInput *in);
 
-/** fuzz_take: the next @bytes bytes as a little-endian number */
+/** fuzz_take: the next @bytes bytes as a little-endian number. */
 static inline uint64_t fuzz_take(FuzzInput *in, unsigned bytes)
 {
     uint64_t value = 0;
@@ -35,14 +35,14 @@ static inline uint8_t fuzz_byte(FuzzInput *in)
     return fuzz_take(in, 1);
 }
 
-/** fuzz_below: a number below @limit */
+/** fuzz_below: a number below @limit. */
 static inline unsigned fuzz_below(FuzzInput *in, unsigned limit)
 {
     return fuzz_take(in, limit > 256 ? 2 : 1) % limit;
 }
 
 /**
- * fuzz_operations: do all that the input says
+ * fuzz_operations: do all that the input says.
  *
  * Half of all operations are the @usual one.  The others are chosen from @ops,
  * an array of @nr_ops.
@@ -58,7 +58,7 @@ static inline void fuzz_operations(FuzzInput *in, void *target, FuzzOp *usual,
 }
 
 /**
- * fuzz_sector: a sector where something may go wrong, or any
+ * fuzz_sector: a sector where something may go wrong, or any.
  *
  * The disk has @sectors sectors, and requests at sector @bad fail.
  */

@@ -29,11 +29,11 @@
 /* The device's ID. */
 #define FUZZ_DEVICE "disk0"
 
-/** fuzz_main_loop: let the main loop do what there is to do now */
+/** fuzz_main_loop: let the main loop do what there is to do now. */
 void fuzz_main_loop(void);
 
 /**
- * fuzz_settle: let the main loop and the IOThreads do what there is to do
+ * fuzz_settle: let the main loop and the IOThreads do what there is to do.
  *
  * Events that were sent before are seen, and the requests that were offered
  * with them have ended, unless their VM is stopped.
@@ -45,7 +45,7 @@ void fuzz_settle(void);
 #define FUZZ_MAIN_LOOP      1
 
 /**
- * fuzz_plug: plug the device
+ * fuzz_plug: plug the device.
  *
  * @properties is JSON: an object with all properties but for the ID, the drive
  * and the queues' IOThreads.  @threads chooses the latter.
@@ -54,37 +54,39 @@ void fuzz_settle(void);
  */
 bool fuzz_plug(const char *properties, unsigned threads);
 
-/** fuzz_ask_unplug: ask the guest to let the device go */
+/** fuzz_ask_unplug: ask the guest to let the device go. */
 void fuzz_ask_unplug(void);
 
 /**
  * fuzz_wait_unplugged: wait until the device is freed, when driver and
- * toolstack have let it go; its disk can be plugged again then
+ * toolstack have let it go; its disk can be plugged again then.
  */
 void fuzz_wait_unplugged(void);
 
-/** fuzz_throttle: limit the device to @iops; 0: no limit */
+/** fuzz_throttle: limit the device to @iops; 0: no limit. */
 void fuzz_throttle(unsigned iops);
 
 FuzzOp fuzz_op_settle;
 FuzzOp fuzz_op_stop;
 
-/** fuzz_op_continue: go on, and try again what has failed */
+/** fuzz_op_continue: go on, and try again what has failed. */
 FuzzOp fuzz_op_continue;
 
-/** fuzz_op_move: move a queue, or try to move one that does not exist */
+/** fuzz_op_move: move a queue, or try to move one that does not exist. */
 FuzzOp fuzz_op_move;
 
-/** fuzz_op_throttle: change the limits of the disk */
+/** fuzz_op_throttle: change the limits of the disk. */
 FuzzOp fuzz_op_throttle;
 
-/** fuzz_op_query: ask for what the queues count */
+/** fuzz_op_query: ask for what the queues count. */
 FuzzOp fuzz_op_query;
 
-/** fuzz_op_log: begin or stop to log which memory is written, as a migration */
+/**
+ * fuzz_op_log: begin or stop to log which memory is written, as a migration.
+ */
 FuzzOp fuzz_op_log;
 
-/** fuzz_stop_log: stop that, if it is under way */
+/** fuzz_stop_log: stop that, if it is under way. */
 void fuzz_stop_log(void);
 
 /* As many regions fuzz_save_memory() takes. */
@@ -97,14 +99,14 @@ void fuzz_stop_log(void);
  */
 void fuzz_save_memory(MemoryRegion *ram);
 
-/** fuzz_op_save: migrate to a file, after which the source goes on */
+/** fuzz_op_save: migrate to a file, after which the source goes on. */
 FuzzOp fuzz_op_save;
 
-/** fuzz_is_saved: return whether there is something to load */
+/** fuzz_is_saved: return whether there is something to load. */
 bool fuzz_is_saved(void);
 
 /**
- * fuzz_load: begin again with what was saved last
+ * fuzz_load: begin again with what was saved last.
  *
  * The guest's memory goes back to what it was, or stays as it is, as @in says.
  * A machine that cannot load is reset.
@@ -114,7 +116,7 @@ bool fuzz_is_saved(void);
 bool fuzz_load(FuzzInput *in);
 
 /**
- * fuzz_forget_saved: the machine has other devices than what was saved
+ * fuzz_forget_saved: the machine has other devices than what was saved.
  *
  * A reset does not undo what the machine loads before it comes to a device that
  * is missing.  A real QEMU ends there.
@@ -122,7 +124,8 @@ bool fuzz_load(FuzzInput *in);
 void fuzz_forget_saved(void);
 
 /**
- * fuzz_forget_loaded: forget what was saved, and reset a machine that loaded it
+ * fuzz_forget_loaded: forget what was saved, and reset a machine that has
+ * loaded it.
  *
  * Returns: whether it was reset.
  */

@@ -92,10 +92,10 @@ typedef struct VblkTable {
     unsigned next;              /* ... here, unless it does so anyway */
 } VblkTable;
 
-/** vblk_put: write @bytes of memory or of a register */
+/** vblk_put: write @bytes of memory or of a register. */
 void vblk_put(uint64_t addr, uint64_t value, unsigned bytes);
 
-/** vblk_get: read @bytes of memory or of a register */
+/** vblk_get: read @bytes of memory or of a register. */
 uint64_t vblk_get(uint64_t addr, unsigned bytes);
 
 /* A register of the common configuration. */
@@ -108,42 +108,42 @@ uint64_t vblk_get(uint64_t addr, unsigned bytes);
 
 void vblk_pci_write(unsigned offset, uint32_t value);
 
-/** vblk_pci_place: do what firmware does with the device */
+/** vblk_pci_place: do what firmware does with the device. */
 void vblk_pci_place(void);
 
-/** vblk_pci_reset: reset the device as a reset of the machine does */
+/** vblk_pci_reset: reset the device as a reset of the machine does. */
 void vblk_pci_reset(void);
 
-/** vblk_reset: reset the device as a driver does */
+/** vblk_reset: reset the device as a driver does. */
 void vblk_reset(VblkDriver *d);
 
 /**
- * vblk_start: reset the device, and start it without @refused features
+ * vblk_start: reset the device, and start it without @refused features.
  *
  * A device without the modern interface has rings of its own size.
  */
 void vblk_start(VblkDriver *d, uint64_t refused, unsigned size);
 
-/** vblk_start_legacy: the same by the legacy interface, if there is one */
+/** vblk_start_legacy: the same by the legacy interface, if there is one. */
 void vblk_start_legacy(VblkDriver *d, uint64_t refused);
 
-/** vblk_queue_enable: begin a queue anew */
+/** vblk_queue_enable: begin a queue anew. */
 void vblk_queue_enable(VblkDriver *d, int queue, unsigned size);
 
-/** vblk_need_queue: see to it that @queue can take requests */
+/** vblk_need_queue: see to it that @queue can take requests. */
 void vblk_need_queue(VblkDriver *d, int queue);
 
-/** vblk_offer: put @count segments on a ring; @table: indirectly, or NULL */
+/** vblk_offer: put @count segments on a ring; @table: indirectly, or NULL. */
 void vblk_offer(VblkDriver *d, int queue, const VblkSegment *segments,
                 int count, const VblkTable *table);
 
-/** vblk_break_chain: change what was offered last */
+/** vblk_break_chain: change what was offered last. */
 void vblk_break_chain(VblkDriver *d, int queue, FuzzInput *in);
 
 void vblk_notify(VblkDriver *d, int queue);
 
 /**
- * vblk_check_given_back: check that the device has no request of the driver
+ * vblk_check_given_back: check that the device has no request of the driver.
  *
  * It may keep what has failed and waits for the VM to go on, and what it had
  * when a ring was found to be broken.  Nothing can be said of a ring that is
@@ -153,23 +153,23 @@ void vblk_notify(VblkDriver *d, int queue);
 void vblk_check_given_back(VblkDriver *d);
 
 /**
- * vblk_check_served: a good request of a device that is reset gets its answer
+ * vblk_check_served: a good request of a device that is reset gets its answer.
  *
  * Whatever was done before, the device can be started and reads a sector.
  */
 void vblk_check_served(VblkDriver *d, int queue);
 
 /**
- * vblk_some_request: a request, as the specification has them or nearly so
+ * vblk_some_request: a request, as the specification has them or nearly so.
  *
  * Returns: how many of @segments it has, of VBLK_SEGMENTS.
  */
 int vblk_some_request(FuzzInput *in, VblkSegment *segments);
 
-/** vblk_some_table: a table for @count segments, or nearly so */
+/** vblk_some_table: a table for @count segments, or nearly so. */
 VblkTable vblk_some_table(FuzzInput *in, unsigned how, unsigned count);
 
-/** vblk_some_index: an index into @size descriptors, or a little beyond */
+/** vblk_some_index: an index into @size descriptors, or a little beyond. */
 unsigned vblk_some_index(FuzzInput *in, unsigned size);
 
 #endif /* TESTS_FUZZ_VBLK_H */

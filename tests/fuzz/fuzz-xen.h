@@ -41,7 +41,7 @@ enum {
     XB_CLOSED,
 };
 
-/** XenAbi: where a request's fields are */
+/** XenAbi: where a request's fields are. */
 typedef struct XenAbi {
     const char *protocol;
     unsigned entry;             /* bytes of a slot */
@@ -57,7 +57,7 @@ typedef struct XenFrontend {
     uint32_t producer[XEN_RINGS];
 } XenFrontend;
 
-/** xen_page: frame @number as the guest sees it */
+/** xen_page: frame @number as the guest sees it. */
 void *xen_page(unsigned number);
 
 /*
@@ -68,10 +68,10 @@ void xen_store(XenFrontend *f, const char *dir, const char *key,
                const char *fmt, ...) G_GNUC_PRINTF(4, 5);
 void xen_forget(XenFrontend *f, const char *dir, const char *key);
 
-/** xen_number: the number in the node, or 0 */
+/** xen_number: the number in the node, or 0. */
 unsigned xen_number(XenFrontend *f, const char *dir, const char *key);
 
-/** xen_state: go to @state, and let the backend follow */
+/** xen_state: go to @state, and let the backend follow. */
 void xen_state(XenFrontend *f, unsigned state);
 
 /*
@@ -79,50 +79,50 @@ void xen_state(XenFrontend *f, unsigned state);
  */
 
 /**
- * xen_connect: begin anew, whatever was before
+ * xen_connect: begin anew, whatever was before.
  *
  * @how has rings - 1, ABI, order, persistent grants, large sectors.
  */
 void xen_connect(XenFrontend *f, unsigned how);
 
-/** xen_disconnect: close as a driver does */
+/** xen_disconnect: close as a driver does. */
 void xen_disconnect(XenFrontend *f);
 
-/** xen_ports_close: the guest closes its event channels */
+/** xen_ports_close: the guest closes its event channels. */
 void xen_ports_close(XenFrontend *f);
 
-/** xen_port_send: the guest sends on the port of @ring */
+/** xen_port_send: the guest sends on the port of @ring. */
 void xen_port_send(XenFrontend *f, int ring);
 
 /*
  * Grants
  */
 
-/** xen_grants_begin: reference n grants frame n, and all may be mapped */
+/** xen_grants_begin: reference n grants frame n, and all may be mapped. */
 void xen_grants_begin(void);
 
-/** xen_grants_check: check that no grant is in use, and none is mapped */
+/** xen_grants_check: check that no grant is in use, and none is mapped. */
 void xen_grants_check(void);
 
-/** xen_grant_change: one grant becomes what the input says */
+/** xen_grant_change: one grant becomes what the input says. */
 FuzzOp xen_grant_change;
 
 /*
  * Rings
  */
 
-/** xen_ring_push: show the backend requests up to @producer */
+/** xen_ring_push: show the backend requests up to @producer. */
 void xen_ring_push(XenFrontend *f, int ring, uint32_t producer);
 
 /**
- * xen_some_request: put a request on @ring, well-formed or nearly so
+ * xen_some_request: put a request on @ring, well-formed or nearly so.
  *
  * Returns: false if the ring is full.
  */
 bool xen_some_request(XenFrontend *f, int ring, FuzzInput *in);
 
 /**
- * xen_check_served: check that a new device can be connected and reads a page
+ * xen_check_served: check that a new device can be connected and reads a page.
  */
 void xen_check_served(XenFrontend *f);
 

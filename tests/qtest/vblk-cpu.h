@@ -180,7 +180,7 @@ void vblk_cpu_op_end(VblkCpus *c, unsigned cpu);
 uint32_t vblk_cpu_read(VblkCpus *c, unsigned cpu, unsigned offset);
 void vblk_cpu_write(VblkCpus *c, unsigned cpu, unsigned offset, uint32_t value);
 
-/** vblk_cpu_count: how often a CPU has seen a vector */
+/** vblk_cpu_count: how often a CPU has seen a vector. */
 uint32_t vblk_cpu_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector);
 
 /** vblk_cpu_wait_count: wait until it has seen it so often. */
@@ -188,7 +188,7 @@ void vblk_cpu_wait_count(VblkCpus *c, unsigned cpu, unsigned cpu_vector,
                          uint32_t count);
 
 /**
- * VblkCounts: all counts of all CPUs at one moment, but for VBLK_VECTOR_WAKE
+ * VblkCounts: all counts of all CPUs at one moment, but for VBLK_VECTOR_WAKE.
  */
 typedef struct VblkCounts VblkCounts;
 
@@ -223,7 +223,7 @@ void vblk_cpu_drive_begin(VblkCpus *c, unsigned cpu);
 
 /**
  * vblk_cpu_drive_turns: how many batches have been answered on all queues of a
- * CPU
+ * CPU.
  */
 unsigned vblk_cpu_drive_turns(VblkCpus *c, unsigned cpu);
 
@@ -239,7 +239,7 @@ unsigned vblk_cpu_drive_go_on(VblkCpus *c, unsigned cpu, unsigned turns);
 /** vblk_cpu_drive_end: stop, wait for what is under way, and check it all. */
 void vblk_cpu_drive_end(VblkCpus *c, unsigned cpu);
 
-/** vblk_cpu_drive_abandon: after a reset, which leaves batches unanswered */
+/** vblk_cpu_drive_abandon: after a reset, which leaves batches unanswered. */
 void vblk_cpu_drive_abandon(VblkCpus *c, unsigned cpu);
 
 /** vblk_cpu_storm_begin: kick queues 0 to @num - 1 all the time. */
@@ -250,10 +250,10 @@ void vblk_cpu_storm_end(VblkCpus *c, unsigned cpu);
 /* For these: how a CPU notifies a queue, as an entry of its table has it */
 void vblk_cpus_put_bell(VblkCpus *c, uint8_t *entry, unsigned queue);
 
-/** vblk_cpu_page: guest address of a CPU's page */
+/** vblk_cpu_page: guest address of a CPU's page. */
 uint64_t vblk_cpu_page(unsigned cpu);
 
-/** vblk_far_pointer: as the pages have it; @addr is below 1 MiB */
+/** vblk_far_pointer: as the pages have it; @addr is below 1 MiB. */
 uint32_t vblk_far_pointer(uint64_t addr);
 
 #endif

@@ -112,7 +112,7 @@ void vblk_device_wait_broken(VblkDevice *d);
  */
 void vblk_device_negotiate(VblkDevice *d, uint64_t wanted);
 
-/** vblk_device_set_driver_ok: the last step of section 3.1.1 */
+/** vblk_device_set_driver_ok: the last step of section 3.1.1. */
 void vblk_device_set_driver_ok(VblkDevice *d);
 
 /**
@@ -158,10 +158,10 @@ uint32_t vblk_config_readl(VblkDevice *d, unsigned offset);
 uint64_t vblk_config_readq(VblkDevice *d, unsigned offset);
 void vblk_config_writeb(VblkDevice *d, unsigned offset, uint8_t value);
 
-/** vblk_isr_read: read (and so clear) the interrupt status, section 4.1.4.5 */
+/** vblk_isr_read: read (and so clear) the interrupt status, section 4.1.4.5. */
 uint8_t vblk_isr_read(VblkDevice *d);
 
-/** vblk_intx_level: whether the device asserts its INTx line */
+/** vblk_intx_level: whether the device asserts its INTx line. */
 bool vblk_intx_level(VblkDevice *d);
 
 /**

@@ -49,7 +49,9 @@ enum {
     VBLK_ALL = VBLK_PC_LEGACY | VBLK_Q35_LEGACY | VBLK_MODERN,
 };
 
-/** vblk_variant: by the number of its bit in these sets; NULL after the last */
+/**
+ * vblk_variant: by the number of its bit in these sets; NULL after the last.
+ */
 const VblkVariant *vblk_variant(unsigned index);
 
 /**
@@ -150,7 +152,7 @@ void vblk_device_del(VblkMachine *m, unsigned slot);
  */
 int vblk_slot_devfn(const VblkVariant *variant, unsigned slot);
 
-/** vblk_slot_mmio: address of the registers of a memory mapped @slot */
+/** vblk_slot_mmio: address of the registers of a memory mapped @slot. */
 uint64_t vblk_slot_mmio(unsigned slot);
 
 /**

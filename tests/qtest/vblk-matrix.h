@@ -108,7 +108,7 @@ void vblk_matrix_add(const VblkCase *cases, unsigned num);
  */
 char *vblk_cell_props(const VblkPlay *p);
 
-/** vblk_cell_polled: whether ioeventfd is off there */
+/** vblk_cell_polled: whether ioeventfd is off there. */
 bool vblk_cell_polled(const VblkPlay *p);
 
 /**

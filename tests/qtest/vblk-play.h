@@ -39,7 +39,7 @@ typedef struct VblkPlayDisk {
  */
 void vblk_play_start(VblkPlay *p, VblkPlayDisk disk);
 
-/** vblk_play_prepare: the machine and the disk, without the device */
+/** vblk_play_prepare: the machine and the disk, without the device. */
 void vblk_play_prepare(VblkPlay *p, VblkPlayDisk disk);
 
 /** vblk_note_plug: try to plug the device, and note how that ended. */
@@ -71,7 +71,7 @@ void vblk_play_end(VblkPlay *p);
  */
 VblkMachine *vblk_play_target(VblkPlay *p);
 
-/** vblk_play_go: QMP command that has to succeed; @json with its arguments */
+/** vblk_play_go: QMP command that has to succeed; @json with its arguments. */
 void vblk_play_go(VblkPlay *p, const char *command, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
 
@@ -213,7 +213,7 @@ GArray *vblk_places(VblkPlay *p, VblkLoad *load);
 /** vblk_freeze_places: remember what is there, and the image; frees @places. */
 VblkFreeze *vblk_freeze_places(VblkPlay *p, GArray *places);
 
-/** vblk_freeze: the same at once */
+/** vblk_freeze: the same at once. */
 VblkFreeze *vblk_freeze(VblkPlay *p, VblkLoad *load);
 
 /** vblk_note_frozen: note whether all is as it was; frees @f. */

@@ -140,7 +140,7 @@ unsigned vblk_split_claim(VblkQueue *q, void *token);
  */
 void vblk_split_offer(VblkQueue *q, uint16_t head);
 
-/** vblk_split_used_idx: the used index as the device has written it */
+/** vblk_split_used_idx: the used index as the device has written it. */
 uint16_t vblk_split_used_idx(VblkQueue *q);
 
 #endif

@@ -154,7 +154,7 @@ typedef struct VblkHistograms {
 #define VBLK_BINS(boundaries, bins) \
     "{'boundaries': [" boundaries "], 'bins': [" bins "]}"
 
-/** vblk_histograms_dict: for vblk_stream_expect() */
+/** vblk_histograms_dict: for vblk_stream_expect(). */
 QDict *vblk_histograms_dict(VblkHistograms h);
 
 /**

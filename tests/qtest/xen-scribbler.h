@@ -7,7 +7,7 @@
 #ifndef TESTS_QTEST_XEN_SCRIBBLER_H
 #define TESTS_QTEST_XEN_SCRIBBLER_H
 
-/** XenScribbler: a thread that writes bytes of chance to random places */
+/** XenScribbler: a thread that writes bytes of chance to random places. */
 typedef struct XenScribbler {
     uint8_t *start;
     size_t len;
@@ -17,14 +17,14 @@ typedef struct XenScribbler {
 } XenScribbler;
 
 /**
- * xen_scribbler_start: write to @len bytes from @start on
+ * xen_scribbler_start: write to @len bytes from @start on.
  *
  * @spares tells which are to be left alone; NULL: none.
  */
 void xen_scribbler_start(XenScribbler *s, uint8_t *start, size_t len,
                          bool (*spares)(size_t offset));
 
-/** xen_scribbler_stop: write no more, from the return on */
+/** xen_scribbler_stop: write no more, from the return on. */
 void xen_scribbler_stop(XenScribbler *s);
 
 #endif /* TESTS_QTEST_XEN_SCRIBBLER_H */

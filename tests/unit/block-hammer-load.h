@@ -61,7 +61,7 @@ struct Hammer {
 extern int hammer_seed;
 
 /**
- * sector_fill: what write @number puts into that sector
+ * sector_fill: what write @number puts into that sector.
  */
 void sector_fill(uint64_t *buf, int sector, uint32_t number);
 

@@ -172,7 +172,7 @@ bool block_queue_device_realize(BlockQueueDevice *device, DeviceState *dev,
 void block_queue_device_unrealize(BlockQueueDevice *device);
 
 /**
- * block_queue_device_ref: keep the device in memory
+ * block_queue_device_ref: keep the device in memory.
  *
  * A bottom half that runs a nested event loop needs this, because the device
  * may be unplugged in that loop.
@@ -181,7 +181,7 @@ void block_queue_device_unrealize(BlockQueueDevice *device);
  */
 Object *block_queue_device_ref(BlockQueueDevice *device);
 
-/** block_queue_device_unref: undo block_queue_device_ref() */
+/** block_queue_device_unref: undo block_queue_device_ref(). */
 void block_queue_device_unref(BlockQueueDevice *device, Object *parent);
 
 /**

@@ -54,7 +54,7 @@ typedef enum BlockQueueEvent {
 } BlockQueueEvent;
 
 /**
- * block_queue_state_next: return the state that follows @state after @event
+ * block_queue_state_next: return the state that follows @state after @event.
  *
  * Every event may come in every state.  An event that means nothing in a state
  * does not change it.
@@ -64,10 +64,10 @@ typedef enum BlockQueueEvent {
 BlockQueueState block_queue_state_next(BlockQueueState state,
                                        BlockQueueEvent event);
 
-/** block_queue_state_name: return the state's name, for users and traces */
+/** block_queue_state_name: return the state's name, for users and traces. */
 const char *block_queue_state_name(BlockQueueState state);
 
-/** block_queue_event_name: return the event's name, for traces */
+/** block_queue_event_name: return the event's name, for traces. */
 const char *block_queue_event_name(BlockQueueEvent event);
 
 #endif /* HW_BLOCK_BLOCK_QUEUE_STATE_H */

@@ -221,7 +221,11 @@ void block_queue_move(BlockQueue *queue, AioContext *ctx);
  */
 void block_queue_settle(BlockQueue *queue);
 
-/** block_queue_count: add @n to a counter of BlockQueueStats.  Owner thread. */
+/**
+ * block_queue_count: add @n to a counter of BlockQueueStats.
+ *
+ * Context: owner thread.
+ */
 static inline void block_queue_count(uint64_t *counter, uint64_t n)
 {
     qatomic_set(counter, *counter + n);
@@ -237,7 +241,11 @@ static inline bool block_queue_listening(const BlockQueue *queue)
     return !(queue->target_seq & 1);
 }
 
-/** block_queue_request_begin: count a request as taken.  Owner thread. */
+/**
+ * block_queue_request_begin: count a request as taken.
+ *
+ * Context: owner thread.
+ */
 static inline void block_queue_request_begin(BlockQueue *queue)
 {
     queue->in_flight++;

@@ -76,7 +76,7 @@ struct RingViewSource {
 };
 
 /**
- * ring_view_new_from_ranges: make a view of plain arrays
+ * ring_view_new_from_ranges: make a view of plain arrays.
  * @ranges: sorted by @start and not overlapping; the function copies them
  * @n: the number of ranges, may be 0
  *
@@ -98,7 +98,7 @@ void ring_view_ref(RingView *view);
 void ring_view_unref(RingView *view);
 
 /**
- * ring_view_source_init: set up a source that starts with @view
+ * ring_view_source_init: set up a source that starts with @view.
  * @view: the caller's reference passes to the source
  *
  * Tests and ring_view_source_new() use this.
@@ -109,7 +109,7 @@ void ring_view_source_init(RingViewSource *src, RingView *view);
 void ring_view_source_destroy(RingViewSource *src);
 
 /**
- * ring_view_source_publish: make @view the current one
+ * ring_view_source_publish: make @view the current one.
  * @view: the caller's reference passes to the source
  *
  * This ends with a full memory barrier.  The comment in vring.h on dirty
@@ -152,7 +152,7 @@ static inline bool ring_view_source_is_current(const RingViewSource *src,
 typedef void RingViewChangedFn(void *opaque, bool gone);
 
 /**
- * ring_view_source_new: follow an address space (ring-view-source.c)
+ * ring_view_source_new: follow an address space (ring-view-source.c).
  * @as: the device's DMA address space (vdev->dma_as)
  * @changed: may be NULL
  *
@@ -181,7 +181,7 @@ void *ring_view_map_slow(const RingView *view, RingViewHint *hint,
                          const RingViewRange **range);
 
 /**
- * ring_view_map: translate a guest address to a host address
+ * ring_view_map: translate a guest address to a host address.
  * @hint: belongs to the caller and to this view; must be 0 for a new view
  * @len: on entry the number of bytes wanted, not 0; on return the number of
  *       bytes at the host address.  That is less if the range ends earlier;
@@ -211,7 +211,7 @@ static inline void *ring_view_map(const RingView *view, RingViewHint *hint,
 }
 
 /**
- * ring_view_mark_written: report that the device has written @len bytes
+ * ring_view_mark_written: report that the device has written @len bytes.
  * @host: from ring_view_map() of this view; an address that is not in the view
  *        is ignored
  *

@@ -193,7 +193,7 @@ struct VRing {
 };
 
 /**
- * vring_config_from_vdev: fill in @config as the driver has set up the ring
+ * vring_config_from_vdev: fill in @config as the driver has set up the ring.
  * @n: index of the queue
  *
  * Context: BQL, after the driver has negotiated features and enabled the queue.
@@ -202,7 +202,7 @@ struct VRing {
 void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
 
 /**
- * vring_load_from_vdev: take the positions from the VirtQueue
+ * vring_load_from_vdev: take the positions from the VirtQueue.
  *
  * The ring must be attached.  The VirtQueue of a split ring has no used index
  * that can be read, so this reads the used index in guest memory.
@@ -215,7 +215,7 @@ void vring_config_from_vdev(VRingConfig *config, VirtIODevice *vdev, int n);
 bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
 
 /**
- * vring_store_to_vdev: copy the positions to the VirtQueue
+ * vring_store_to_vdev: copy the positions to the VirtQueue.
  *
  * The ring must be attached.  Chains in flight now count as in flight in the
  * VirtQueue.  The device may end them there, as elements with the chain's id
@@ -226,7 +226,7 @@ bool vring_load_from_vdev(VRing *r, VirtIODevice *vdev, int n);
 void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 
 /**
- * vring_setup: set up a ring with its positions at the start
+ * vring_setup: set up a ring with its positions at the start.
  * @as: for buffers that are not in the view
  *
  * The ring is not attached.  (The name vring_init() belongs to virtio_ring.h.)
@@ -236,7 +236,7 @@ void vring_store_to_vdev(const VRing *r, VirtIODevice *vdev, int n);
 void vring_setup(VRing *r, const VRingConfig *config, AddressSpace *as);
 
 /**
- * vring_enter_thread: prepare the ring for the calling thread
+ * vring_enter_thread: prepare the ring for the calling thread.
  *
  * The caller does this before each batch.  A ring of the main loop is read by
  * any thread that holds the BQL, and the thread of the last batch may have
@@ -251,14 +251,14 @@ static inline bool vring_is_set_up(const VRing *r)
 }
 
 /**
- * vring_cleanup: undo vring_setup()
+ * vring_cleanup: undo vring_setup().
  *
  * The ring must be detached, and no chain may be in flight.
  */
 void vring_cleanup(VRing *r);
 
 /**
- * vring_attach: find the ring in guest memory
+ * vring_attach: find the ring in guest memory.
  * @src: must exist until vring_detach()
  *
  * Context: owner thread, or any thread while no other uses the queue.
@@ -272,7 +272,7 @@ void vring_cleanup(VRing *r);
 bool vring_attach(VRing *r, RingViewSource *src);
 
 /**
- * vring_can_attach: return whether vring_attach() would succeed with @view
+ * vring_can_attach: return whether vring_attach() would succeed with @view.
  *
  * This allocates no memory.
  *
@@ -281,7 +281,7 @@ bool vring_attach(VRing *r, RingViewSource *src);
 bool vring_can_attach(const VRingConfig *config, const RingView *view);
 
 /**
- * vring_detach: undo vring_attach()
+ * vring_detach: undo vring_attach().
  *
  * Chains in flight keep their memory.  vring_drop() may drop them later.
  *
@@ -299,7 +299,7 @@ static inline bool vring_attached(const VRing *r)
 void vring_get_state(const VRing *r, VRingState *state);
 
 /**
- * vring_set_state: set the ring's positions
+ * vring_set_state: set the ring's positions.
  *
  * The entries between the two positions count as in flight.
  *
@@ -321,7 +321,7 @@ static inline void vring_invalidate_signalled_used(VRing *r)
 bool vring_switch_view(VRing *r);
 
 /**
- * vring_refresh: follow changes of guest memory
+ * vring_refresh: follow changes of guest memory.
  *
  * The caller does this at the start of every batch.
  *
@@ -345,7 +345,7 @@ int vring_take_split(VRing *r, VRingChain *chain);
 int vring_take_packed(VRing *r, VRingChain *chain);
 
 /**
- * vring_take_into: take the next chain that the driver has made available
+ * vring_take_into: take the next chain that the driver has made available.
  * @chain: filled in on success
  * @iov: an array for the chain's segments
  * @room: number of entries of @iov, at most VRING_MAX_SEGMENTS.  If the chain
@@ -398,7 +398,7 @@ void vring_push_split(VRing *r, VRingChain *chain, uint32_t written);
 void vring_push_packed(VRing *r, VRingChain *chain, uint32_t written);
 
 /**
- * vring_push: give a chain back; the driver does not see it yet
+ * vring_push: give a chain back; the driver does not see it yet.
  * @chain: must stay valid, with its @iov, until vring_publish()
  * @written: bytes written to its device-writable segments
  *
@@ -415,7 +415,7 @@ static inline void vring_push(VRing *r, VRingChain *chain, uint32_t written)
 }
 
 /**
- * vring_publish: show all pushed chains to the driver
+ * vring_publish: show all pushed chains to the driver.
  *
  * This is cheap if nothing was pushed.
  *
@@ -425,7 +425,7 @@ bool vring_publish(VRing *r);
 
 /**
  * vring_driver_waits: return whether the driver may be waiting for an
- * interrupt for entries that were published before
+ * interrupt for entries that were published before.
  *
  * If the driver does not say which entry it waits for, it counts as waiting
  * whenever it has interrupts enabled.
@@ -435,7 +435,7 @@ bool vring_publish(VRing *r);
 bool vring_driver_waits(const VRing *r);
 
 /**
- * vring_adopt: prepare a chain that another reader took for vring_push()
+ * vring_adopt: prepare a chain that another reader took for vring_push().
  * @chain: only @id and @ndescs are used; the caller itself unmaps the chain's
  *         segments and reports writes to them
  *
@@ -456,7 +456,7 @@ static inline void vring_adopt(VRing *r, VRingChain *chain)
 }
 
 /**
- * vring_chain_address: return the guest address of a segment of @chain->iov
+ * vring_chain_address: return the guest address of a segment of @chain->iov.
  *
  * This is slow.  Migration uses it, to save chains.
  *
@@ -465,7 +465,7 @@ static inline void vring_adopt(VRing *r, VRingChain *chain)
 hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 
 /**
- * vring_drop: release a chain without giving it back, because of a reset
+ * vring_drop: release a chain without giving it back, because of a reset.
  *
  * The ring may be detached.  This writes nothing to MMIO.  It reports all of
  * the chain's pages in RAM as written.
@@ -473,7 +473,7 @@ hwaddr vring_chain_address(const VRingChain *chain, unsigned segment);
 void vring_drop(VRing *r, VRingChain *chain);
 
 /**
- * vring_set_notification: ask the driver to kick, or not to
+ * vring_set_notification: ask the driver to kick, or not to.
  *
  * With @enable this ends with a full barrier.  The caller must call
  * vring_empty() afterwards, to find chains that the driver has added before it
@@ -482,7 +482,7 @@ void vring_drop(VRing *r, VRingChain *chain);
 void vring_set_notification(VRing *r, bool enable);
 
 /**
- * vring_empty: return whether the driver has made nothing available
+ * vring_empty: return whether the driver has made nothing available.
  *
  * This reads one index or flag of the ring and changes nothing, so poll
  * handlers may call it.

@@ -23,14 +23,14 @@ typedef struct XenGuestLog {
     uint64_t dropped;           /* lines dropped since the last one logged */
 } XenGuestLog;
 
-/** xen_guest_log_init: begin with XEN_GUEST_LOG_BURST lines left */
+/** xen_guest_log_init: begin with XEN_GUEST_LOG_BURST lines left. */
 void xen_guest_log_init(XenGuestLog *log);
 
-/** xen_guest_log_destroy: undo xen_guest_log_init() */
+/** xen_guest_log_destroy: undo xen_guest_log_init(). */
 void xen_guest_log_destroy(XenGuestLog *log);
 
 /**
- * xen_guest_log_take: ask for one line
+ * xen_guest_log_take: ask for one line.
  * @now_ms: the time, from a clock that never goes back
  * @dropped: set to the number of lines that were dropped since the last line
  *           that was logged
@@ -42,7 +42,7 @@ void xen_guest_log_destroy(XenGuestLog *log);
 bool xen_guest_log_take(XenGuestLog *log, int64_t now_ms, uint64_t *dropped);
 
 /**
- * xen_guest_log_may_say: xen_guest_log_take() with the VM's virtual clock
+ * xen_guest_log_may_say: xen_guest_log_take() with the VM's virtual clock.
  *
  * If lines were dropped before, this also logs how many.
  */

@@ -11,11 +11,11 @@
 
 struct xentoollog_logger;
 
-/** xen_native_get_limits: operation get_limits of struct gnttab_backend_ops */
+/** xen_native_get_limits: operation get_limits of struct gnttab_backend_ops. */
 void xen_native_get_limits(uint32_t domid, XenGnttabLimits *limits);
 
 /**
- * xen_native_logger: return a logger to be given to Xen's libraries
+ * xen_native_logger: return a logger to be given to Xen's libraries.
  *
  * Guests can make these libraries log errors.  The lines go to QEMU's log, and
  * XenGuestLog limits their number.
