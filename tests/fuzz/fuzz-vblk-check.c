@@ -11,6 +11,7 @@
 #include "hw/virtio/virtio.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-virtio.h"
+#include "qemu/bitops.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_ring.h"
 #include "system/runstate.h"
@@ -33,13 +34,31 @@ static void notify_all(VblkDriver *d)
     }
 }
 
-/* All is taken from a split ring that lies where the driver places rings. */
-static void check_taken(const VirtQueueStatus *queue)
+static bool is_in_areas(uint64_t addr)
 {
-    uint64_t avail = queue->vring_avail;
+    return addr >= VBLK_AREA(0) && addr < VBLK_AREA(VBLK_AREAS);
+}
 
-    if (avail >= VBLK_AREA(0) && avail < VBLK_AREA(VBLK_AREAS)) {
-        assert(queue->last_avail_idx == vblk_get(avail + 2, 2));
+/* Check that the device has taken all chains of a split ring. */
+static void check_taken_split(const VirtQueueStatus *queue)
+{
+    if (is_in_areas(queue->vring_avail)) {
+        assert(queue->last_avail_idx == vblk_get(queue->vring_avail + 2, 2));
+    }
+}
+
+/* Check that the next descriptor of a packed ring is not available. */
+static void check_taken_packed(VirtIODevice *vdev, int index)
+{
+    uint64_t ring = virtio_queue_get_desc_addr(vdev, index);
+    unsigned next = virtio_queue_get_last_avail_idx(vdev, index);
+    bool wrap = extract32(next, 15, 1);
+    unsigned flags;
+
+    if (is_in_areas(ring)) {
+        flags = vblk_get(ring + extract32(next, 0, 15) * 16 + 14, 2);
+        assert(extract32(flags, VRING_PACKED_DESC_F_AVAIL, 1) != wrap ||
+               extract32(flags, VRING_PACKED_DESC_F_USED, 1) == wrap);
     }
 }
 
@@ -50,8 +69,11 @@ static void check_queue(VirtIODevice *vdev, int index)
 
     if (queue) {
         assert(queue->inuse == 0);
-        if (!virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED)) {
-            check_taken(queue);
+        /* The device has told the VirtQueue where it is in the ring. */
+        if (virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED)) {
+            check_taken_packed(vdev, index);
+        } else {
+            check_taken_split(queue);
         }
         qapi_free_VirtQueueStatus(queue);
     }

@@ -8,10 +8,14 @@
 #include "qapi/error.h"
 #include "qemu/bswap.h"
 #include "qemu/memfd.h"
+#include "qemu/timer.h"
 #include "tests/qtest/fuzz/fuzz.h"
 #include "../../hw/xen/xen-standin.h"
 #include "fuzz-machine.h"
 #include "fuzz-xen.h"
+
+/* How often queues give back what they do not need. */
+#define TICK_NS (10 * NANOSECONDS_PER_SECOND)
 
 /* The disk of a toolstack. */
 #define OTHER_FRONTEND  "/local/domain/1/device/vbd/51728"
@@ -239,8 +243,22 @@ static void op_attach(void *opaque, FuzzInput *in)
     }
 }
 
+/* Let queues give back what they have not used for up to 80 s. */
+static void op_tick(void *opaque, FuzzInput *in)
+{
+    unsigned ticks = 1 + fuzz_below(in, 8);
+
+    /* A limit would let requests wait for the time of the host. */
+    fuzz_throttle(0);
+    while (ticks--) {
+        qemu_clock_advance_virtual_time(
+            qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + TICK_NS);
+        fuzz_settle();
+    }
+}
+
 static FuzzOp *const ops[] = {
-    op_push, op_connect, fuzz_op_settle, op_push, op_disconnect, op_state,
+    op_push, op_connect, fuzz_op_settle, op_tick, op_disconnect, op_state,
     op_store, op_conflict, xen_grant_change, op_limit, op_scribble,
     op_producer, op_event, op_plug, fuzz_op_stop, fuzz_op_continue,
     fuzz_op_move, fuzz_op_throttle, fuzz_op_query, op_attach,
