@@ -78,11 +78,11 @@ class Chain:
         """Names of the format nodes, from the base up."""
         return [layer.node for layer in self.layers]
 
-    def new_layer(self, image_format, *options):
+    def new_layer(self, image_format, *options, folder=None):
         """An image that is not part of the chain yet."""
         self.made += 1
         node = f'{self.name}{self.made}'
-        layer = Layer(node, self.folder / f'{node}.{image_format}',
+        layer = Layer(node, (folder or self.folder) / f'{node}.{image_format}',
                       image_format, self.detect_zeroes)
         words = [word for option in (*options, *OPTIONS.get(image_format, ()))
                  for word in ('-o', option)]

@@ -15,6 +15,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / 'scripts'))
 
 # pylint: disable=wrong-import-position
+import steps_errors  # noqa: E402
 import steps_images  # noqa: E402
 import steps_life  # noqa: E402
 import steps_queues  # noqa: E402
@@ -30,7 +31,7 @@ STAY = 4            # one seed of so many keeps its process
 # What the guest is: the rig that it is in, and the steps.
 GUESTS = {
     'virtio': (Rig, steps_queues.STEPS + steps_images.STEPS
-               + steps_life.STEPS),
+               + steps_errors.STEPS + steps_life.STEPS),
     'xen': (XenRig, xen_steps.STEPS),
 }
 NAMES = {

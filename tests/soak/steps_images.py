@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Snapshots, commits, streams, mirrors, backups, faults, all under load."""
+"""Snapshots, commits, streams, mirrors, backups, all under load."""
 
-import time
 from random import Random
 
 from chain import Chain
-from guest.errors import RunError
-from loads import PATIENCE
 from rig import DISKS, QUEUES
 from steps import Step
 from steps_queues import move
@@ -32,9 +29,9 @@ def deep(rig):
     return [name for name in DISKS if len(rig.chains[name].layers) > 1]
 
 
-def overlay(chain, shape):
+def overlay(chain, shape, folder=None):
     """A new image over the active one, that is not part of the chain yet."""
-    layer = chain.new_layer('qcow2', shape)
+    layer = chain.new_layer('qcow2', shape, folder=folder)
     chain.img('rebase', '-u', '-f', 'qcow2', '-F', chain.active.format,
               '-b', chain.active.path, layer.path)
     return layer
@@ -42,7 +39,7 @@ def overlay(chain, shape):
 
 def take_snapshot(rig, chain, layer, **nodes):
     """All writes go to this layer from now on."""
-    rig.add_nodes(layer.blockdevs(rig.direct, **nodes))
+    rig.add_nodes(layer.blockdevs(**{'direct': rig.direct, **nodes}))
     rig.qmp('blockdev-snapshot', node=chain.active.node, overlay=layer.node)
     chain.layers.append(layer)
 
@@ -198,65 +195,4 @@ class Backup(Step):
         rig.drop_layer(target)
 
 
-class Fault(Step):
-    """The backend fails some requests and recovers: the guest is stopped, goes
-    on, and sees no error."""
-
-    # Of the disks that meet them while they are under load.
-    RULES = (
-        ({'event': 'write_aio'}, DISKS),
-        ({'event': 'cluster_alloc'}, DISKS),
-        ({'event': 'l2_update'}, DISKS),
-        ({'event': 'none', 'iotype': 'flush'}, DISKS),
-        ({'event': 'read_aio', 'iotype': 'read'}, ('data',)),
-    )
-
-    def plan(self, random, rig):
-        rule, disks = random.choice(self.RULES)
-        return {'disk': random.choice(disks), **rule,
-                'errno': random.choice([5, 28]),
-                'times': random.choice([1, 1, 2, 5])}
-
-    def act(self, rig, disk, times, **rule):
-        chain = rig.chains[disk]
-        side = rig.side
-        layer = overlay(chain, SHAPES[0])
-        side.errors_expected = True
-        take_snapshot(rig, chain, layer,
-                      errors=[{**rule, 'once': True}] * times)
-        data = side.wait_for('BLOCK_IO_ERROR', action='stop')['data']
-        if data['nospace'] != (rule['errno'] == 28):
-            raise RunError(f'the error says {data}')
-        side.wait_for('STOP')
-        rig.qmp('cont')
-        # The job may meet what is left of the errors.
-        top = len(chain.layers) - 1
-        for gone in commit(rig, chain, top - 1, top,
-                           lambda: self.go_on(rig), 'ignore'):
-            rig.drop_layer(gone, debug=True)
-        self.hold(rig)
-        side.forget_events()
-        side.errors_expected = False
-        rig.go()
-
-    @staticmethod
-    def go_on(rig):
-        if rig.side.has_happened('STOP'):
-            rig.side.forget_events()
-            rig.qmp('cont')
-
-    def hold(self, rig):
-        """As rig.hold(), of a guest that may be stopped."""
-        jobs = [(load, load.begin(rig.side, 'hold'))
-                for load in rig.loads.values()]
-        deadline = time.monotonic() + PATIENCE
-        while not all(rig.side.answered(job) for _, job in jobs):
-            if time.monotonic() > deadline:
-                raise rig.side.failure('the loads do not come to rest')
-            self.go_on(rig)
-            rig.side.guest.pump(0.05)
-        for load, job in jobs:
-            load.end(rig.side, job)
-
-
-STEPS = [Snapshot(), Commit(), Stream(), Mirror(), Backup(), Fault()]
+STEPS = [Snapshot(), Commit(), Stream(), Mirror(), Backup()]

@@ -3,7 +3,8 @@
 """About five minutes of 'make soak', from a seed that is always the same.
 
 The guest of QEMU gets as many steps as make each kind come at least once, on a
-qcow2 image with cache=none and blocks of 4 KiB; a domU gets five minutes.
+qcow2 image with cache=none and blocks of 4 KiB; a domU gets five minutes.  Only
+who may mount a filesystem gets the step 'full'.
 
 QTEST_QEMU_BINARY names the emulator, STOCK that of the untouched base, LOAD
 the load's program, GUEST what is soaked.
@@ -20,6 +21,7 @@ sys.path.insert(0, str(REPO / 'tests/functional'))
 import tap      # noqa: E402
 import rig      # noqa: E402
 import soak     # noqa: E402
+import steps_errors     # noqa: E402
 
 SEED = 1
 STEPS = 30
@@ -42,8 +44,10 @@ class SoakTest(unittest.TestCase):
             'detect_zeroes': 'off'})
         totals = self.soak(f'STEPS={STEPS}')
         self.assertEqual(totals.steps, STEPS)
-        self.assertEqual(set(totals.kinds), {
-            step.name for step in soak.all_steps('virtio', stay=False)})
+        kinds = {step.name for step in soak.all_steps('virtio', stay=False)}
+        if not steps_errors.may_mount():
+            kinds.remove('full')
+        self.assertEqual(set(totals.kinds), kinds)
 
     @unittest.skipUnless('GUEST' in os.environ, 'no other guest')
     def test_five_minutes(self):
