@@ -5,7 +5,7 @@ import re
 
 from guest.errors import RunError
 from steps import Step
-from xen_rig import DISKS, PIECES, VCPUS
+from xen_rig import DISK_MIB, DISKS, PIECES, VCPUS
 
 # Of Linux' xen-blkfront, which allocates pages for the segments of all requests
 # that its rings can hold: larger ones do not fit into the domU's memory.
@@ -84,6 +84,43 @@ class Cpus(Step):
         rig.end_load()
 
 
+class Monitor:
+    """The human monitor of the domU's device model, about one disk."""
+
+    def __init__(self, domu, disk):
+        self.domu = domu
+        said = self.ask('info block')
+        match = re.search(rf'^{disk}.*\n(?:\s.*\n)*?\s+Attached to:\s+(\S+)',
+                          said, re.M)
+        if not match:
+            raise RunError(f'info block does not tell of {disk}',
+                           said.splitlines())
+        self.path = match[1]
+
+    def ask(self, command):
+        return self.domu.xl(
+            f"qemu-monitor-command {self.domu.name} '{command}'")
+
+    def tell(self, command):
+        """A command that says nothing when all is well."""
+        said = self.ask(command)
+        if said.strip():
+            raise RunError(f'{command} failed', said.splitlines())
+
+    def places(self):
+        """The IOThread of each ring; '' is the main loop."""
+        found = re.findall(rf'^{re.escape(self.path)} queue \d+: '
+                           r'iothread=(\(main loop\)|\S+)',
+                           self.ask('info queues'), re.M)
+        return ['' if place == '(main loop)' else place for place in found]
+
+    def move(self, ring, place):
+        self.tell(f'queue_set_iothread {self.path} {ring} {place}'.rstrip())
+        if self.places()[ring] != place:
+            raise RunError(f'ring {ring} is not in {place or "the main loop"}',
+                           [str(self.places())])
+
+
 class Limits(Step):
     """xvda gets limits in its device model, and loses them."""
 
@@ -91,20 +128,54 @@ class Limits(Step):
         return {'iops': random.randint(50, 500)}
 
     def act(self, rig, iops):
-        said = rig.domu.xl(f"qemu-monitor-command {rig.domu.name} "
-                           "'info block'")
-        match = re.search(r'^xvda.*\n(?:\s.*\n)*?\s+Attached to:\s+(\S+)',
-                          said, re.M)
-        if not match:
-            raise RunError('info block does not tell of xvda',
-                           said.splitlines())
+        monitor = Monitor(rig.domu, 'xvda')
         for limit in (iops, 0):
-            said = rig.domu.xl(
-                f"qemu-monitor-command {rig.domu.name} 'block_set_io_throttle "
-                f"{match[1]} 0 0 0 {limit} 0 0'")
-            if said.strip():
-                raise RunError('no limits', said.splitlines())
+            monitor.tell(
+                f'block_set_io_throttle {monitor.path} 0 0 0 {limit} 0 0')
             rig.load.progress()
+
+
+class Move(Step):
+    """The rings of xvda go from thread to thread and back, under load."""
+
+    IOTHREADS = ('extra0', 'extra1')
+
+    def plan(self, random, rig):
+        return {'moves': [(random.randrange(rig.rings),
+                           random.choice(['', *self.IOTHREADS]))
+                          for _ in range(random.randint(2, 8))],
+                'first': random.choice(['move', 'delete'])}
+
+    def act(self, rig, moves, first):
+        monitor = Monitor(rig.domu, 'xvda')
+        before = monitor.places()
+        for name in self.IOTHREADS:
+            monitor.tell(f'object_add iothread,id={name}')
+        for ring, place in moves:
+            monitor.move(ring, place)
+            rig.load.progress()
+        # An IOThread that is deleted stays until its rings have left it.
+        actions = [lambda: [monitor.tell(f'object_del {name}')
+                            for name in self.IOTHREADS],
+                   lambda: [monitor.move(ring, place)
+                            for ring, place in enumerate(before)]]
+        for action in actions if first == 'delete' else reversed(actions):
+            action()
+        rig.load.progress()
+
+
+class Resize(Step):
+    """xvdb becomes larger or smaller, and the domU sees it."""
+
+    def plan(self, random, rig):
+        return {'mib': random.randint(PIECES, 2 * DISK_MIB)}
+
+    def act(self, rig, mib):
+        # Only a named BlockBackend can be resized by block_resize.
+        monitor = Monitor(rig.domu, 'xvdb')
+        monitor.tell(f'qemu-io -d {monitor.path} "truncate {mib}M"')
+        rig.domu.run(f'until [ $(cat /sys/block/xvdb/size) = {mib * 2048} ]; '
+                     'do usleep 20000; done')
 
 
 class SaveAndRestore(Step):
@@ -169,4 +240,5 @@ class End(Step):
 
 
 STEPS = [Write(), Discard(), Hotplug(), FailedAttach(), Pause(), Cpus(),
-         Limits(), SaveAndRestore(), Migrate(), Driver(), End()]
+         Limits(), Move(), Resize(), SaveAndRestore(), Migrate(), Driver(),
+         End()]
