@@ -30,7 +30,8 @@
 #:                        each, in build/export; FIXES=1 takes only the fixes
 #: make check-export      make that branch, build it, run its tests, boot a
 #:                        guest; FIXES=1 as above, EACH=1 also builds each
-#:                        commit by itself, which takes an hour
+#:                        commit by itself, which takes an hour; EACH=50
+#:                        begins with the 50th
 #: make install           install to the configured prefix, below DESTDIR
 #: make uninstall         remove what 'make install' has installed
 #: make deb               make Debian packages, in BUILD/deb, that live beside
@@ -148,7 +149,7 @@ export:
 check-export:
 	$(setup) build guest export
 	$(tool) check-export --build=$(BUILD) $(if $(FIXES),fixes) \
-		$(if $(EACH),each)
+		$(if $(EACH),each=$(EACH))
 
 install:
 	$(setup) build

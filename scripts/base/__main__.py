@@ -12,8 +12,9 @@
 #                                   fuzz the devices, see fuzz.py
 #     run export [fixes]            a branch of QEMU with our changes, in
 #                                   BUILD/export
-#     run check-export [fixes] [each]
-#                                   make that branch, build it, test it
+#     run check-export [fixes] [each=N]
+#                                   make that branch, build it, test it, then
+#                                   each commit, from the Nth one on
 #     run install                   install what was built (DESTDIR is heeded)
 #     run uninstall                 remove that again
 #     run deb                       make Debian packages of it
@@ -34,6 +35,7 @@ from pathlib import Path
 import check
 import deb
 import debian
+import each
 import export
 import fuzz
 import install
@@ -277,10 +279,11 @@ def main_export(ours, rest):
 
 def main_check_export(ours, rest):
     layout = Layout(ours['build'])
+    first = each.first_commit(rest)
     with build_folder(layout.build):
         state = load_state(layout)
         trial.run(layout.build, state, choose_lock(state['with_base']),
-                  'fixes' in rest, 'each' in rest)
+                  'fixes' in rest, first)
 
 
 def main_install(ours, _rest):

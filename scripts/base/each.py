@@ -55,8 +55,20 @@ def build(folder):
         raise Refusal(first_error(done.stdout))
 
 
-def check(branch, try_commit):
-    """Have each commit after the tag "base" tried, from the first one on.
+def first_commit(words):
+    """The number in "each=N", or None if no commit is to be tried."""
+    for word in words:
+        name, _, number = word.partition('=')
+        if name == 'each':
+            if not re.fullmatch('[1-9][0-9]{0,5}', number):
+                raise Refusal(f'EACH={number}: must be the number of the '
+                              'commit to begin with, such as 1')
+            return int(number)
+    return None
+
+
+def check(branch, try_commit, first=1):
+    """Have each commit after the tag "base" tried, from this one on.
 
     try_commit() gets the names of the tests that a commit adds.  If it raises a
     Refusal, the commit is named in front of its message.
@@ -64,8 +76,10 @@ def check(branch, try_commit):
     last = output_of(branch, 'symbolic-ref', '--short', 'HEAD').strip()
     log = output_of(branch, 'log', '--reverse', '--format=%h %s',
                     'base..').splitlines()
+    if first > len(log):
+        raise Refusal(f'EACH={first}: the branch has {len(log)} commits')
     try:
-        for number, line in enumerate(log, 1):
+        for number, line in enumerate(log[first - 1:], first):
             commit = line.split()[0]
             output_of(branch, 'checkout', '-q', commit)
             try:

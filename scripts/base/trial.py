@@ -80,7 +80,7 @@ def boot(program, build):
             raise Refusal(f'the guest on the branch: {error}') from None
 
 
-def try_each(build, state, lock):
+def try_each(build, state, lock, first):
     """Build each commit of the branch, and run its tests."""
     layout = BranchLayout(build, 'each')
 
@@ -93,10 +93,10 @@ def try_each(build, state, lock):
         if tests and not check.run(layout, tests, patience=5):
             raise Refusal('its tests fail')
 
-    each.check(layout.base, try_commit)
+    each.check(layout.base, try_commit, first)
 
 
-def run(build, state, lock, fixes_only, each_commit):
+def run(build, state, lock, fixes_only, first=None):
     """Make the branch and try it; a Refusal says what is wrong."""
     layout = BranchLayout(build)
     cache = cache_folder()
@@ -114,6 +114,6 @@ def run(build, state, lock, fixes_only, each_commit):
         raise Refusal('tests of the branch fail')
     boot(layout.qemu / 'qemu-system-x86_64', layout.build)
     say('the branch builds, its tests pass, and a guest boots')
-    if each_commit:
-        try_each(layout.build, state, lock)
+    if first:
+        try_each(layout.build, state, lock, first)
         say('each commit builds, and its tests pass')

@@ -105,6 +105,21 @@ class EachTest(unittest.TestCase):
         self.commit('test', {'tests/unit/test-bad.c': ''})
         self.assertRegex(self.refused(), '^commit .* test: its tests fail')
 
+    def test_begins_later(self):
+        self.commit('test', {'tests/unit/test-bad.c': ''})
+        self.commit('use', self.uses('used()'))
+        each.check(self.tree, self.try_commit, 2)
+        self.assertEqual(self.tests, [set()])
+        with self.assertRaisesRegex(Refusal, 'EACH=3: .* has 2 commits'):
+            each.check(self.tree, self.try_commit, 3)
+
+    def test_first_commit(self):
+        self.assertIsNone(each.first_commit(['fixes']))
+        self.assertEqual(each.first_commit(['fixes', 'each=50']), 50)
+        for bad in '0', 'x', '-1', '':
+            with self.subTest(bad), self.assertRaisesRegex(Refusal, 'EACH='):
+                each.first_commit([f'each={bad}'])
+
     def test_branch_is_left_as_it_was(self):
         self.commit('use', self.uses('used()'))
         each.check(self.tree, self.try_commit)
