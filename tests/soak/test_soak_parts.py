@@ -24,9 +24,11 @@ sys.path.insert(0, str(REPO / 'tests/functional'))
 import tap      # noqa: E402
 import rig      # noqa: E402
 import soak     # noqa: E402
+import steps_errors     # noqa: E402
 import watch    # noqa: E402
 import write_log    # noqa: E402
 import xen_rig  # noqa: E402
+import xen_steps    # noqa: E402
 from chain import Chain                 # noqa: E402
 from guest.disk import MIB              # noqa: E402
 from guest.errors import RunError, UsageError   # noqa: E402
@@ -203,6 +205,11 @@ class ChooserTest(unittest.TestCase):
     guest = 'virtio'
     ends = {'migrate', 'cut', 'powercut'}
 
+    def setUp(self):
+        patch = mock.patch.object(steps_errors, 'may_mount', lambda: True)
+        patch.start()
+        self.addCleanup(patch.stop)
+
     def rig(self):
         layers = [SimpleNamespace(format='qcow2')] * 3
         chain = SimpleNamespace(layers=layers, active=layers[0], size=48 * MIB)
@@ -250,7 +257,7 @@ class XenChooserTest(ChooserTest):
     ends = {'migrate', 'saveandrestore', 'end'}
 
     def rig(self):
-        return SimpleNamespace(can_migrate=True)
+        return SimpleNamespace(can_migrate=True, rings=2)
 
 
 class KindTest(unittest.TestCase):
@@ -344,6 +351,71 @@ class XenDataTest(unittest.TestCase):
             with self.assertRaisesRegex(RunError, 'holds more') as caught:
                 watch.look(None)
         self.assertEqual(caught.exception.details, ['channels: 9, now 10'])
+
+
+class MonitorTest(unittest.TestCase):
+    BLOCK = """\
+xvdb: /images/xvdb (qcow2)
+    Attached to:      /machine/unattached/device[5]
+    Cache mode:       writeback
+
+xvda: /images/xvda (raw)
+    Attached to:      /machine/unattached/device[4]
+    Cache mode:       writeback
+"""
+
+    def setUp(self):
+        self.said = {
+            'info block': self.BLOCK,
+            'info queues': """\
+/machine/unattached/device[4] queue 0: iothread=extra1 thread_id=9 requests=1
+/machine/unattached/device[4] queue 1: iothread=(main loop) requests=1
+/machine/unattached/device[5] queue 0: iothread=(deleted) thread_id=9 requests=1
+"""}
+        self.domu = SimpleNamespace(name='domu', xl=self.xl)
+
+    def xl(self, words):
+        command = words.partition("'")[2].rstrip("'")
+        return self.said.get(command, '')
+
+    def test_places(self):
+        monitor = xen_steps.Monitor(self.domu, 'xvda')
+        self.assertEqual(monitor.path, '/machine/unattached/device[4]')
+        self.assertEqual(monitor.places(), ['extra1', ''])
+        monitor = xen_steps.Monitor(self.domu, 'xvdb')
+        self.assertEqual(monitor.places(), ['(deleted)'])
+
+    def test_no_such_disk(self):
+        with self.assertRaisesRegex(RunError, 'does not tell of xvdc'):
+            xen_steps.Monitor(self.domu, 'xvdc')
+
+    def test_moves(self):
+        monitor = xen_steps.Monitor(self.domu, 'xvda')
+        monitor.move(0, 'extra1')
+        monitor.move(1, '')
+        with self.assertRaisesRegex(RunError, 'ring 1 is not in extra1'):
+            monitor.move(1, 'extra1')
+        self.said[f'queue_set_iothread {monitor.path} 0 extra1'] = 'Error: no'
+        with self.assertRaisesRegex(RunError, 'queue_set_iothread .* failed'):
+            monitor.move(0, 'extra1')
+
+
+class FullTest(LoadCase):
+    @unittest.skipUnless(steps_errors.may_mount(), 'nobody may mount here')
+    def test_small_filesystem(self):
+        room = self.folder / 'room'
+        with steps_errors.small_filesystem(room, 1):
+            with open(room / 'file', 'wb', buffering=0) as file:
+                self.assertEqual(file.write(bytes(2 * MIB)), MIB)
+                with self.assertRaises(OSError):
+                    file.write(b'more')
+                steps_errors.mount('-o', 'remount,size=3m', room)
+                self.assertEqual(file.write(bytes(MIB)), MIB)
+        self.assertFalse(room.exists())
+
+    def test_cannot_mount(self):
+        with self.assertRaises(OSError):
+            steps_errors.mount('-t', 'tmpfs', 'soak', self.folder / 'none')
 
 
 class WatchTest(unittest.TestCase):
