@@ -67,7 +67,14 @@ _start:
         mov     $VBLK_HELLO, %al
         out     %al, $VBLK_HELLO_PORT
 
-/* Set the vectors of the PICs and mask them, because the timer is running. */
+/*
+ * Set the vectors of the PICs and mask them, because the timer is running.
+ * Only the first CPU does this: meanwhile they are unmasked, and the CPU that
+ * takes their interrupts must not be at work already.
+ */
+        mov     %ds, %ax
+        cmp     $VBLK_PAGE_SEGMENT, %ax
+        jne     2f
         mov     $pic_setup, %si
 1:      mov     %cs:(%si), %ax
         movzbw  %al, %dx
@@ -77,7 +84,7 @@ _start:
         cmp     $pic_setup_end, %si
         jb      1b
 
-        movl    $0, VBLK_PAGE_X2APIC
+2:      movl    $0, VBLK_PAGE_X2APIC
         bt      $CPUID_X2APIC, %ebp
         jnc     1f
         mov     $MSR_APIC_BASE, %ecx
