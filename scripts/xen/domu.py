@@ -238,9 +238,13 @@ class DomU:
 
     # The device model in dom0
 
+    def monitor(self, command):
+        """What the human monitor says to a command."""
+        return self.xl(f"qemu-monitor-command {self.name} '{command}'")
+
     def iothread_times(self):
         """{IOThread: nanoseconds of CPU so far}."""
-        said = self.xl(f"qemu-monitor-command {self.name} 'info queues'")
+        said = self.monitor('info queues')
         threads = dict(re.findall(r'iothread=(\S+) thread_id=(\d+)', said))
         domid = self.dom0.run(f'xl domid {self.name}').strip()
         times = self.dom0.run(

@@ -3,8 +3,8 @@
 """About five minutes of 'make soak', from a seed that is always the same.
 
 The guest of QEMU gets as many steps as make each kind come at least once, on a
-qcow2 image with cache=none and blocks of 4 KiB; a domU gets five minutes.  Only
-who may mount a filesystem gets the step 'full'.
+qcow2 image with cache=none and blocks of 4 KiB; a domU gets five minutes.  The
+step 'full' comes only for users that may mount a filesystem.
 
 QTEST_QEMU_BINARY names the emulator, STOCK that of the untouched base, LOAD
 the load's program, GUEST what is soaked.

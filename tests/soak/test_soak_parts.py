@@ -372,11 +372,8 @@ xvda: /images/xvda (raw)
 /machine/unattached/device[4] queue 1: iothread=(main loop) requests=1
 /machine/unattached/device[5] queue 0: iothread=(deleted) thread_id=9 requests=1
 """}
-        self.domu = SimpleNamespace(name='domu', xl=self.xl)
-
-    def xl(self, words):
-        command = words.partition("'")[2].rstrip("'")
-        return self.said.get(command, '')
+        self.domu = SimpleNamespace(
+            monitor=lambda command: self.said.get(command, ''))
 
     def test_places(self):
         monitor = xen_steps.Monitor(self.domu, 'xvda')

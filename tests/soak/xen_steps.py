@@ -88,7 +88,7 @@ class Monitor:
     """The human monitor of the domU's device model, about one disk."""
 
     def __init__(self, domu, disk):
-        self.domu = domu
+        self.ask = domu.monitor
         said = self.ask('info block')
         match = re.search(rf'^{disk}.*\n(?:\s.*\n)*?\s+Attached to:\s+(\S+)',
                           said, re.M)
@@ -96,10 +96,6 @@ class Monitor:
             raise RunError(f'info block does not tell of {disk}',
                            said.splitlines())
         self.path = match[1]
-
-    def ask(self, command):
-        return self.domu.xl(
-            f"qemu-monitor-command {self.domu.name} '{command}'")
 
     def tell(self, command):
         """A command that says nothing when all is well."""
